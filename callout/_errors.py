@@ -1,0 +1,114 @@
+"""Every exception of the package; imports nothing.
+
+Where the kernel panics or asserts, we raise one of these, and we raise it before anything has changed.
+Each is also the builtin that fits (``TypeError``, ``ValueError``, ``RuntimeError``), so that callers who do not know
+this module can still catch it.
+"""
+
+from __future__ import annotations
+
+
+class CalloutError(Exception):
+    """Base class of everything that this package raises on purpose."""
+
+
+class ArgumentTypeError(CalloutError, TypeError):
+    """An argument is of the wrong type: a coroutine function as callback, ticks or a CPU that is not an int …"""
+
+
+class ArgumentValueError(CalloutError, ValueError):
+    """An argument is of the right type but out of range: a CPU that is not there, a negative or over-large time …"""
+
+
+class NoSystemError(CalloutError, RuntimeError):
+    """There is no current system: the code does not run inside ``async with open_callouts()``."""
+
+
+class NotInitializedError(CalloutError, RuntimeError):
+    """The callout was never given to ``callout_init()`` or one of its relatives."""
+
+
+class NeverArmedError(CalloutError, RuntimeError):
+    """``callout_schedule()`` before any ``callout_reset()``: there is no function to call yet.
+
+    FreeBSD accepts this and calls a NULL function later.
+    """
+
+
+class BusyError(CalloutError, RuntimeError):
+    """The callout is pending or running, and the call would pull it out from under the engine."""
+
+
+class ClosedError(CalloutError, RuntimeError):
+    """The system was closed: its ``async with open_callouts()`` block has been left."""
+
+
+class ForkedError(CalloutError, RuntimeError):
+    """The system belongs to the parent process: its loops and threads do not exist in a forked child."""
+
+
+class ReentrantCallError(CalloutError, RuntimeError):
+    """A finalizer, weakref callback or signal handler interrupted the engine on this thread and called it again.
+
+    Nothing has changed: neither what was interrupted nor what was asked for. Waiting here would never end.
+    """
+
+
+class LockError(CalloutError, RuntimeError):
+    """A lock was used against its rules: taken twice, given up by a stranger, used after it was destroyed …"""
+
+
+class LockNotHeldError(LockError):
+    """The call needs a lock that this thread does not hold (the kernel: ``mtx_assert(m, MA_OWNED)`` fails)."""
+
+
+class LockHeldError(LockError):
+    """The call may sleep, or takes this very lock, and this thread holds it: the wait could never end."""
+
+
+class LockDestroyedError(LockError):
+    """The lock was destroyed."""
+
+
+class LockClassError(CalloutError, TypeError):
+    """A lock of this class may not do this: a sleepable lock for a callout, direct execution under a mutex …"""
+
+
+class SelfDrainError(CalloutError, RuntimeError):
+    """A callback waits for its own callout: that can never end."""
+
+
+class CallbackLockError(CalloutError, RuntimeError):
+    """A callback returned with its callout's lock in the wrong state (see ``CALLOUT_RETURNUNLOCKED``)."""
+
+
+class SleepError(CalloutError, RuntimeError):
+    """A task awaited while its thread held a mutex: mutexes are held for plain code only, never across an await."""
+
+
+class LoopThreadError(CalloutError, RuntimeError):
+    """A blocking call from a thread that runs an event loop: it would stop the loop that it waits for."""
+
+
+class ClockError(CalloutError, RuntimeError):
+    """The clock of this trio run cannot drive what was asked for (a mock clock drives one CPU only)."""
+
+
+class MissingExtraError(CalloutError, ImportError):
+    """An optional dependency is not installed; the message names the extra."""
+
+
+class DeadlockError(CalloutError, RuntimeError):
+    """On the virtual platform: someone waits, and nothing is left that could wake them."""
+
+
+class LivelockError(CalloutError, RuntimeError):
+    """On the virtual platform: the run did not come to an end within the allowed number of steps."""
+
+
+class TraceError(CalloutError, ValueError):
+    """A conformance trace cannot be read; the message gives file, line and reason."""
+
+
+class UseAfterFree(CalloutError, RuntimeError):  # noqa: N818 - the field's name for it
+    """Something that was given back to its ``Slab`` was used again."""

@@ -1,0 +1,65 @@
+"""Everything that CI checks: ``nox`` for all of it, ``nox -s race -- -k drain`` for a part.
+
+Sessions install the wheel, as a user would, and test that; nothing is editable. A session without a list of versions
+runs on the interpreter that runs nox. With CI set, nox fails where an interpreter is missing; without, it skips.
+"""
+
+from __future__ import annotations
+
+import nox
+
+PYTHONS = nox.project.python_versions(nox.project.load_toml("pyproject.toml"))
+
+
+def install(session: nox.Session, *extras: str) -> None:
+    """Build and install the wheel, with these extras."""
+    session.install(f".[{','.join(extras)}]" if extras else ".")
+    # Else "python -m callout", run here by a test or a worker of pytest-xdist, would find ./callout before the wheel.
+    session.env["PYTHONSAFEPATH"] = "1"
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style and format."""
+    install(session, "test")
+    session.run("ruff", "check", *session.posargs)
+    session.run("ruff", "format", "--check", *session.posargs)
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Check types, those of tests/typing included."""
+    install(session, "test")
+    session.install("nox")  # its types, for this file
+    session.run("mypy", *session.posargs)
+
+
+@nox.session
+def conformance(session: nox.Session) -> None:
+    """Replay the recordings of the real kernels in both worlds, as a user would who has no test tools."""
+    install(session)  # without greenlet: real loops must not need the extra
+    session.run("callout", "conformance", "--platform", "trio")
+    install(session, "explore")
+    session.run("callout", "conformance", "--platform", "virtual")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Run the examples of the manual and the README; conftest.py says how."""
+    install(session, "test")
+    session.run("pytest", *(session.posargs or ["README.md", "docs"]))
+
+
+@nox.session
+def race(session: nox.Session) -> None:
+    """Explore the races, on one version: the schedules are the same on all, and they are many."""
+    install(session, "test")
+    # They share nothing and take only CPU time, so all cores may help.
+    session.run("pytest", "--numprocesses=auto", "tests/race", *session.posargs)
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """Run all other tests, on every version. One after the other: those with real threads need their cores."""
+    install(session, "test")
+    session.run("pytest", "--ignore=tests/race", *session.posargs)
