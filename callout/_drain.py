@@ -64,11 +64,11 @@ async def wait(call: str, c: Callout, asks: int, *, blocking: bool = False) -> i
     if blocking and platform.in_loop():
         raise LoopThreadError(f"{call}_sync: this thread runs an event loop, which must not be blocked; use `await {call}(c)`")
     new_waiter = platform.thread_waiter if blocking else platform.waiter
-    removed = 0
+    facts = 0
     while True:
         ticket = begin(call, c, asks, new_waiter)
         if isinstance(ticket, int):
-            return removed | ticket
+            return facts | ticket
         assert ticket.waiter is not None
         depth = machine.giant.drop_all()
         try:
@@ -79,11 +79,10 @@ async def wait(call: str, c: Callout, asks: int, *, blocking: bool = False) -> i
                     await take_parked(machine.giant, False, new_waiter)
                 for _ in range(depth - 1):
                     machine.giant.__enter__()
-        if ticket.removed:
-            removed = REMOVED
+        facts |= RUNNING | (REMOVED if ticket.removed else 0)
         # Without Giant nobody but this caller's friends may have armed it again; while Giant was away, anybody may.
         if not depth:
-            return removed
+            return facts
 
 
 protected(wait)

@@ -19,11 +19,11 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from types import FunctionType, MethodType
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from ._cpu import CANCELLED, STARTED, T_CLOSE, T_REFUSE, WAITING, Cpu, Machine, Move, Run, Ticket
 from ._errors import (
@@ -64,6 +64,8 @@ IF_PENDING: Final = 0x2  # only if something is scheduled
 IF_EARLIER: Final = 0x4  # only if nothing is scheduled, or for a later time
 STAY: Final = 0x8  # a callout that runs keeps its CPU, and a put-off move is replaced
 UNCHANGED: Final = 0x10  # leave everything as it is if this very time is scheduled already
+
+T = TypeVar("T")
 
 _REFUSED_CODE: Final = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR | inspect.CO_GENERATOR
 _PACKAGE: Final = str(Path(__file__).parent)
@@ -303,8 +305,21 @@ def _caller() -> str:
 
 
 @guarded
-def callout_reset(c: Callout, ticks: int, func: Func, arg: Any, /) -> int:
-    """Arm *c*: call ``func(arg)`` once, *ticks* clock ticks from now (the documented, typed name is in ``_api``)."""
+def callout_reset(c: Callout, ticks: int, func: Callable[[T], object], arg: T, /) -> int:
+    """Arm *c* to call ``func(arg)`` once, *ticks* clock ticks from now. Never blocks.
+
+    Non-positive ticks count as one. The callout keeps its CPU. A scheduled run is replaced; a run that waits for the callout's lock is
+    cancelled, whether the caller holds that lock or not; a run in progress goes on, and the new one follows it. While the callout is drained nothing is armed.
+
+    Returns 1 if a scheduled run was replaced or a waiting one cancelled, else 0.
+
+    Raises:
+        ArgumentTypeError: *func* is a coroutine function or not callable, or *ticks* is not an int.
+        ArgumentValueError: *ticks* does not fit into an int of C.
+        NotInitializedError: ``callout_init()`` was never called.
+
+    See callout(9), ``callout_reset()``; kern_timeout.c, callout_reset_sbt_on().
+    """
     if func is not c.func:
         check_func("callout_reset", func)
     if type(ticks) is not int or ticks > INT_MAX:

@@ -122,26 +122,35 @@ def _turn(cpu: Cpu, queue: deque[Filed], done: Run | None, *, idles: bool) -> Ru
     ``cpu.idle`` is what softclock waits for, or None if the machine was closed.
     """
     _enter(cpu)
+    deadline = cpu.deadline
     try:
         if done is not None:
             if done.tickets is not None or done.move is not None:
                 return done
             done.callout.run = None
-            _note(cpu, None, idles)
-        while queue:
-            due, seq, c = queue.popleft()
-            if c.cpu is not cpu or c.seq != seq or not c.state & QUEUED:
-                continue  # stopped or armed anew since
-            run = _begin(cpu, c)
-            if run is not None:
-                run.due = due
-                _note(cpu, run, idles)
-                return run
-        if idles:
+        run = _next(cpu, queue)
+        _note(cpu, run, idles)
+        if run is None and idles:
             cpu.idle = cpu.machine.platform.waiter() if cpu.open else None
-        return None
+        refiled = cpu.deadline < deadline
     finally:
         cpu.lock.release()
+    if refiled:
+        program(cpu)
+    return run
+
+
+def _next(cpu: Cpu, queue: deque[Filed]) -> Run | None:
+    """Begin the first run in *queue* that still is to be; the lock is held."""
+    while queue:
+        due, seq, c = queue.popleft()
+        if c.cpu is not cpu or c.seq != seq or not c.state & QUEUED:
+            continue  # stopped or armed anew since
+        run = _begin(cpu, c)
+        if run is not None:
+            run.due = due
+            return run
+    return None
 
 
 def _note(cpu: Cpu, run: Run | None, idles: bool) -> None:

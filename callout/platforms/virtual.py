@@ -189,6 +189,7 @@ class VirtualPlatform:
         self.time = NS_PER_S
         self.events: list[int] = []
         self.struck: list[bool] = []  # hand-driven clock: this CPU's interrupt is due
+        self.striking: list[bool] = []  # its clock interrupt is being served
         self.called: list[bool] = []
         self.entries: list[Entry] = []
         self.loops: list[Context | None] = []  # who has the loop of each CPU
@@ -205,6 +206,7 @@ class VirtualPlatform:
         self.entries.append(entry)
         self.events.append(NEVER)
         self.struck.append(False)
+        self.striking.append(False)
         self.called.append(False)
         self.loops.append(None)
 
@@ -314,7 +316,8 @@ class VirtualPlatform:
         """Move a hand-driven clock by *tick* ns, and have every CPU whose deadline has come take its clock interrupt."""
         self.time += tick
         for cpu, when in enumerate(self.events):
-            if when <= self.time:
+            # Interrupts that come while one is being served merge into one that follows it.
+            if when <= self.time or self.striking[cpu]:
                 self.struck[cpu] = True
 
     def clock_may_strike(self, cpu: int) -> bool:
@@ -372,8 +375,10 @@ class VirtualPlatform:
                 if self.free_clock:
                     self.time = max(self.time, self.events[cpu])
                 self.events[cpu] = NEVER
+                self.striking[cpu] = True
                 while entry.hardclock():
                     self.give_way(None)
+                self.striking[cpu] = False
 
     @staticmethod
     def drive(make: Callable[[], Coroutine[Any, Any, T]]) -> T:
