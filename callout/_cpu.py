@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary
 
 from ._errors import NoSystemError
-from ._state import Callout, Func
+from ._state import Callout, Func, Refusal
 from ._units import NEVER
 from ._wheel import Wheel
 
@@ -80,7 +80,20 @@ class Ticket:
 class Run:
     """One run in progress: which callout, who runs it, how far it is, what is put off until it has ended."""
 
-    __slots__ = ("arg", "callout", "cpu", "due", "func", "lock", "move", "refusing", "shared", "state", "tickets", "unlocked")
+    __slots__ = (
+        "arg",
+        "callout",
+        "cpu",
+        "due",
+        "func",
+        "lock",
+        "move",
+        "refusing",
+        "shared",
+        "state",
+        "tickets",
+        "unlocked",
+    )
 
     def __init__(self, c: Callout, cpu: Cpu, state: int) -> None:
         self.callout = c
@@ -143,10 +156,12 @@ class Machine:
     """One callout system: its platform, CPUs, Giant and settings."""
 
     __slots__ = (
+        "__weakref__",
         "boot",
         "budget",
         "closing",
         "cpus",
+        "dead",
         "expensive",
         "giant",
         "held",
@@ -168,6 +183,7 @@ class Machine:
         self.boot = platform.now()
         self.cpus: tuple[Cpu, ...] = ()
         self.giant: Mtx
+        self.dead: Refusal | None = None  # in a forked child: who would wait for a lock here is told so
         self.closing = False  # arming is refused: the block is being left
         # Checking mode: the locks that each thread holds, oldest first, and where each callout was armed. None: off.
         self.held: dict[Thread, list[Lock]] | None = None

@@ -19,7 +19,7 @@ from ._cpu import BARRIER, DRAIN, STARTED, SYNC, T_CLOSE, T_DEQUEUE, T_REFUSE, M
 from ._engine import attach, check_func, check_stop_lock, lock_cpu, refuse_if_closed, stop_locked, unschedule
 from ._errors import LockHeldError, LoopThreadError, SelfDrainError
 from ._guard import guarded, protected
-from ._locks import take_parked
+from ._locks import Mtx, take_parked
 from ._platform import Waiter
 from ._state import ACTIVE, CLOSED, MOVING, REMOVED, RUNNING, Callout, Func
 
@@ -39,7 +39,9 @@ def begin(call: str, c: Callout, asks: int, new_waiter: Callable[[], Waiter]) ->
                 return REMOVED
             return 0
         if run.state == STARTED and cpu.thread == cpu.machine.platform.current_thread():
-            raise SelfDrainError(f"{call}: {c!r} waits for its own callback, which would never end; use callout_drain_async()")
+            raise SelfDrainError(
+                f"{call}: {c!r} waits for its own callback, which would never end; use callout_drain_async()"
+            )
         if asks & T_REFUSE:
             if asks & T_CLOSE:
                 c.state |= CLOSED
@@ -62,7 +64,9 @@ async def wait(call: str, c: Callout, asks: int, *, blocking: bool = False) -> i
     platform = machine.platform
     check_locks(call, c, machine)
     if blocking and platform.in_loop():
-        raise LoopThreadError(f"{call}_sync: this thread runs an event loop, which must not be blocked; use `await {call}(c)`")
+        raise LoopThreadError(
+            f"{call}_sync: this thread runs an event loop, which must not be blocked; use `await {call}(c)`"
+        )
     new_waiter = platform.thread_waiter if blocking else platform.waiter
     facts = 0
     while True:
@@ -76,9 +80,7 @@ async def wait(call: str, c: Callout, asks: int, *, blocking: bool = False) -> i
         finally:
             if depth:
                 with platform.shield():
-                    await take_parked(machine.giant, False, new_waiter)
-                for _ in range(depth - 1):
-                    machine.giant.__enter__()
+                    await _take_back(machine.giant, depth, new_waiter)
         facts |= RUNNING | (REMOVED if ticket.removed else 0)
         # Without Giant nobody but this caller's friends may have armed it again; while Giant was away, anybody may.
         if not depth:
@@ -86,6 +88,23 @@ async def wait(call: str, c: Callout, asks: int, *, blocking: bool = False) -> i
 
 
 protected(wait)
+
+
+async def _take_back(giant: Mtx, depth: int, new_waiter: Callable[[], Waiter]) -> None:
+    """Take Giant as often as it was held. A KeyboardInterrupt, which no shield keeps off, has to wait until then."""
+    interrupt: KeyboardInterrupt | None = None
+    while not giant.owned():
+        try:
+            await take_parked(giant, False, new_waiter)
+        except KeyboardInterrupt as error:
+            interrupt = error
+    for _ in range(depth - 1):
+        giant.__enter__()
+    if interrupt is not None:
+        raise interrupt
+
+
+protected(_take_back)
 
 
 def wait_blocking(call: str, c: Callout, asks: int) -> int:
@@ -154,4 +173,15 @@ def async_drain(call: str, c: Callout, func: Func) -> int:
         cpu.lock.release()
 
 
-__all__ = ["BARRIER", "DRAIN", "SYNC", "async_drain", "begin", "check_locks", "drain_async", "machine_of", "wait", "wait_blocking"]
+__all__ = [
+    "BARRIER",
+    "DRAIN",
+    "SYNC",
+    "async_drain",
+    "begin",
+    "check_locks",
+    "drain_async",
+    "machine_of",
+    "wait",
+    "wait_blocking",
+]

@@ -54,7 +54,12 @@ from ._state import (
 from ._units import CALLOUT_SHAREDLOCK, CALLOUT_TRYLOCK, INT_MAX, check_ticks
 
 # facts -> result
-STOP_RESULT: Final = (-1, 1, 0, 0)  # nothing, REMOVED, RUNNING, both: a running callout's queued next run goes, yet the answer is 0
+STOP_RESULT: Final = (
+    -1,
+    1,
+    0,
+    0,
+)  # nothing, REMOVED, RUNNING, both: a running callout's queued next run goes, yet the answer is 0
 DRAIN_RESULT: Final = (-1, 1, -1, 1)
 RESET_RESULT: Final = (0, 1, 0, 1)
 
@@ -449,7 +454,9 @@ def initialize(call: str, machine: Machine, c: Callout, lock: Lock | None, flags
         cpu = lock_cpu(c)
         try:
             if c.state & PENDING or c.run is not None:
-                raise BusyError(f"{call}: {c!r} is still {'running' if c.run else 'pending'}; drain it before it is used anew")
+                raise BusyError(
+                    f"{call}: {c!r} is still {'running' if c.run else 'pending'}; drain it before it is used anew"
+                )
             c.filed = 0
         finally:
             cpu.lock.release()

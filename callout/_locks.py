@@ -92,6 +92,13 @@ class Lock:
         """Make every later use raise. For a ``Slab`` and for ``destroy()``."""
         self._raw = refusal
 
+    def _contended(self) -> None:
+        """Take the raw lock, which turned out to be taken."""
+        check_reentry()
+        if self.machine.dead is not None:
+            self.machine.dead.acquire()
+        self._raw.acquire()
+
     @protected
     def _wake(self, everybody: bool) -> None:
         """Wake one that is parked here, or all."""
@@ -186,10 +193,11 @@ class Mtx(Lock):
         me = self.me()
         if self._owner == me:
             if not self._recurse:
-                raise LockHeldError(f"{self.name!r}: this thread holds it already (make it with MTX_RECURSE to take it twice)")
+                raise LockHeldError(
+                    f"{self.name!r}: this thread holds it already (make it with MTX_RECURSE to take it twice)"
+                )
         elif not self._raw.acquire(False):
-            check_reentry()
-            self._raw.acquire()
+            self._contended()
         self._owner = me
         self._depth += 1
         if self.machine.held is not None:
@@ -214,7 +222,9 @@ class Mtx(Lock):
 
     def _check_kind(self, call: str, spin: bool) -> None:
         if (self.lock_class is LockClass.SPIN) is not spin:
-            raise LockClassError(f"{call}: {self.name!r} is {self.lock_class.value}; use {'mtx_lock' if spin else 'mtx_lock_spin'}")
+            raise LockClassError(
+                f"{call}: {self.name!r} is {self.lock_class.value}; use {'mtx_lock' if spin else 'mtx_lock_spin'}"
+            )
 
     def lock(self) -> None:
         """Take the mutex; blocks while another thread holds it. See ``mtx_lock(9)``.
@@ -353,8 +363,7 @@ class RwLock(Lock):
     def _enter(self) -> None:
         """Take the raw lock that guards this lock's own fields, for a few instructions."""
         if not self._raw.acquire(False):
-            check_reentry()
-            self._raw.acquire()
+            self._contended()
 
     @guarded
     def _try(self, shared: bool, again: bool) -> bool:
@@ -498,7 +507,9 @@ class RwLock(Lock):
         if what == RA_UNLOCKED:
             if self.holds():
                 raise LockHeldError(f"{call}: {self.name!r} is held by this thread")
-        elif not (self.owned() if what == RA_WLOCKED else self.me() in self._readers if what == RA_RLOCKED else self.holds()):
+        elif not (
+            self.owned() if what == RA_WLOCKED else self.me() in self._readers if what == RA_RLOCKED else self.holds()
+        ):
             raise LockNotHeldError(f"{call}: {self.name!r} is not held by this thread in that way")
 
     def destroy(self) -> None:

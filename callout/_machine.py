@@ -121,8 +121,8 @@ def _shut(cpu: Cpu, error: type[CalloutError], text: str) -> Callable[[], None] 
     return None if idle is None else idle.set
 
 
-async def shutdown(machine: Machine) -> None:
-    """Take the machine down, from a task of CPU 0's loop that cannot be cancelled. Nothing runs when this has returned.
+async def quiesce(machine: Machine) -> None:
+    """Stop what is pending and wait until no callback runs, from a task of CPU 0's loop.
 
     A callback that arms a callout meanwhile is refused, as during a drain.
     """
@@ -133,10 +133,15 @@ async def shutdown(machine: Machine) -> None:
         while (ticket := _barrier(cpu)) is not None:
             assert ticket.waiter is not None
             await ticket.waiter.wait()
+
+
+async def close(machine: Machine) -> None:
+    """Close the CPUs of a machine that is quiescent, from a task of CPU 0's loop that cannot be cancelled."""
     for cpu in machine.cpus[1:]:
-        done = machine.platform.waiter()
-        cross_call(cpu, partial(_close_and_tell, cpu, done.set))
-        await done.wait()
+        if cpu.open:
+            done = machine.platform.waiter()
+            cross_call(cpu, partial(_close_and_tell, cpu, done.set))
+            await done.wait()
     close_cpu(machine.cpus[0])
 
 

@@ -48,7 +48,9 @@ class Waiter(Protocol):
 class Entry:
     """What a platform runs for one CPU."""
 
-    hardclock: Callable[[], bool]  # the clock interrupt; True: there is more to do, call again after the other tasks had a turn
+    hardclock: Callable[
+        [], bool
+    ]  # the clock interrupt; True: there is more to do, call again after the other tasks had a turn
     calls: Callable[[], None]  # the interrupt of another CPU: run the cross-CPU calls that were queued
     softclock: Callable[[], Coroutine[Any, Any, None]]
 

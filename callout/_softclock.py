@@ -77,6 +77,8 @@ def _scan(cpu: Cpu) -> tuple[bool, Waiter | None]:
 @protected
 def hardclock(cpu: Cpu) -> bool:
     """Do a clock interrupt on the loop of *cpu*; return whether there is more to do now. Direct callbacks run here."""
+    if not cpu.open:
+        return False  # closed by this loop since the timer struck
     more, idle = _scan(cpu)
     run: Run | None = None
     while cpu.directq or run is not None:
@@ -119,7 +121,7 @@ def _turn(cpu: Cpu, queue: deque[Filed], done: Run | None, *, idles: bool) -> Ru
     """End the run that is *done*, and begin the next in *queue*, under one hold of the lock.
 
     Returns *done* again, not ended, if that takes more than this (see ``_unfinished``); None if there is nothing to run: then, with *idles*,
-    ``cpu.idle`` is what softclock waits for, or None if the machine was closed.
+    ``cpu.idle`` is what softclock waits for.
     """
     _enter(cpu)
     deadline = cpu.deadline
@@ -131,7 +133,7 @@ def _turn(cpu: Cpu, queue: deque[Filed], done: Run | None, *, idles: bool) -> Ru
         run = _next(cpu, queue)
         _note(cpu, run, idles)
         if run is None and idles:
-            cpu.idle = cpu.machine.platform.waiter() if cpu.open else None
+            cpu.idle = cpu.machine.platform.waiter()
         refiled = cpu.deadline < deadline
     finally:
         cpu.lock.release()
@@ -331,10 +333,10 @@ async def softclock(cpu: Cpu) -> None:
         if run is None:
             idle = cpu.idle
             if idle is None:
-                if cpu.open:
-                    continue  # the interrupt was faster than this look
-                return
+                continue  # the interrupt was faster than this look
             await idle.wait()
+            if not cpu.open:
+                return
             sliced = now()
             continue
         if run is done:

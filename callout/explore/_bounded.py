@@ -62,7 +62,9 @@ class _Search:
         at = len(self.taken)
         choice = self.prefix[at] if at < len(self.prefix) else 0
         if choice >= len(order):
-            raise NondeterminismError(f"choice {at} had more options when this schedule was found: is the scenario deterministic?")
+            raise NondeterminismError(
+                f"choice {at} had more options when this schedule was found: is the scenario deterministic?"
+            )
         self.taken.append(choice)
         self.options.append(len(order))
         if current is not None and choice:

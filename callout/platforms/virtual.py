@@ -28,7 +28,9 @@ from .._units import NEVER, NS_PER_S
 try:
     import greenlet
 except ImportError as error:  # pragma: no cover - the test for it blocks the import in a process of its own
-    raise MissingExtraError("the virtual platform needs greenlet: install it with  pip install 'callout[explore]'") from error
+    raise MissingExtraError(
+        "the virtual platform needs greenlet: install it with  pip install 'callout[explore]'"
+    ) from error
 
 
 T = TypeVar("T")
@@ -310,7 +312,9 @@ class VirtualPlatform:
 
     def stuck(self) -> list[Context]:
         """Return the contexts that have not finished and cannot run, except interrupts and softclocks that have nothing to do."""
-        return [c for c in self.contexts if not (c.cpu is not None and isinstance(c.waits_for, _Interrupt | VirtualWaiter))]
+        return [
+            c for c in self.contexts if not (c.cpu is not None and isinstance(c.waits_for, _Interrupt | VirtualWaiter))
+        ]
 
     def tick(self, tick: int) -> None:
         """Move a hand-driven clock by *tick* ns, and have every CPU whose deadline has come take its clock interrupt."""
@@ -331,7 +335,9 @@ class VirtualPlatform:
             return
         self.steps += 1
         if self.steps > self.max_steps:
-            raise LivelockError(f"no end after {self.max_steps} steps; is something re-arming itself, or retrying, for ever?")
+            raise LivelockError(
+                f"no end after {self.max_steps} steps; is something re-arming itself, or retrying, for ever?"
+            )
         runnable = self._runnable()
         if len(runnable) > 1:
             chosen = self.chooser.choose(runnable, current)

@@ -70,7 +70,12 @@ class VirtualSMP:
         return self.machine.giant
 
     def spawn(
-        self, func: Callable[..., object], *args: object, name: str | None = None, cpu: int | None = None, bound: int = 0
+        self,
+        func: Callable[..., object],
+        *args: object,
+        name: str | None = None,
+        cpu: int | None = None,
+        bound: int = 0,
     ) -> Context:
         """Start *func(\\*args)* as a thread of its own, or as a task of *cpu*. *bound* is a thread's current CPU. Never blocks."""
         check_int("spawn", "bound", bound, 0, len(self.machine.cpus) - 1)
