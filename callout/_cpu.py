@@ -12,6 +12,7 @@ field                  guarded by
 ``Cpu.idle``           that CPU's lock; set only by its softclock
 ``Cpu.lock``           replaced once, under itself, when the machine closes (then every call is refused)
 ``Cpu.open``           written under that CPU's lock; read without it by cross-CPU calls, which look again afterwards
+``Cpu.yielding``       read and written on that CPU's thread only
 ``Cpu.calls``          nothing: appending to and taking from a deque are atomic
 ``Run.*``              the lock of ``Run.cpu``; ``state`` leaves WAITING under it only
 ``Callout.*``          the lock of ``Callout.cpu``; ``Callout.cpu`` itself, both CPUs' locks
@@ -131,6 +132,7 @@ class Cpu:
         "thread",
         "tick",
         "wheel",
+        "yielding",
     )
 
     def __init__(self, machine: Machine, number: int) -> None:
@@ -148,6 +150,7 @@ class Cpu:
         self.standing: Run | None = None  # softclock's run in progress
         self.direct: Run | None = None  # the clock interrupt's
         self.thread: Thread = None  # whose loop this is
+        self.yielding = False  # softclock lets other tasks of the loop run; a run that has begun waits for it, and has called nothing yet
         self.open = True
         self.calls: deque[Callable[[], None]] = deque()
 

@@ -345,7 +345,9 @@ async def softclock(cpu: Cpu) -> None:
             continue
         begun = now()
         if begun - sliced > machine.budget:
+            cpu.yielding = True
             await platform.checkpoint()
+            cpu.yielding = False
             begun = sliced = now()
         if run.state != STARTED and not await _get_lock(cpu, run):
             continue

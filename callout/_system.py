@@ -386,6 +386,22 @@ async def open_callouts(
         )
     if checking is None:
         checking = "PYTEST_CURRENT_TEST" in os.environ and "pytest" in sys.modules
+    async with open_on(platform, cpus, hz, alloweddeviation, checking, on_error, expensive) as system:
+        yield system
+
+
+@asynccontextmanager
+@trio.lowlevel.enable_ki_protection
+async def open_on(
+    platform: TrioPlatform,
+    cpus: int,
+    hz: int,
+    alloweddeviation: int,
+    checking: bool,
+    on_error: OnError | None,
+    expensive: float,
+) -> AsyncIterator[CalloutSystem]:
+    """Open a system on *platform*. See ``open_callouts``."""
     # Bound late: the machine reports to the system that is made from it.
     machine = boot(
         platform,

@@ -94,7 +94,8 @@ class EventTimer(Protocol):
         ...
 
 
-async def _strike(strike: Callable[[], bool]) -> None:
+async def strike_until_done(strike: Callable[[], bool]) -> None:
+    """Call *strike* as long as it returns True, giving the other tasks a turn between."""
     while strike():
         await trio.lowlevel.checkpoint()
 
@@ -134,7 +135,7 @@ class DeadlineTimer:
                 await trio.sleep_forever()
             if self._when <= self._now():
                 self._when = NEVER
-                await _strike(strike)
+                await strike_until_done(strike)
 
     def close(self) -> None:
         """Nothing is held."""
@@ -161,7 +162,7 @@ class TimerFd:
             await trio.lowlevel.wait_readable(self._fd)
             with suppress(BlockingIOError):  # set anew since it became readable
                 os.read(self._fd, 8)
-            await _strike(strike)
+            await strike_until_done(strike)
 
     def close(self) -> None:
         """Close the descriptor."""
