@@ -1,8 +1,10 @@
-"""What other timer APIs need and callout(9) lacks: conditional arming, dequeueing, waiting without refusing, cross-CPU calls.
+"""What other timer APIs need and callout(9) lacks: conditional arming, dequeueing, waiting without refusing,
+cross-CPU calls.
 
-``callout_linux`` stands on these, and so can a port of any other timer API. Each is one step under the lock of the callout's CPU, so what it was asked and
-what it answers belong together. Where callout(9) has a result of its own for every call, these return the two *facts* from which all of those
-are made, or'ed together: ``CALLOUT_REMOVED`` (a scheduled run was there, and is taken away or replaced) and ``CALLOUT_RUNNING`` (a run is in progress).
+``callout_linux`` stands on these, and so can a port of any other timer API. Each is one step under the lock of the
+callout's CPU, so what it was asked and what it answers belong together. Where callout(9) has a result of its own for
+every call, these return the two *facts* from which all of those are made, or'ed together: ``CALLOUT_REMOVED`` (a
+scheduled run was there, and is taken away or replaced) and ``CALLOUT_RUNNING`` (a run is in progress).
 
 None of them asks for the callout's lock. Errors that all share are those of ``callout._api``.
 """
@@ -11,7 +13,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Coroutine
-from functools import partial
 from typing import Any, Final, TypeVar
 
 from ._cpu import BARRIER, CURRENT, STARTED, SYNC, T_CLOSE, Cpu, Ticket, current_machine
@@ -70,18 +71,21 @@ def _arm(call: str, c: Callout, tick: int, func: Callable[[T], object], arg: T, 
 
 
 def callout_arm(c: Callout, tick: int, func: Callable[[T], object], arg: T, flags: int = 0, /) -> int:
-    """Arm *c* to call ``func(arg)`` at clock tick number *tick*, as ``ticks()`` counts them, if *flags* allow it. Never blocks.
+    """Arm *c* to call ``func(arg)`` at clock tick number *tick*, as ``ticks()`` counts them, if *flags* allow it.
+    Never blocks.
 
     A tick that has begun counts as the next one. The callout keeps its CPU. *flags*, or'ed together:
 
-    - ``ARM_IF_IDLE``, ``ARM_IF_PENDING``, ``ARM_IF_EARLIER``: only if no run is scheduled; only if one is; only if none is, or a later one.
-    - ``ARM_STAY``: if it runs it stays on the CPU where it runs, whatever CPU is asked for, and takes the place of a put-off move.
+    - ``ARM_IF_IDLE``, ``ARM_IF_PENDING``, ``ARM_IF_EARLIER``: only if no run is scheduled; only if one is; only if
+      none is, or a later one.
+    - ``ARM_STAY``: if it runs it stays on the CPU where it runs, whatever CPU is asked for, and takes the place of a
+      put-off move.
     - ``ARM_UNCHANGED``: a run that is scheduled for this very tick is left as it is, on the CPU where it is.
 
     As everywhere, nothing is armed while the callout is drained, nor after it was terminated.
 
-    Returns the facts as they were: ``CALLOUT_REMOVED`` if a run was scheduled (it has been replaced, unless *flags* forbade it), ``CALLOUT_RUNNING`` if one
-    was in progress.
+    Returns the facts as they were: ``CALLOUT_REMOVED`` if a run was scheduled (it has been replaced, unless *flags*
+    forbade it), ``CALLOUT_RUNNING`` if one was in progress.
 
     Raises:
         ArgumentTypeError, ArgumentValueError: *tick* is not an int, *func* not a plain function; unknown flag.
@@ -90,7 +94,8 @@ def callout_arm(c: Callout, tick: int, func: Callable[[T], object], arg: T, flag
 
 
 def callout_arm_on(c: Callout, tick: int, func: Callable[[T], object], arg: T, cpu: int, flags: int = 0, /) -> int:
-    """Arm *c* as ``callout_arm()`` does, to run on CPU number *cpu*; put off, without ``ARM_STAY``, while it runs elsewhere. Never blocks.
+    """Arm *c* as ``callout_arm()`` does, to run on CPU number *cpu*; put off, without ``ARM_STAY``, while it runs
+    elsewhere. Never blocks.
 
     Raises:
         ArgumentTypeError, ArgumentValueError: also if *cpu* is not an int or not there.
@@ -106,7 +111,8 @@ def callout_arm_curcpu(c: Callout, tick: int, func: Callable[[T], object], arg: 
     if not lock.acquire(False):
         contended(cpu)
     try:
-        # The short path of callout_reset(): pending, plain, on this CPU and staying there, pushed out. It touches no queue.
+        # The short path of callout_reset(): pending, plain, on this CPU and staying there, pushed out. It touches no
+        # queue.
         if func is c.func and c.state == ARMED and not flags & _LONG_WAY and type(tick) is int:
             machine = cpu.machine
             when = machine.boot + tick * cpu.tick
@@ -132,9 +138,11 @@ def callout_arm_curcpu(c: Callout, tick: int, func: Callable[[T], object], arg: 
 
 
 def callout_dequeue(c: Callout, /, *, if_not_running: bool = False, close: bool = False) -> int:
-    """Take the scheduled run of *c* away, a put-off move included; a run in progress goes on, and may arm it again. Never blocks.
+    """Take the scheduled run of *c* away, a put-off move included; a run in progress goes on, and may arm it again.
+    Never blocks.
 
-    With *if_not_running* nothing at all is done while it runs. With *close* it is never armed again: later armings do nothing.
+    With *if_not_running* nothing at all is done while it runs. With *close* it is never armed again: later armings do
+    nothing.
 
     Returns the facts: ``CALLOUT_REMOVED`` if a run was taken away, ``CALLOUT_RUNNING`` if one is in progress.
     """
@@ -143,7 +151,10 @@ def callout_dequeue(c: Callout, /, *, if_not_running: bool = False, close: bool 
 
 @guarded
 def callout_running(c: Callout, /) -> int:
-    """Return 1 if a run of *c* is in progress, else 0. Never blocks. Without a lock of your own the answer may be old when it arrives."""
+    """Return 1 if a run of *c* is in progress, else 0.
+
+    Never blocks. Without a lock of your own the answer may be old when it arrives.
+    """
     while True:
         cpu = c.cpu
         if not cpu.lock.acquire(False):
@@ -169,7 +180,8 @@ def callout_terminated(c: Callout, /) -> int:
 
 
 def check_callback(call: str, func: object, /) -> None:
-    """Raise unless *func* can be a callback, for those who take functions from their own users. *call* goes into the message. Never blocks.
+    """Raise unless *func* can be a callback, for those who take functions from their own users. *call* goes into the
+    message. Never blocks.
 
     Raises:
         ArgumentTypeError: *func* cannot be called, or is a coroutine or generator function.
@@ -191,12 +203,15 @@ def _check_quiesce(c: Callout) -> None:
 
 
 async def callout_quiesce(c: Callout, /, *, close: bool = False) -> int:
-    """Take the scheduled run of *c* away and wait until a run in progress has ended, without refusing that it is armed meanwhile.
+    """Take the scheduled run of *c* away and wait until a run in progress has ended, without refusing that it is
+    armed meanwhile.
 
-    What is armed while this waits is taken away at the end of the run, in one step with it; of several who wait the first takes it. With *close*
-    the callout is closed in that same step, not before. Hold no lock but Giant, which is given up while waiting.
+    What is armed while this waits is taken away at the end of the run, in one step with it; of several who wait the
+    first takes it. With *close* the callout is closed in that same step, not before. Hold no lock but Giant, which is
+    given up while waiting.
 
-    Returns the facts: ``CALLOUT_REMOVED`` if it took a scheduled run away, ``CALLOUT_RUNNING`` if it had to wait for one.
+    Returns the facts: ``CALLOUT_REMOVED`` if it took a scheduled run away, ``CALLOUT_RUNNING`` if it had to wait for
+    one.
 
     Raises:
         ArgumentValueError: *c* belongs to another system than the current one.
@@ -242,7 +257,8 @@ async def _barrier_all(*, blocking: bool) -> int:
                 )
     if blocking and platform.in_loop():
         raise LoopThreadError(
-            "callout_barrier_all_sync: this thread runs an event loop, which must not be blocked; use `await callout_barrier_all()`"
+            "callout_barrier_all_sync: this thread runs an event loop, which must not be blocked; "
+            "use `await callout_barrier_all()`"
         )
     if machine.held is not None and me in machine.held:
         raise SleepError(f"callout_barrier_all: give up {machine.held[me]} first: a callback may be waiting for it")
@@ -254,7 +270,8 @@ async def _barrier_all(*, blocking: bool) -> int:
 
 
 async def callout_barrier_all() -> int:
-    """Wait until every run that is in progress now, on any CPU, has ended; cancel nothing, refuse nothing. Hold no lock.
+    """Wait until every run that is in progress now, on any CPU, has ended; cancel nothing, refuse nothing. Hold no
+    lock.
 
     Returns how many there were.
 
@@ -289,15 +306,20 @@ def mp_ncpus() -> int:
 
 
 def on_cpu(cpu: int, /) -> bool:
-    """Return whether this code runs on the loop of CPU number *cpu*: not in a thread that is only bound to it. Never blocks."""
+    """Return whether this code runs on the loop of CPU number *cpu*: not in a thread that is only bound to it.
+
+    Never blocks.
+    """
     machine = current_machine("on_cpu")
     return check_cpu("on_cpu", machine, cpu).thread == machine.platform.current_thread()
 
 
 def cpu_call(cpu: int, func: Callable[..., object], /, *args: object) -> None:
-    """Have *func(\\*args)* run once on the loop of CPU number *cpu*: soon, and never inside one of its callbacks. Never blocks.
+    """Have *func* run once on the loop of CPU number *cpu*, with *args*: soon, and never inside one of its callbacks.
+    Never blocks.
 
-    From any thread. What *func* raises is treated as a callback's exception. This is ``system.cpu(n).call()`` of the current system.
+    From any thread. What *func* raises is treated as a callback's exception. This is ``system.cpu(n).call()`` of the
+    current system.
 
     Raises:
         ClosedError: that CPU is closed; *func* will not run.
@@ -305,13 +327,20 @@ def cpu_call(cpu: int, func: Callable[..., object], /, *args: object) -> None:
     """
     machine = current_machine("cpu_call")
     check_func("cpu_call", func)
-    cross_call(check_cpu("cpu_call", machine, cpu), partial(func, *args))
+    to = check_cpu("cpu_call", machine, cpu)
+
+    def thunk() -> None:
+        func(*args)
+
+    cross_call(to, thunk)
 
 
 class Event:
-    """What any thread may set, once, and any number may wait for: tasks of any loop, with ``wait()``, and threads, with ``wait_sync()``.
+    """What any thread may set, once, and any number may wait for: tasks of any loop, with ``wait()``, and threads,
+    with ``wait_sync()``.
 
-    ``trio.Event`` is for tasks of one loop, ``threading.Event`` for threads without one; callbacks and cross-CPU calls need both.
+    ``trio.Event`` is for tasks of one loop, ``threading.Event`` for threads without one; callbacks and cross-CPU
+    calls need both.
     """
 
     __slots__ = ("__weakref__", "_is_set", "_platform", "_held", "_waiters")
@@ -330,9 +359,13 @@ class Event:
 
     @protected
     def set(self) -> None:
-        """Wake all who wait, and let all who come later pass. From any thread, callback or call; twice is as good as once. Never blocks."""
+        """Wake all who wait, and let all who come later pass.
+
+        From any thread, callback or call; twice is as good as once. Never blocks.
+        """
         self._is_set = True
-        # Nobody is missed: who waits appends to the deque first and looks at the flag then, and both of a deque's operations are atomic.
+        # Nobody is missed: who waits appends to the deque first and looks at the flag then, and both of a deque's
+        # operations are atomic.
         while self._waiters:
             try:
                 waiter = self._waiters.popleft()
