@@ -1,11 +1,11 @@
 """Waiting for a run to end: drains of every kind, barriers, and the synchronous delete of Linux.
 
 Who waits leaves a *ticket* with the run in progress; any number may. The end of the run serves them all
-(``_softclock.finish``): under the CPU's lock it takes a queued next run away if a ticket asks for that, and fills in the answer; then, with no lock held, it
-wakes the waiters and calls the completions.
+(``_softclock.finish``): under the CPU's lock it takes a queued next run away if a ticket asks for that, and fills in
+the answer; then, with no lock held, it wakes the waiters and calls the completions.
 
-A ticket is never withdrawn. Who was cancelled while it waited has asked for a stopped callout all the same, and gets it;
-it just does not learn when.
+A ticket is never withdrawn. Who was cancelled while it waited has asked for a stopped callout all the same, and gets
+it; it just does not learn when.
 
 Source: kern_timeout.c, _callout_stop_safe() with CS_DRAIN; the async drain of the rewrite of December 2014.
 """
@@ -39,8 +39,8 @@ def begin(call: str, c: Callout, asks: int, new_waiter: Callable[[], Waiter]) ->
                 c.state &= ~ACTIVE
                 return REMOVED
             return 0
-        # The same thread, and yet not its own callback: a task of that loop, to which softclock gave a turn between taking the callout and
-        # calling it (tests/race/test_linux_timers.py).
+        # While softclock yields, this thread is a task of its loop, not the callback: that was taken from the queue and
+        # not called yet. Shown by tests/race/test_linux_timers.py.
         if run.state == STARTED and cpu.thread == cpu.machine.platform.current_thread() and not cpu.yielding:
             raise SelfDrainError(
                 f"{call}: {c!r} waits for its own callback, which would never end; use callout_drain_async()"
@@ -141,7 +141,7 @@ def check_locks(call: str, c: Callout, machine: Machine) -> None:
 
 
 @guarded
-def drain_async(call: str, c: Callout, func: Func, arg: Any) -> int:
+def drain_async(call: str, c: Callout, func: Func, arg: object) -> int:
     """Stop *c*; if softclock still has to do with it, have ``func(arg)`` called when it has not. Return the facts.
 
     RUNNING here means that *func* will be called: also for a cancelled run that still stands at the lock.
@@ -162,7 +162,9 @@ def drain_async(call: str, c: Callout, func: Func, arg: Any) -> int:
 
 @guarded
 def async_drain(call: str, c: Callout, func: Func) -> int:
-    """Do as ``drain_async`` in the manner of FreeBSD 11-13: a run that waits for its lock is let run; *func* gets its argument."""
+    """Do as ``drain_async`` in the manner of FreeBSD 11-13: a run that waits for its lock is let run; *func* gets its
+    argument.
+    """
     check_func(call, func)
     check_stop_lock(call, c)
     cpu = lock_cpu(c)
