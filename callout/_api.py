@@ -1,8 +1,9 @@
 """The names of callout(9), in the kernel's argument order, and the few that we add. Nothing is decided here.
 
-What callout(9) does with out parameters is returned. Results are ints, as in C. Every function may be called from any thread and never blocks for longer
-than a lock is held, except the coroutines and their ``_sync`` twins. All raise ``NotInitializedError`` for a callout that was never initialised,
-``ClosedError`` after the system was closed, ``ForkedError`` in a forked child.
+What callout(9) does with out parameters is returned. Results are ints, as in C. Every function may be called from any
+thread and never blocks for longer than a lock is held, except the coroutines and their ``_sync`` twins. All raise
+``NotInitializedError`` for a callout that was never initialised, ``ClosedError`` after the system was closed,
+``ForkedError`` in a forked child.
 
 Source: callout(9); sys/callout.h.
 """
@@ -59,7 +60,8 @@ _LOCK_FLAGS = CALLOUT_RETURNUNLOCKED | CALLOUT_SHAREDLOCK | CALLOUT_TRYLOCK
 def callout_init(c: Callout, mpsafe: int, /) -> None:
     """Make *c* a callout of the current system, on CPU 0. Never blocks.
 
-    With *mpsafe* true its callbacks run without a lock, on the CPU to which it is assigned; with false they run under Giant, on CPU 0.
+    With *mpsafe* true its callbacks run without a lock, on the CPU to which it is assigned; with false they run under
+    Giant, on CPU 0.
 
     Raises:
         NoSystemError: no system is open here.
@@ -74,8 +76,8 @@ def callout_init(c: Callout, mpsafe: int, /) -> None:
 def callout_init_mtx(c: Callout, mtx: Mtx, flags: int = 0, /) -> None:
     """Make *c* a callout whose callbacks run with *mtx* held. Never blocks.
 
-    *flags*: ``CALLOUT_RETURNUNLOCKED`` (the callback gives the mutex up itself), ``CALLOUT_TRYLOCK`` (try the mutex, and try again later if it
-    is taken); ``CALLOUT_SHAREDLOCK`` means nothing for a mutex.
+    *flags*: ``CALLOUT_RETURNUNLOCKED`` (the callback gives the mutex up itself), ``CALLOUT_TRYLOCK`` (try the mutex,
+    and try again later if it is taken); ``CALLOUT_SHAREDLOCK`` means nothing for a mutex.
 
     Raises:
         LockClassError: *mtx* is not a ``Mtx``. A lock that can be held across an await may not be a callout's lock.
@@ -90,7 +92,8 @@ def callout_init_mtx(c: Callout, mtx: Mtx, flags: int = 0, /) -> None:
 def callout_init_rw(c: Callout, rw: RwLock, flags: int = 0, /) -> None:
     """Make *c* a callout whose callbacks run with *rw* held: for writing, or with ``CALLOUT_SHAREDLOCK`` for reading.
 
-    Never blocks. With the flag they run on CPU 0 only, since a read lock does not exclude its other holders. Otherwise as ``callout_init_mtx()``.
+    Never blocks. With the flag they run on CPU 0 only, since a read lock does not exclude its other holders.
+    Otherwise as ``callout_init_mtx()``.
 
     See callout(9), ``callout_init_rw()``.
     """
@@ -112,8 +115,8 @@ def _init_lock(call: str, c: Callout, lock: Lock, kind: type[Lock], flags: int) 
     machine = current_machine(call)
     if not isinstance(lock, kind) or (kind is RwLock and isinstance(lock, RmLock)):
         raise LockClassError(
-            f"{call}: the lock must be a callout.{kind.__name__}, not {lock!r}: softclock has to know its owner, and must never find it held "
-            "across an await, as a trio.Lock can be"
+            f"{call}: the lock must be a callout.{kind.__name__}, not {lock!r}: softclock has to know its owner, "
+            "and must never find it held across an await, as a trio.Lock can be"
         )
     initialize(call, machine, c, lock, check_flags(call, flags, _LOCK_FLAGS))
 
@@ -124,7 +127,8 @@ def _init_lock(call: str, c: Callout, lock: Lock, kind: type[Lock], flags: int) 
 def callout_pending(c: Callout, /) -> int:
     """Return 1 if a run of *c* is scheduled and has not begun, else 0. Never blocks.
 
-    While a move to another CPU is put off this is 1, too. Without the callout's lock the answer may be old when it arrives. See callout(9).
+    While a move to another CPU is put off this is 1, too. Without the callout's lock the answer may be old when it
+    arrives. See callout(9).
     """
     return c.state & PENDING
 
@@ -212,13 +216,15 @@ def callout_reset_sbt(
 ) -> int:
     """Arm *c* to call ``func(arg)`` once *sbt* from now, late by at most *precision*, both in sbintime. Never blocks.
 
-    *flags*, or'ed together: ``C_ABSOLUTE`` (*sbt* is a time of ``sbinuptime()``), ``C_DIRECT_EXEC`` (run in the clock interrupt),
-    ``C_PREL(x)`` (late by at most sbt / 2**x), ``C_HARDCLOCK`` (at a clock tick), ``C_PRECALC`` (both come from ``callout_when()``).
+    *flags*, or'ed together: ``C_ABSOLUTE`` (*sbt* is a time of ``sbinuptime()``), ``C_DIRECT_EXEC`` (run in the clock
+    interrupt), ``C_PREL(x)`` (late by at most sbt / 2**x), ``C_HARDCLOCK`` (at a clock tick), ``C_PRECALC`` (both
+    come from ``callout_when()``).
 
     Returns 1 if a scheduled run was replaced or a waiting one cancelled, else 0.
 
     Raises:
-        ArgumentTypeError, ArgumentValueError: a time is not an int (NaN …), negative or more than ``SBT_MAX``; unknown flag; *func* is not a function.
+        ArgumentTypeError, ArgumentValueError: a time is not an int (NaN …), negative or more than ``SBT_MAX``;
+            unknown flag; *func* is not a function.
         LockClassError: ``C_DIRECT_EXEC`` with a lock that is not a spin mutex.
 
     See callout(9), ``callout_reset_sbt()``.
@@ -295,7 +301,8 @@ def callout_schedule_sbt_curcpu(c: Callout, sbt: int, precision: int, flags: int
 
 
 def callout_when(sbt: int, precision: int, flags: int = 0, /) -> tuple[int, int]:
-    """Return the absolute time and the precision, in sbintime, with which ``callout_reset_sbt()`` would arm now. Never blocks.
+    """Return the absolute time and the precision, in sbintime, with which ``callout_reset_sbt()`` would arm now.
+    Never blocks.
 
     Pass them on with ``C_PRECALC``, to arm many callouts for one moment. See callout(9), ``callout_when()``.
     """
@@ -309,8 +316,9 @@ def callout_when(sbt: int, precision: int, flags: int = 0, /) -> tuple[int, int]
 def callout_stop(c: Callout, /) -> int:
     """Cancel *c* if its callback has not begun. Never blocks. Hold the callout's lock.
 
-    Returns 1 if it was pending, or waiting for the lock that the caller holds: it will not run. 0 if it is running and cannot be stopped, or stands cancelled at its
-    lock; a queued next run is gone all the same. -1 if nothing was scheduled or running.
+    Returns 1 if it was pending, or waiting for the lock that the caller holds: it will not run. 0 if it is running
+    and cannot be stopped, or stands cancelled at its lock; a queued next run is gone all the same. -1 if nothing was
+    scheduled or running.
 
     Even after 1, softclock may still stand at the callout's lock: drain before you free anything.
 
@@ -325,8 +333,9 @@ def callout_stop(c: Callout, /) -> int:
 async def callout_drain(c: Callout, /) -> int:
     """Cancel *c*, and wait until a run in progress has ended. Hold no lock but Giant, which is given up while waiting.
 
-    While it waits, every arming is refused. Afterwards *c* may be freed, unless the wait was cancelled: then *c* is stopped, but its callback may still be running.
-    ``async with draining(c):`` and ``callout_drain_async()`` cannot be got wrong in this way.
+    While it waits, every arming is refused. Afterwards *c* may be freed, unless the wait was cancelled: then *c* is
+    stopped, but its callback may still be running. ``async with draining(c):`` and ``callout_drain_async()`` cannot
+    be got wrong in this way.
 
     Returns 1 if a scheduled run was removed, else -1, also if a run was waited for.
 
@@ -345,12 +354,13 @@ def callout_drain_sync(c: Callout, /) -> int:
 
 
 def callout_drain_async(c: Callout, func: Callable[[T], object], arg: T, /) -> int:
-    """Stop *c* as ``callout_stop()`` does, and have ``func(arg)`` called when softclock has nothing to do with it any more.
+    """Stop *c* as ``callout_stop()`` does, and have ``func(arg)`` called when softclock has nothing to do with it any
+    more.
 
     Never blocks. Hold the callout's lock.
 
-    Returns 1 if something is still outstanding: *func* **will** be called, exactly once, on the CPU that ran the callout, with no lock held. 0 if
-    nothing is: *func* will not be called, and the caller may free *c* at once.
+    Returns 1 if something is still outstanding: *func* **will** be called, exactly once, on the CPU that ran the
+    callout, with no lock held. 0 if nothing is: *func* will not be called, and the caller may free *c* at once.
 
     This is the opposite sense of ``callout.freebsd13.callout_async_drain()``.
 
@@ -382,7 +392,8 @@ def _waited(facts: int) -> int:
 async def callout_terminate(c: Callout, /) -> int:
     """Drain *c*, and refuse every later arming: a permanent shutdown. ``callout_init()`` brings it back to life.
 
-    Refused armings return 0. Returns and raises as ``callout_drain()``. DragonFly has it by this name, Linux as ``timer_shutdown_sync()``.
+    Refused armings return 0. Returns and raises as ``callout_drain()``. DragonFly has it by this name, Linux as
+    ``timer_shutdown_sync()``.
     """
     return DRAIN_RESULT[await wait("callout_terminate", c, DRAIN | T_CLOSE)]
 
@@ -427,7 +438,10 @@ def hz() -> int:
 
 
 def curcpu() -> int:
-    """Return the number of the CPU on which this code runs; 0 for a thread that was not bound to another. Never blocks."""
+    """Return the number of the CPU on which this code runs; 0 for a thread that was not bound to another.
+
+    Never blocks.
+    """
     return current_machine("curcpu").platform.current_cpu()
 
 

@@ -12,7 +12,6 @@ field                  guarded by
 ``Cpu.idle``           that CPU's lock; set only by its softclock
 ``Cpu.lock``           replaced once, under itself, when the machine closes (then every call is refused)
 ``Cpu.open``           written under that CPU's lock; read without it by cross-CPU calls, which look again afterwards
-``Cpu.yielding``       read and written on that CPU's thread only
 ``Cpu.calls``          nothing: appending to and taking from a deque are atomic
 ``Run.*``              the lock of ``Run.cpu``; ``state`` leaves WAITING under it only
 ``Callout.*``          the lock of ``Callout.cpu``; ``Callout.cpu`` itself, both CPUs' locks
@@ -29,7 +28,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 from weakref import WeakKeyDictionary
 
 from ._errors import NoSystemError
@@ -61,7 +60,7 @@ class Move:
 
     __slots__ = ("arg", "cpu", "direct", "func", "precision", "time")
 
-    def __init__(self, cpu: Cpu, time: int, precision: int, func: Func, arg: Any, direct: bool) -> None:
+    def __init__(self, cpu: Cpu, time: int, precision: int, func: Func, arg: object, direct: bool) -> None:
         self.cpu, self.time, self.precision, self.func, self.arg, self.direct = cpu, time, precision, func, arg, direct
 
 
@@ -70,7 +69,7 @@ class Ticket:
 
     __slots__ = ("arg", "asks", "func", "removed", "waiter")
 
-    def __init__(self, asks: int, waiter: Waiter | None, func: Func | None = None, arg: Any = None) -> None:
+    def __init__(self, asks: int, waiter: Waiter | None, func: Func | None = None, arg: object = None) -> None:
         self.asks = asks
         self.waiter = waiter
         self.func = func
@@ -132,7 +131,6 @@ class Cpu:
         "thread",
         "tick",
         "wheel",
-        "yielding",
     )
 
     def __init__(self, machine: Machine, number: int) -> None:
@@ -150,7 +148,6 @@ class Cpu:
         self.standing: Run | None = None  # softclock's run in progress
         self.direct: Run | None = None  # the clock interrupt's
         self.thread: Thread = None  # whose loop this is
-        self.yielding = False  # softclock lets other tasks of the loop run; a run that has begun waits for it, and has called nothing yet
         self.open = True
         self.calls: deque[Callable[[], None]] = deque()
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
-from typing import Any
 
 from ._cpu import BARRIER, DRAIN, STARTED, SYNC, T_CLOSE, T_DEQUEUE, T_REFUSE, Machine, Ticket
 from ._engine import attach, check_func, check_stop_lock, lock_cpu, refuse_if_closed, stop_locked, unschedule
@@ -41,7 +40,7 @@ def begin(call: str, c: Callout, asks: int, new_waiter: Callable[[], Waiter]) ->
             return 0
         # While softclock yields, this thread is a task of its loop, not the callback: that was taken from the queue and
         # not called yet. Shown by tests/race/test_linux_timers.py.
-        if run.state == STARTED and cpu.thread == cpu.machine.platform.current_thread() and not cpu.yielding:
+        if run.state == STARTED and cpu.thread == cpu.machine.platform.current_thread():
             raise SelfDrainError(
                 f"{call}: {c!r} waits for its own callback, which would never end; use callout_drain_async()"
             )

@@ -3,14 +3,15 @@
 Ground rules (each was learned from a failing schedule; tests/race shows them):
 
 - A callout's CPU is looked at again under that CPU's lock: between the look and the lock another CPU may have moved it.
-- It changes CPU only under both locks, taken in the order of their numbers, and only while nobody runs it. A reset onto another CPU during a
+- It changes CPU only under both locks, taken in the order of their numbers, and only while nobody runs it. A reset
+  onto another CPU during a
   run is *put off*: kept in the run, carried out at its end.
 - A put-off move sets PENDING, so it must also make the entry in the old wheel stale.
 - The event timer is programmed after the lock is dropped, so the CPU's deadline is read again afterwards: an older call
   may have overwritten an earlier deadline.
 
-Every operation returns two facts, REMOVED and RUNNING; the results of callout(9), of FreeBSD 13's ``callout_async_drain`` and of
-Linux are views of them (``STOP_RESULT`` and its like).
+Every operation returns two facts, REMOVED and RUNNING; the results of callout(9), of FreeBSD 13's
+``callout_async_drain`` and of Linux are views of them (``STOP_RESULT`` and its like).
 
 Source: kern_timeout.c, callout_reset_sbt_on(), _callout_stop_safe(), callout_lock(), callout_cpu_switch().
 """
@@ -93,8 +94,8 @@ def check_func(call: str, func: object) -> None:
     code = getattr(target, "__code__", None)
     if code is not None and code.co_flags & _REFUSED_CODE:
         raise ArgumentTypeError(
-            f"{call}: {func!r} is a coroutine or generator function, and calling it would run nothing; give a plain function, and "
-            "start asynchronous work from it with system.cpu(0).start_soon(async_function, ...)"
+            f"{call}: {func!r} is a coroutine or generator function, and calling it would run nothing; give a plain "
+            "function, and start asynchronous work from it with system.cpu(0).start_soon(async_function, ...)"
         )
 
 
@@ -211,7 +212,10 @@ def schedule(cpu: Cpu, c: Callout, when: int) -> bool:
 
 
 def _put_off(c: Callout, run: Run, move: Move) -> None:
-    """Keep a reset onto another CPU until the run has ended. Until then pending and active tell the truth (RACES R4.7)."""
+    """Keep a reset onto another CPU until the run has ended.
+
+    Until then pending and active tell the truth (RACES R4.7).
+    """
     run.move = move
     c.filed = 0
     c.state |= PENDING | ACTIVE | MOVING
@@ -224,7 +228,7 @@ def arm(
     when: int,
     precision: int,
     func: Func | None,
-    arg: Any,
+    arg: object,
     to: Cpu | None,
     direct: bool = False,
     how: int = 0,
@@ -313,8 +317,9 @@ def _caller() -> str:
 def callout_reset(c: Callout, ticks: int, func: Callable[[T], object], arg: T, /) -> int:
     """Arm *c* to call ``func(arg)`` once, *ticks* clock ticks from now. Never blocks.
 
-    Non-positive ticks count as one. The callout keeps its CPU. A scheduled run is replaced; a run that waits for the callout's lock is
-    cancelled, whether the caller holds that lock or not; a run in progress goes on, and the new one follows it. While the callout is drained nothing is armed.
+    Non-positive ticks count as one. The callout keeps its CPU. A scheduled run is replaced; a run that waits for the
+    callout's lock is cancelled, whether the caller holds that lock or not; a run in progress goes on, and the new one
+    follows it. While the callout is drained nothing is armed.
 
     Returns 1 if a scheduled run was replaced or a waiting one cancelled, else 0.
 
@@ -334,7 +339,8 @@ def callout_reset(c: Callout, ticks: int, func: Callable[[T], object], arg: T, /
     if not lock.acquire(False):
         contended(cpu)
     try:
-        # The short path, and the commonest call of all: pending, plain, still on this CPU, pushed out. It touches no queue.
+        # The short path, and the commonest call of all: pending, plain, still on this CPU, pushed out. It touches no
+        # queue.
         when = cpu.now() + (ticks if ticks > 0 else 1) * cpu.tick
         if c.state == ARMED and c.filed <= when and c.cpu is cpu:
             c.seq = cpu.seq = cpu.seq + 1
@@ -356,9 +362,11 @@ def default_precision(c: Callout, when: int) -> int:
 
 @guarded
 def stop(call: str, c: Callout) -> int:
-    """Take what is scheduled of *c* away, and cancel a run that waits for the lock which the caller holds; return the facts.
+    """Take what is scheduled of *c* away, and cancel a run that waits for the lock which the caller holds; return the
+    facts.
 
-    *c*'s lock must be held. Without Giant a Giant callout may be stopped all the same, but a waiting run is not cancelled.
+    *c*'s lock must be held. Without Giant a Giant callout may be stopped all the same, but a waiting run is not
+    cancelled.
     """
     may_cancel = check_stop_lock(call, c)
     cpu = lock_cpu(c)

@@ -13,11 +13,11 @@ class CalloutError(Exception):
 
 
 class ArgumentTypeError(CalloutError, TypeError):
-    """An argument is of the wrong type: a coroutine function as callback, ticks or a CPU that is not an int …"""
+    """An argument is of the wrong type: a coroutine function as callback, ticks or a CPU that is not an int."""
 
 
 class ArgumentValueError(CalloutError, ValueError):
-    """An argument is of the right type but out of range: a CPU that is not there, a negative or over-large time …"""
+    """An argument is of the right type but out of range: a CPU that is not there, a negative or over-large time."""
 
 
 class NoSystemError(CalloutError, RuntimeError):
@@ -55,7 +55,7 @@ class ReentrantCallError(CalloutError, RuntimeError):
 
 
 class LockError(CalloutError, RuntimeError):
-    """A lock was used against its rules: taken twice, given up by a stranger, used after it was destroyed …"""
+    """A lock was used against its rules: taken twice, given up by a stranger, used after it was destroyed."""
 
 
 class LockNotHeldError(LockError):
@@ -71,7 +71,7 @@ class LockDestroyedError(LockError):
 
 
 class LockClassError(CalloutError, TypeError):
-    """A lock of this class may not do this: a sleepable lock for a callout, direct execution under a mutex …"""
+    """A lock of this class may not do this: a sleepable lock for a callout, direct execution under a mutex."""
 
 
 class SelfDrainError(CalloutError, RuntimeError):

@@ -1,10 +1,10 @@
 """Code that must not be interrupted by itself.
 
-Python runs finalizers, weakref callbacks and signal handlers in the middle of whatever a thread is doing. If that is the
-engine, holding a lock, and the interrupting code calls the engine again, it would wait for ever for its own thread.
-Knowing the owner of every lock would cost every call; so we look only when a lock turns out to be taken: if a function
-that is marked here, other than the one that asks, is on this thread's stack, then it is what was interrupted.
-That works because a marked function never calls user code.
+Python runs finalizers, weakref callbacks and signal handlers in the middle of whatever a thread is doing. If that is
+the engine, holding a lock, and the interrupting code calls the engine again, it would wait for ever for its own
+thread. Knowing the owner of every lock would cost every call; so we look only when a lock turns out to be taken: if a
+function that is marked here, other than the one that asks, is on this thread's stack, then it is what was
+interrupted. That works because a marked function never calls user code.
 
 ``KeyboardInterrupt`` is the same problem with another cause. The platform is told which functions to protect
 (trio: ``enable_ki_protection``, which costs nothing per call).
@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from types import CodeType
+from pathlib import Path
+from types import CodeType, FrameType
 from typing import Final, TypeVar
 
 from ._errors import ReentrantCallError
@@ -24,6 +25,7 @@ F = TypeVar("F", bound=Callable[..., object])
 PROTECTED: Final[list[Callable[..., object]]] = []  # no KeyboardInterrupt inside
 EXPOSED: Final[list[Callable[..., object]]] = []  # calls the user's code: KeyboardInterrupt as usual
 _GUARDED: Final[set[CodeType]] = set()
+_PACKAGE: Final = str(Path(__file__).parent)
 
 
 def protected(f: F) -> F:
@@ -40,24 +42,31 @@ def exposed(f: F) -> F:
 
 def guarded(f: F) -> F:
     """Mark a function that takes a lock of the engine or of ``_locks``, and calls no user code while on the stack."""
-    _GUARDED.add(f.__code__)  # type: ignore[attr-defined]  # Callable does not say that functions have a __code__
+    _GUARDED.add(f.__code__)
     return protected(f)
 
 
 def check_reentry() -> None:
-    """Raise if this thread was interrupted inside a guarded function. Called when a lock turned out to be taken."""
-    frame = sys._getframe(1)
-    found = 0
-    inner = ""
-    while frame is not None:  # type: ignore[redundant-expr]  # f_back is None at the end; typeshed narrows it away
-        if frame.f_code in _GUARDED:
-            found += 1
-            if found == 1:
-                inner = frame.f_code.co_name
-            else:
-                raise ReentrantCallError(
-                    f"{inner}() was called by a finalizer, weakref callback or signal handler that interrupted "
-                    f"{frame.f_code.co_name}() on the same thread, and would wait for itself; "
-                    "hand the call to the loop instead: system.cpu(0).call(function, *args)"
-                )
-        frame = frame.f_back  # type: ignore[assignment]  # see above
+    """Raise if this thread was interrupted inside a guarded function. Called when a lock turned out to be taken.
+
+    The engine's functions call each other, guarded ones too. Who interrupts is not called by name: from the first frame on that was not
+    called by the package's own code, under its own name, a guarded function further out is an interrupted one.
+    """
+    frame: FrameType | None = sys._getframe(1)
+    inner = frame.f_code.co_name
+    own = True
+    while True:
+        caller = frame.f_back
+        if caller is None:
+            return
+        if own:
+            code = caller.f_code
+            own = frame.f_code.co_name in code.co_names and code.co_filename.startswith(_PACKAGE)
+            inner = frame.f_code.co_name
+        if not own and caller.f_code in _GUARDED:
+            raise ReentrantCallError(
+                f"{inner}() was called by a finalizer, weakref callback or signal handler that interrupted "
+                f"{caller.f_code.co_name}() on the same thread, and would wait for itself; "
+                "hand the call to the loop instead: system.cpu(0).call(function, *args)"
+            )
+        frame = caller

@@ -1,6 +1,7 @@
 """The names of mutex(9), rwlock(9) and rmlock(9). Each is the method itself.
 
-``*_init()`` return the lock, since Python has no out parameter. ``rm_rlock()`` wants no tracker: the lock knows its readers.
+``*_init()`` return the lock, since Python has no out parameter. ``rm_rlock()`` wants no tracker: the lock knows its
+readers.
 """
 
 from __future__ import annotations
@@ -9,7 +10,10 @@ from ._locks import MTX_DEF, Mtx, RmLock, RwLock
 
 
 def mtx_init(name: str, type: str | None = None, opts: int = MTX_DEF, /) -> Mtx:  # noqa: A002 - the kernel's name
-    """Return a new mutex of the current system. *type* is the kernel's class name for its lock order checker, unused yet. Never blocks."""
+    """Return a new mutex of the current system.
+
+    *type* is the kernel's class name for its lock order checker, unused yet. Never blocks.
+    """
     return Mtx(name, opts)
 
 

@@ -1,14 +1,16 @@
-"""Mutexes, read/write locks and read-mostly locks that know their owner, with the names of mutex(9), rwlock(9) and rmlock(9).
+"""Mutexes, read/write locks and read-mostly locks that know their owner, with the names of mutex(9), rwlock(9) and
+rmlock(9).
 
 A lock is owned by a thread. It is held for a few lines of plain code, never across an ``await``. Threads block on it;
-softclock never does: it tries, and if the lock is taken it *parks* (``take_parked``) until the lock is let go, then tries again.
-Ownership is never handed over: handed to a parked task, a lock would look owned to every other task of that loop.
+softclock never does: it tries, and if the lock is taken it *parks* (``take_parked``) until the lock is let go, then
+tries again. Ownership is never handed over: handed to a parked task, a lock would look owned to every other task of
+that loop.
 
-The wake-up cannot be lost: who parks first puts its waiter on ``parked`` and then tries once more; who lets go first makes the
-lock free and then looks at ``parked``. Appending to and taking from a deque are atomic.
+The wake-up cannot be lost: who parks first puts its waiter on ``parked`` and then tries once more; who lets go first
+makes the lock free and then looks at ``parked``. Appending to and taking from a deque are atomic.
 
-Misuse is an error, raised before anything changes, where the kernel panics: taking what one holds, giving up what one does not
-hold, using what was destroyed.
+Misuse is an error, raised before anything changes, where the kernel panics: taking what one holds, giving up what one
+does not hold, using what was destroyed.
 
 Source: kern_mutex.c, kern_rwlock.c, kern_rmlock.c for names and assertions, not for structure.
 """
@@ -18,7 +20,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, Self
 
 from ._cpu import Machine, current_machine
 from ._errors import (
@@ -168,8 +170,8 @@ def _unpark(lock: Lock, waiter: Waiter) -> bool:
 class Mtx(Lock):
     """A mutex: default (``MTX_DEF``), or spin (``MTX_SPIN``); with ``MTX_RECURSE`` its owner may take it again.
 
-    ``with m:`` takes and releases it. Taking it blocks the thread while another holds it, and with the thread its loop, so hold it for a few
-    lines and never across an ``await``. See mutex(9).
+    ``with m:`` takes and releases it. Taking it blocks the thread while another holds it, and with the thread its
+    loop, so hold it for a few lines and never across an ``await``. See mutex(9).
     """
 
     __slots__ = ("_depth", "_owner", "_recurse")
@@ -189,7 +191,7 @@ class Mtx(Lock):
         self._recurse = bool(opts & MTX_RECURSE)
 
     @guarded
-    def __enter__(self) -> Mtx:
+    def __enter__(self) -> Self:
         me = self.me()
         if self._owner == me:
             if not self._recurse:
@@ -402,7 +404,7 @@ class RwLock(Lock):
                 return
             check_reentry()
             try:
-                waiter.wait().send(None)  # type: ignore[attr-defined]  # a thread_waiter blocks; its coroutine ends at once
+                waiter.wait().send(None)  # a thread_waiter blocks; its coroutine ends at once
             except StopIteration:
                 pass
 
@@ -500,7 +502,10 @@ class RwLock(Lock):
         return self.owned() or self.me() in self._readers
 
     def assert_(self, what: int) -> None:
-        """Raise unless the lock is held by this thread as *what* (``RA_*``) says. Never blocks. See ``rw_assert(9)``."""
+        """Raise unless the lock is held by this thread as *what* (``RA_*``) says.
+
+        Never blocks. See ``rw_assert(9)``.
+        """
         call = f"{self._prefix}_assert"
         if what not in (RA_LOCKED, RA_RLOCKED, RA_WLOCKED, RA_UNLOCKED):
             raise ArgumentValueError(f"{call}: give RA_LOCKED, RA_RLOCKED, RA_WLOCKED or RA_UNLOCKED")
@@ -520,7 +525,7 @@ class RwLock(Lock):
         """Return whether it was not destroyed. Never blocks. See ``rw_initialized(9)``."""
         return not isinstance(self._raw, Refusal)
 
-    def __enter__(self) -> RwLock:
+    def __enter__(self) -> Self:
         self.wlock()
         return self
 

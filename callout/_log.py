@@ -1,13 +1,13 @@
 """The package's log: structlog, as the application configured it.
 
-structlog that nobody configured prints everything to standard output, which a library must not do to an application. Then the standard library's
-logging is used, which by default shows warnings on standard error.
+structlog that nobody configured prints everything to standard output, which a library must not do to an application.
+Then the standard library's logging is used, which by default shows warnings on standard error.
 """
 
 from __future__ import annotations
 
 import logging
-from typing import Any, cast
+from typing import cast
 
 import structlog
 
@@ -29,5 +29,5 @@ def log() -> structlog.stdlib.BoundLogger:
 _render_pairs = structlog.processors.KeyValueRenderer(key_order=["event"])
 
 
-def _render(logger: Any, name: str, event: structlog.typing.EventDict) -> str:
+def _render(logger: logging.Logger, name: str, event: structlog.typing.EventDict) -> str:
     return str(_render_pairs(logger, name, event))

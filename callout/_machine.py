@@ -1,7 +1,7 @@
 """Bringing a machine up on a platform, and taking it down.
 
-Taking it down stops what is pending, waits until nothing runs, and closes the CPUs one by one, each by a cross-CPU call: what was called
-before the close runs, what is called after it is refused.
+Taking it down stops what is pending, waits until nothing runs, and closes the CPUs one by one, each by a cross-CPU
+call: what was called before the close runs, what is called after it is refused.
 """
 
 from __future__ import annotations
@@ -102,7 +102,10 @@ def _barrier(cpu: Cpu) -> Ticket | None:
 
 
 def close_cpu(cpu: Cpu, error: type[CalloutError] = ClosedError, text: str = CLOSED_TEXT) -> None:
-    """Refuse everything from now on, then run what was called before. On the loop of *cpu*, which has no run in progress."""
+    """Refuse everything from now on, then run what was called before.
+
+    On the loop of *cpu*, which has no run in progress.
+    """
     idle = _shut(cpu, error, text)
     if idle is not None:
         idle()

@@ -1,8 +1,8 @@
 """The seam between the engine and the world: all that the engine may ask for.
 
-There are two worlds, ``platforms/trio_loops.py`` (real loops, real threads) and ``platforms/virtual.py`` (deterministic virtual
-SMP). The same engine runs in both. A platform hands out its primitives once, at construction, and the engine uses them
-directly: on trio a raw lock *is* a ``threading.Lock``.
+There are two worlds, ``platforms/trio_loops.py`` (real loops, real threads) and ``platforms/virtual.py``
+(deterministic virtual SMP). The same engine runs in both. A platform hands out its primitives once, at construction,
+and the engine uses them directly: on trio a raw lock *is* a ``threading.Lock``.
 """
 
 from __future__ import annotations

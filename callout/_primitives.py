@@ -169,7 +169,7 @@ def callout_running(c: Callout, /) -> int:
 def callout_executing(c: Callout, /) -> int:
     """Return 1 if this very code runs inside the callback of *c*, else 0. Never blocks."""
     run = c.run
-    if run is None or run.state != STARTED or run.cpu.yielding:
+    if run is None or run.state != STARTED:
         return 0
     return int(run.cpu.thread == run.cpu.machine.platform.current_thread())
 

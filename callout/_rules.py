@@ -56,11 +56,13 @@ def place(call: str, lock_class: LockClass, direct: bool) -> Place:
     where = RULES[lock_class][direct]
     if where is Place.ERROR_AT_INIT:
         raise LockClassError(
-            f"{call}: a callout's lock may not be {lock_class.value}; use a Mtx, an RwLock or an RmLock that is not sleepable"
+            f"{call}: a callout's lock may not be {lock_class.value}; "
+            "use a Mtx, an RwLock or an RmLock that is not sleepable"
         )
     if where is Place.ERROR:
         raise LockClassError(
-            f"{call}: C_DIRECT_EXEC needs a callout with a spin mutex or without a lock, this one has {lock_class.value}"
+            f"{call}: C_DIRECT_EXEC needs a callout with a spin mutex or without a lock, "
+            f"this one has {lock_class.value}"
         )
     return where
 

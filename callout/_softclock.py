@@ -1,7 +1,7 @@
 """The clock interrupt, softclock, and cross-CPU calls: what happens on a CPU by itself.
 
-The clock interrupt (``hardclock``) moves due callouts from the wheel to the expired queue and runs direct ones on the spot. Softclock, one task
-a CPU, runs the others in order. For a callout with a lock that is::
+The clock interrupt (``hardclock``) moves due callouts from the wheel to the expired queue and runs direct ones on the
+spot. Softclock, one task a CPU, runs the others in order. For a callout with a lock that is::
 
     [cpu]  take it from the queue; PENDING off; the run is WAITING
            take the callout's lock, parking while it is taken
@@ -9,8 +9,9 @@ a CPU, runs the others in order. For a callout with a lock that is::
            call the function; give up the callout's lock
     [cpu]  end: serve who waits for it, carry out a put-off move, take the next
 
-where [cpu] is one hold of the CPU's lock. "Was it cancelled?" and "it cannot be stopped now" are one step under that lock: a
-reset may come without the callout's lock, and with a step between, a run took place that the reset had answered 1 for.
+where [cpu] is one hold of the CPU's lock. "Was it cancelled?" and "it cannot be stopped now" are one step under that
+lock: a reset may come without the callout's lock, and with a step between, a run took place that the reset had
+answered 1 for.
 
 After the completions of a run were called its callout may be freed memory: nothing here touches it then.
 
@@ -22,7 +23,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 from ._cpu import CANCELLED, STARTED, T_DEQUEUE, WAITING, Cpu, Move, Run, Ticket
 from ._engine import close_asked, program, schedule, unschedule
@@ -43,7 +43,7 @@ def _enter(cpu: Cpu) -> None:
 
 
 @exposed
-def call(func: Func, arg: Any) -> None:
+def call(func: Func, arg: object) -> None:
     """Run the user's code."""
     func(arg)
 
@@ -120,8 +120,8 @@ def _run_direct_locked(cpu: Cpu, run: Run) -> None:
 def _turn(cpu: Cpu, queue: deque[Filed], done: Run | None, *, idles: bool) -> Run | None:
     """End the run that is *done*, and begin the next in *queue*, under one hold of the lock.
 
-    Returns *done* again, not ended, if that takes more than this (see ``_unfinished``); None if there is nothing to run: then, with *idles*,
-    ``cpu.idle`` is what softclock waits for.
+    Returns *done* again, not ended, if that takes more than this (see ``_unfinished``); None if there is nothing to
+    run: then, with *idles*, ``cpu.idle`` is what softclock waits for.
     """
     _enter(cpu)
     deadline = cpu.deadline
@@ -223,12 +223,15 @@ def execute(cpu: Cpu, run: Run) -> None:
         if not lock.holds():
             return
         lock.give(run.shared)
-        problem = f"the callback of {run.callout!r} is CALLOUT_RETURNUNLOCKED and returned with {lock!r} held; it was given up for it"
+        problem = f"the callback of {run.callout!r} is CALLOUT_RETURNUNLOCKED and returned with {lock!r} held"
     else:
         try:
             lock.give(run.shared)
         except CalloutError as error:
-            problem = f"the callback of {run.callout!r} returned without {lock!r} ({error}); use CALLOUT_RETURNUNLOCKED if it gives it up"
+            problem = (
+                f"the callback of {run.callout!r} returned without {lock!r} ({error}); "
+                "use CALLOUT_RETURNUNLOCKED if it gives it up"
+            )
         else:
             return
     cpu.machine.report(CallbackLockError(problem), run.callout)
@@ -237,7 +240,8 @@ def execute(cpu: Cpu, run: Run) -> None:
 def _unfinished(run: Run) -> bool:
     """Whether ``_turn`` gave a run back because more is to be done at its end.
 
-    Reading these without the lock is safe: both only matter once ``_turn`` has seen them under it, and it will look again.
+    Reading these without the lock is safe: both only matter once ``_turn`` has seen them under it, and it will look
+    again.
     """
     return run.tickets is not None or run.move is not None
 
@@ -337,25 +341,28 @@ async def softclock(cpu: Cpu) -> None:
             await idle.wait()
             if not cpu.open:
                 return
-            sliced = now()
-            continue
-        if run is done:
-            serve(cpu, run, finish(run))
-            run = None
-            continue
-        begun = now()
-        if begun - sliced > machine.budget:
-            cpu.yielding = True
-            await platform.checkpoint()
-            cpu.yielding = False
             begun = sliced = now()
-        if run.state != STARTED and not await _get_lock(cpu, run):
             continue
-        func = run.func
-        execute(cpu, run)
-        spent = now() - begun
-        if spent > machine.slow and func is not None:
-            machine.expensive(func, spent)
+        if run is not done:
+            if run.state != STARTED:
+                if not await _get_lock(cpu, run):
+                    continue
+                begun = now()
+            func = run.func
+            execute(cpu, run)
+            spent = now() - begun
+            begun += spent
+            if spent > machine.slow and func is not None:
+                machine.expensive(func, spent)
+            if begun - sliced <= machine.budget:
+                continue
+        # More is to be done at the end of this run than the next turn does; or the loop's other tasks are to have a
+        # turn, and nobody shall wait for a run whose callback has returned.
+        serve(cpu, run, finish(run))
+        run = None
+        if begun - sliced > machine.budget:
+            await platform.checkpoint()
+            begun = sliced = now()
 
 
 protected(softclock)
@@ -387,7 +394,8 @@ protected(_get_lock)
 
 @protected
 def cross_call(cpu: Cpu, thunk: Callable[[], None]) -> None:
-    """Have *thunk* run once on the loop of *cpu*, in its interrupt context: soon, and never inside a callback of that CPU.
+    """Have *thunk* run once on the loop of *cpu*, in its interrupt context: soon, and never inside a callback of that
+    CPU.
 
     From any thread, at any instant, also from what interrupted the engine: no lock is taken. Never blocks.
 

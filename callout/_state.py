@@ -1,7 +1,7 @@
 """The callout record and the bits of its state.
 
-Pure data. The fields of a callout belong to the lock of the CPU that ``cpu`` names; ``cpu`` itself changes only under both
-CPUs' locks, so whoever has read it, taken that CPU's lock and read it again may touch the rest.
+Pure data. The fields of a callout belong to the lock of the CPU that ``cpu`` names; ``cpu`` itself changes only under
+both CPUs' locks, so whoever has read it, taken that CPU's lock and read it again may touch the rest.
 
 Three fields are read without a lock, on purpose: ``cpu`` (to find the lock), and ``state`` by ``callout_pending()`` and
 ``callout_active()``. The virtual platform makes these reads switch points.
@@ -82,7 +82,7 @@ class Callout:
         "__weakref__",
         "arg",  # c_arg
         "cpu",  # c_cpu: its lock guards all the other fields
-        "filed",  # the time under which the wheel has it, ns; 0 = not in the wheel. Later than that is ``time``, never earlier
+        "filed",  # the time under which the wheel has it, ns, not later than ``time``; 0 = not in the wheel
         "flags",  # CALLOUT_* given at initialisation
         "func",  # c_func; None until the first arming
         "lock",  # c_lock or None

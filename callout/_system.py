@@ -1,7 +1,8 @@
 """One running callout system on trio: ``open_callouts``.
 
-Every CPU has two nurseries. The outer one runs the *services*, event timer and softclock, shielded from the application's cancellation: they must outlive
-whatever the block is left for. The inner one is the application's, for ``system.cpu(n).start_soon()``.
+Every CPU has two nurseries. The outer one runs the *services*, event timer and softclock, shielded from the
+application's cancellation: they must outlive whatever the block is left for. The inner one is the application's, for
+``system.cpu(n).start_soon()``.
 
 Leaving the block, by whatever way:
 
@@ -9,7 +10,8 @@ Leaving the block, by whatever way:
 2. what is pending is stopped, and runs in progress are awaited; the tasks that those started end, too;
 3. every CPU is closed, its thread joined, its descriptors given back.
 
-All this happens in a task of its own: a KeyboardInterrupt can strike the task that has opened the system even where that is shielded.
+All this happens in a task of its own: a KeyboardInterrupt can strike the task that has opened the system even where
+that is shielded.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from contextvars import copy_context
-from typing import Any, Final, TypeVarTuple, Unpack
+from typing import Any, Final, TypeVarTuple
 
 import trio
 
@@ -42,7 +44,10 @@ Ts = TypeVarTuple("Ts")
 OnError = Callable[[Exception, Callout | None], object]
 
 SOFTCLOCK_BUDGET: Final = 2_000_000  # ns for which softclock keeps the loop to itself
-_FORKED = "this callout system belongs to the parent process: its loops and threads do not exist in a forked child; open one of your own"
+_FORKED: Final = (
+    "this callout system belongs to the parent process: its loops and threads do not exist in a forked child; "
+    "open one of your own"
+)
 _MACHINES: Final[weakref.WeakSet[Machine]] = weakref.WeakSet()
 
 
@@ -65,10 +70,12 @@ class CpuHandle:
     def __repr__(self) -> str:
         return f"<cpu {self.id}>"
 
-    def start_soon(self, async_fn: Callable[[Unpack[Ts]], Awaitable[object]], *args: Unpack[Ts]) -> None:
-        """Start *async_fn(\\*args)* as a task of this CPU. From anywhere: callbacks, tasks, other threads, finalizers. Never blocks.
+    def start_soon(self, async_fn: Callable[[*Ts], Awaitable[object]], *args: *Ts) -> None:
+        r"""Start *async_fn(\*args)* as a task of this CPU. From anywhere: callbacks, tasks, other threads,
+        finalizers. Never blocks.
 
-        Leaving ``open_callouts()`` normally waits for it; leaving with an exception cancels it. What it raises leaves through the block.
+        Leaving ``open_callouts()`` normally waits for it; leaving with an exception cancels it. What it raises leaves
+        through the block.
 
         Raises:
             ClosedError: the system is closed.
@@ -81,10 +88,12 @@ class CpuHandle:
         with suppress(trio.RunFinishedError):
             self._loop.token.run_sync_soon(self._start_all, idempotent=True)
 
-    def call(self, func: Callable[[Unpack[Ts]], object], *args: Unpack[Ts]) -> None:
-        """Have *func(\\*args)* run once on this CPU's loop: soon, and never inside one of its callbacks. From anywhere. Never blocks.
+    def call(self, func: Callable[[*Ts], object], *args: *Ts) -> None:
+        r"""Have *func(\*args)* run once on this CPU's loop: soon, and never inside one of its callbacks. From
+        anywhere. Never blocks.
 
-        This is the engine's cross-CPU call. Calls made before the system closes do run. What *func* raises is treated as a callback's exception.
+        This is the engine's cross-CPU call. Calls made before the system closes do run. What *func* raises is treated
+        as a callback's exception.
 
         Raises:
             ClosedError: the system is closed; *func* will not run.
@@ -170,7 +179,8 @@ class CalloutSystem:
 
     @contextmanager
     def bound(self, cpu: int = 0) -> Iterator[CalloutSystem]:
-        """Make this the current system of a thread of your own, and *cpu* its current CPU, in a ``with`` block. Never blocks.
+        """Make this the current system of a thread of your own, and *cpu* its current CPU, in a ``with`` block. Never
+        blocks.
 
         Raises:
             ArgumentTypeError, ArgumentValueError: that CPU is not there, or this thread is the loop of one.
@@ -247,8 +257,8 @@ class _SleepCheck(trio.abc.Instrument):
             where = f" at {frame.f_code.co_filename}:{frame.f_lineno}" if frame is not None else ""
             self._system._fail(
                 SleepError(
-                    f"task {task.name} awaited{where} with {', '.join(map(repr, mine))} held: give locks up before an await, "
-                    "or the loop stops whenever its softclock wants them"
+                    f"task {task.name} awaited{where} with {', '.join(map(repr, mine))} held: "
+                    "give locks up before an await, or the loop stops whenever its softclock wants them"
                 )
             )
 
@@ -365,14 +375,17 @@ async def open_callouts(
     on_error: OnError | None = None,
     expensive: float = 0.1,
 ) -> AsyncIterator[CalloutSystem]:
-    """Open a callout system: ``async with open_callouts() as system:``. Inside the block it is the current one.
+    """Open a callout system for an ``async with`` block, inside which it is the current one.
 
-    *cpus*: CPU 0 is this loop, each other a thread with a loop of its own. *hz*: clock ticks in a second. *alloweddeviation*: by how many per cent of its interval a
-    callout may be late so that wake-ups are shared (``kern.timecounter.alloweddeviation``). *checking*: whether the locks that each thread holds are tracked, so that sleeping
-    with one is an error; by default only under pytest. *on_error*: called with an exception that leaves a callback, and the callout; without it the exception leaves through
-    this block, as one of a nursery's child does. *expensive*: a callback that takes longer, in seconds, is named in the log.
+    *cpus*: CPU 0 is this loop, each other a thread with a loop of its own. *hz*: clock ticks in a second.
+    *alloweddeviation*: by how many per cent of its interval a callout may be late so that wake-ups are shared
+    (``kern.timecounter.alloweddeviation``). *checking*: whether the locks that each thread holds are tracked, so that
+    sleeping with one is an error; by default only under pytest. *on_error*: called with an exception that leaves a
+    callback, and the callout; without it the exception leaves through this block, as one of a nursery's child does.
+    *expensive*: a callback that takes longer, in seconds, is named in the log.
 
-    Leaving the block waits for tasks of ``system.cpu(n).start_soon()`` (cancels them if it is left with an exception), stops what is pending, and waits until nothing runs.
+    Leaving the block waits for tasks of ``system.cpu(n).start_soon()`` (cancels them if it is left with an
+    exception), stops what is pending, and waits until nothing runs.
 
     Raises:
         ArgumentTypeError, ArgumentValueError: an option is wrong.
@@ -498,7 +511,7 @@ async def _insist(event: trio.Event) -> None:
 
 
 async def _all_tasks_done(system: CalloutSystem, threads: list[_CpuThread]) -> None:
-    """Wait until no CPU has a task left: a task may start another on any CPU, so look until a whole round finds none."""
+    """Wait until no CPU has a task left: one may start another on any CPU, so look until a whole round finds none."""
     handles = system._cpus
     while True:
         await handles[0]._tasks_done()

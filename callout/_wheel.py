@@ -1,23 +1,25 @@
 """Per-CPU callwheel: which callouts are due, and when to look again.
 
-Pure data. Time is an ``int`` of nanoseconds and is always passed in; nothing here reads a clock, takes a lock or runs a handler.
-The caller holds the CPU's lock.
+Pure data. Time is an ``int`` of nanoseconds and is always passed in; nothing here reads a clock, takes a lock or runs
+a handler. The caller holds the CPU's lock.
 
-Time is divided into slots of 2**27 ns (about 1/8 s). Every slot has a bucket, an unsorted list, and a heap holds the keys of the
-buckets in use. When a slot comes, its bucket is *opened*: what is left in it goes into a small heap sorted by time
-and order of arming. What is armed for a slot that is already open goes there at once.
+Time is divided into slots of 2**27 ns (about 1/8 s). Every slot has a bucket, an unsorted list, and a heap holds the
+keys of the buckets in use. When a slot comes, its bucket is *opened*: what is left in it goes into a small heap
+sorted by time and order of arming. What is armed for a slot that is already open goes there at once.
 
-Filing is lazy. ``Callout.filed`` is the time under which the wheel has the callout, ``Callout.time`` the time it is due.
-Pushing a pending callout out changes ``time`` alone: when its entry comes up it is filed again. Stopping it changes
-``state`` alone. So an entry is *good* if the callout is still on this CPU and still filed under the entry's time; any other is
-garbage. Two entries of one callout under the same time do no harm: the first that comes up takes the callout out.
-A sweep runs when there is more garbage than live entries, so memory is bounded whatever the mix of calls.
+Filing is lazy. ``Callout.filed`` is the time under which the wheel has the callout, ``Callout.time`` the time it is
+due. Pushing a pending callout out changes ``time`` alone: when its entry comes up it is filed again. Stopping it
+changes ``state`` alone. So an entry is *good* if the callout is still on this CPU and still filed under the entry's
+time; any other is garbage. Two entries of one callout under the same time do no harm: the first that comes up takes
+the callout out. A sweep runs when there is more garbage than live entries, so memory is bounded whatever the mix of
+calls.
 
-Invariants, asserted by ``check()``: a pending callout that is not in the expired queue has a good entry; ``time >= filed``;
-``size`` counts the entries; ``live`` counts the callouts that are pending in this wheel.
+Invariants, asserted by ``check()``: a pending callout that is not in the expired queue has a good entry; ``time >=
+filed``; ``size`` counts the entries; ``live`` counts the callouts that are pending in this wheel.
 
-Rejected, after measuring: a heap with lazy deletion (every re-arm allocates and sifts) and a hierarchical wheel (cascades).
-Source: kern_timeout.c, callout_process() and callout_cc_add(), whose interface this has and whose structure it does not.
+Rejected, after measuring: a heap with lazy deletion (every re-arm allocates and sifts) and a hierarchical wheel
+(cascades). Source: kern_timeout.c, callout_process() and callout_cc_add(), whose interface this has and whose
+structure it does not.
 """
 
 from __future__ import annotations
@@ -76,7 +78,9 @@ class Wheel:
         return key << SHIFT
 
     def next_event(self) -> int:
-        """Return when to look again: the earliest time, or the start of the earliest slot; ``NEVER`` if nothing lives."""
+        """Return when to look again: the earliest time, or the start of the earliest slot; ``NEVER`` if nothing
+        lives.
+        """
         if self.live == 0:
             return NEVER
         when = self._keys[0] << SHIFT if self._keys else NEVER

@@ -34,8 +34,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         commands.add_parser(
             "demo",
             help="a TCP echo service that lives on callouts",
-            description="Run a TCP echo service and its clients over real sockets, every connection with three callouts, torn down "
-            "at random moments. Exit status: 0 if every control block was freed once and nothing was used afterwards, else 1.",
+            description="Run a TCP echo service and its clients over real sockets, every connection with three "
+            "callouts, torn down at random moments. Exit status: 0 if every control block was freed once and nothing "
+            "was used afterwards, else 1.",
         )
     )
     args = parser.parse_args(argv)

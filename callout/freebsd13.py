@@ -20,8 +20,9 @@ def callout_async_drain(c: Callout, func: Callable[[Any], object], /) -> int:
 
     Hold the callout's lock. A run that waits for that lock is **not** cancelled: it takes place first.
 
-    Returns 1 if it was stopped and -1 if nothing was scheduled or running: *func* will **not** be called, the caller must do its work. 0 if *func*
-    will be called. ``callout_drain_async()`` has the opposite sense: there 0 says that it will not.
+    Returns 1 if it was stopped and -1 if nothing was scheduled or running: *func* will **not** be called, the caller
+    must do its work. 0 if *func* will be called. ``callout_drain_async()`` has the opposite sense: there 0 says that
+    it will not.
 
     Raises:
         LockNotHeldError: *c* has a lock, other than Giant, and the caller does not hold it.

@@ -1,7 +1,8 @@
 """Replays recorded runs of the real kernels against any timer implementation, and says where it differs.
 
-The trace format is described in ``FORMAT.md`` beside this file. To drive an implementation of your own, write a factory that makes a ``Subsystem`` from a ``Scenario``, and
-name it: ``callout conformance --impl my_module:my_factory``.
+The trace format is described in ``FORMAT.md`` beside this file. To drive an implementation of your own, write a
+factory that makes a ``Subsystem`` from a ``Scenario``, and name it: ``callout conformance --impl
+my_module:my_factory``.
 """
 
 from ._format import Scenario, Step, load, shipped

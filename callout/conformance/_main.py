@@ -11,6 +11,7 @@ from typing import Final
 
 from .._errors import CalloutError, TraceError
 from ._format import OPS, Scenario, load, shipped
+from ._freebsd import Dialect, FreeBSD
 from ._replay import Subsystem, replay
 
 Factory = Callable[[Scenario], Subsystem]
@@ -34,12 +35,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--platform",
         choices=("virtual", "trio"),
         default="virtual",
-        help="deterministic virtual CPUs, or real loops and real threads; for the built-in ones only (default: virtual)",
+        help="deterministic virtual CPUs, or real loops and threads; for the built-in ones only (default: virtual)",
     )
     parser.add_argument(
         "--api", choices=sorted(OPS), help="which shipped recordings to replay for MODULE:FACTORY (default: freebsd)"
     )
-    parser.add_argument("--tag", action="append", default=[], metavar="T", help="only scenarios with this tag (with all, if repeated)")
+    parser.add_argument(
+        "--tag", action="append", default=[], metavar="T", help="only scenarios with this tag (with all, if repeated)"
+    )
     parser.add_argument(
         "--orders",
         type=int,
@@ -47,7 +50,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="replay under N random orders of who runs next, too, with the seeds 1 to N (virtual platform)",
     )
-    parser.add_argument("files", nargs="*", metavar="FILE", type=Path, help="trace files (default: those that come with the package)")
+    parser.add_argument(
+        "files", nargs="*", metavar="FILE", type=Path, help="trace files (default: those that come with the package)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -82,7 +87,9 @@ def _select(args: argparse.Namespace) -> Iterator[Scenario]:
                 found = True
                 yield scenario
     if not found:
-        raise TraceError(f"no scenario has {'the tags' if len(args.tag) > 1 else 'the tag'} {', '.join(args.tag) or '(no scenario at all)'}")
+        raise TraceError(
+            f"no scenario has all of the tags: {', '.join(args.tag)}" if args.tag else "the files hold no scenario"
+        )
 
 
 def _factories(args: argparse.Namespace) -> Iterator[tuple[str, Factory]]:
@@ -93,7 +100,9 @@ def _factories(args: argparse.Namespace) -> Iterator[tuple[str, Factory]]:
         yield "", _load_factory(args.impl)
         return
     if args.impl not in OPS:
-        raise TraceError(f"--impl {args.impl}: neither a built-in implementation ({', '.join(sorted(OPS))}) nor MODULE:FACTORY")
+        raise TraceError(
+            f"--impl {args.impl}: neither a built-in implementation ({', '.join(sorted(OPS))}) nor MODULE:FACTORY"
+        )
     if args.platform == "trio":
         if args.orders:
             raise TraceError("--orders needs --platform virtual: real threads run in the order in which they run")
@@ -111,13 +120,11 @@ def _factories(args: argparse.Namespace) -> Iterator[tuple[str, Factory]]:
         )
 
 
-def _dialect(scenario: Scenario) -> type:
+def _dialect(scenario: Scenario) -> type[Dialect]:
     if scenario.api == "linux":
         from ._linux import Linux
 
         return Linux
-    from ._freebsd import FreeBSD
-
     return FreeBSD
 
 
@@ -143,6 +150,6 @@ def _judge(scenario: Scenario, factory: Factory) -> str | None:
             mismatch = replay(scenario, subsystem)
         finally:
             subsystem.close()
-    except Exception as error:  # noqa: BLE001 - whatever somebody's implementation raises
+    except Exception as error:  # whatever somebody's implementation raises
         return f"{scenario.id}: {scenario.name}\n  raised {type(error).__name__}: {error}"
     return None if mismatch is None else str(mismatch)

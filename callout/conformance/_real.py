@@ -1,8 +1,9 @@
 """A world for replays on real trio loops and real threads, under a hand-driven clock.
 
-Standstill is found from what every actor is known to be blocked on. Actors are the scenario's threads and the CPUs' loops. A thread is quiet while it
-waits for orders or stands in a lock, a drain or a gate of this world; a loop is quiet in those, too, and while it waits for I/O with
-nothing handed over to it. Who wakes another marks it as running in the same step, so no wake-up is ever unseen. Nothing sleeps or polls.
+Standstill is found from what every actor is known to be blocked on. Actors are the scenario's threads and the CPUs'
+loops. A thread is quiet while it waits for orders or stands in a lock, a drain or a gate of this world; a loop is
+quiet in those, too, and while it waits for I/O with nothing handed over to it. Who wakes another marks it as running
+in the same step, so no wake-up is ever unseen. Nothing sleeps or polls.
 """
 
 from __future__ import annotations
@@ -347,7 +348,9 @@ class RealWorld:
             self._platform = _Platform(self.monitor)
             self._token = trio.lowlevel.current_trio_token()
             self._leave = trio.Event()
-            async with open_on(self._platform, scenario.ncpu, 1000, scenario.alloweddeviation, True, None, 3600) as system:
+            async with open_on(
+                self._platform, scenario.ncpu, 1000, scenario.alloweddeviation, True, None, 3600
+            ) as system:
                 self.system = system
                 opened.set()
                 await self._leave.wait()

@@ -12,9 +12,11 @@ Event = list[Any]  # Any: JSON
 
 
 class Subsystem(Protocol):
-    """One freshly started timer subsystem that has the locks, callouts and threads of a scenario: what you write to be judged.
+    """One freshly started timer subsystem that has the locks, callouts and threads of a scenario: what you write to
+    be judged.
 
-    Operations are *begun*; what came of them is asked after ``settle()``. Threads are called by their names in the scenario, CPUs ``cpu0``, ``cpu1`` …
+    Operations are *begun*; what came of them is asked after ``settle()``. Threads are called by their names in the
+    scenario, CPUs ``cpu0``, ``cpu1`` …
     """
 
     def begin(self, thread: str, op: str, args: tuple[Any, ...]) -> None:
@@ -30,14 +32,18 @@ class Subsystem(Protocol):
         ...
 
     def settle(self) -> None:
-        """Wait until every CPU and thread is idle or blocked. Never by sleeping: from what each is known to wait for."""
+        """Wait until every CPU and thread is idle or blocked.
+
+        Never by sleeping: from what each is known to wait for.
+        """
         ...
 
     def events(self) -> dict[str, list[Event]]:
         """Return what each actor did since the last call, in its order.
 
-        Events are those of ``FORMAT.md``, and two more: ``["ret", value]`` when a thread's operation returned, with ``{"error": text}`` if
-        it was refused, and ``["error", text]`` of a CPU when a callback's misuse was found after it had returned.
+        Events are those of ``FORMAT.md``, and two more: ``["ret", value]`` when a thread's operation returned, with
+        ``{"error": text}`` if it was refused, and ``["error", text]`` of a CPU when a callback's misuse was found
+        after it had returned.
         """
         ...
 

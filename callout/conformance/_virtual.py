@@ -15,7 +15,7 @@ class RandomOrder:
     """Picks who runs next at random, repeatably."""
 
     def __init__(self, seed: int) -> None:
-        self._random = random.Random(seed)
+        self._random = random.Random(seed)  # noqa: S311 - has to repeat, not to be secret
 
     def choose(self, runnable: Sequence[Context], current: Context | None) -> Context:
         """Pick any."""

@@ -1,4 +1,6 @@
-"""What a dialect of the traces needs of a world: threads that do as they are told, gates, a hand-driven clock, standstill."""
+"""What a dialect of the traces needs of a world: threads that do as they are told, gates, a hand-driven clock,
+standstill.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,10 @@ from .._cpu import Machine
 
 
 class World(Protocol):
-    """Threads, CPUs and time under the replay's control. ``worlds`` are made by ``_virtual.VirtualWorld`` and ``_real.RealWorld``."""
+    """Threads, CPUs and time under the replay's control.
+
+    ``worlds`` are made by ``_virtual.VirtualWorld`` and ``_real.RealWorld``.
+    """
 
     machine: Machine
 

@@ -1,7 +1,8 @@
 """A small preemption-bounded search: every schedule of a scenario with at most so many preemptions.
 
-Stateless: a schedule is the list of its choices, and the scenario is run from the start for each. A choice costs a preemption if it takes
-the turn away from somebody who could have gone on; a timer's expiry is a choice like any other.
+Stateless: a schedule is the list of its choices, and the scenario is run from the start for each. A choice costs a
+preemption if it takes the turn away from somebody who could have gone on; a timer's expiry is a choice like any
+other.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from ..testing import VirtualSMP
 Scenario = Callable[[VirtualSMP], object]
 
 
-class Violation(CalloutError, AssertionError):
+class Violation(CalloutError, AssertionError):  # noqa: N818 - the field's name for it
     """A schedule went wrong; ``__cause__`` says how. ``replay(scenario, violation.schedule)`` runs it again."""
 
     def __init__(self, schedule: str, number: int, lanes: list[str]) -> None:
@@ -88,8 +89,8 @@ def _run(scenario: Scenario, search: _Search, cpus: int, hz: int) -> int:
 def explore(scenario: Scenario, *, cpus: int = 2, hz: int = 1000, bound: int = 2, most: int = 1_000_000) -> Certificate:
     """Run *scenario(vm)* under every schedule with at most *bound* preemptions. Blocks until done.
 
-    The scenario is the main thread of a fresh ``VirtualSMP``; it may spawn others and ``vm.settle()``. Its exceptions, those of its threads and
-    callbacks, deadlocks and livelocks are violations.
+    The scenario is the main thread of a fresh ``VirtualSMP``; it may spawn others and ``vm.settle()``. Its
+    exceptions, those of its threads and callbacks, deadlocks and livelocks are violations.
 
     Raises:
         Violation: for the first schedule that goes wrong.

@@ -1,1 +1,3 @@
-"""The worlds in which the engine runs: ``trio_loops`` (real loops and threads) and ``virtual`` (deterministic virtual SMP)."""
+"""The worlds in which the engine runs: ``trio_loops`` (real loops and threads) and ``virtual`` (deterministic virtual
+SMP).
+"""

@@ -1,10 +1,11 @@
 """The real world: a CPU is a trio loop, a thread is a thread, a raw lock is a ``threading.Lock``.
 
-The event timer of a CPU is a ``timerfd`` on which its loop waits: any thread programs it with one system call, and it is more punctual than the timeout
-of epoll. Where there is none, and under a clock that is not the system's, the loop's own deadline is used (``DeadlineTimer``).
+The event timer of a CPU is a ``timerfd`` on which its loop waits: any thread programs it with one system call, and it
+is more punctual than the timeout of epoll. Where there is none, and under a clock that is not the system's, the
+loop's own deadline is used (``DeadlineTimer``).
 
-What any thread does to a loop goes through ``TrioToken.run_sync_soon``, which may be called at any instant, also from a signal handler or
-finalizer that has interrupted trio itself.
+What any thread does to a loop goes through ``TrioToken.run_sync_soon``, which may be called at any instant, also from
+a signal handler or finalizer that has interrupted trio itself.
 """
 
 from __future__ import annotations
@@ -30,9 +31,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 for _function in PROTECTED:
-    trio.lowlevel.enable_ki_protection(_function)  # type: ignore[type-var]  # Callable does not say that functions have a __code__
+    trio.lowlevel.enable_ki_protection(_function)
 for _function in EXPOSED:
-    trio.lowlevel.disable_ki_protection(_function)  # type: ignore[type-var]  # as above
+    trio.lowlevel.disable_ki_protection(_function)
 
 
 class TrioWaiter:
@@ -59,7 +60,10 @@ class TrioWaiter:
 
 
 class ThreadWaiter:
-    """A one-shot event for a thread. A bare lock: unlike ``threading.Event`` it can be set by what interrupted a ``set()``."""
+    """A one-shot event for a thread.
+
+    A bare lock: unlike ``threading.Event`` it can be set by what interrupted a ``set()``.
+    """
 
     __slots__ = ("_lock",)
 
@@ -86,7 +90,10 @@ class EventTimer(Protocol):
         ...
 
     async def run(self, strike: Callable[[], bool]) -> None:
-        """Call *strike* whenever it is time, again as long as it returns True, with a checkpoint between. Until cancelled."""
+        """Call *strike* whenever it is time, again as long as it returns True, with a checkpoint between.
+
+        Until cancelled.
+        """
         ...
 
     def close(self) -> None:
@@ -146,8 +153,8 @@ class TimerFd:
 
     def __init__(self) -> None:
         self._fd = _timerfd_create()
-        # Guards against the descriptor's being closed, and its number given to somebody else, while it is set. Recursive: a finalizer may
-        # arm a callout in here; the engine looks at the deadline again after each setting.
+        # Guards against the descriptor's being closed, and its number given to somebody else, while it is set.
+        # Recursive: a finalizer may arm a callout in here; the engine looks at the deadline again after each setting.
         self._lock = threading.RLock()
 
     def set(self, when: int) -> None:
@@ -173,11 +180,11 @@ class TimerFd:
 
 
 class _Timespec(ctypes.Structure):
-    _fields_ = (("tv_sec", ctypes.c_long), ("tv_nsec", ctypes.c_long))
+    _fields_ = (("tv_sec", ctypes.c_long), ("tv_nsec", ctypes.c_long))  # type: ignore[mutable-override]  # a tuple will do
 
 
 class _Itimerspec(ctypes.Structure):
-    _fields_ = (("it_interval", _Timespec), ("it_value", _Timespec))
+    _fields_ = (("it_interval", _Timespec), ("it_value", _Timespec))  # type: ignore[mutable-override]  # as above
 
 
 _CLOCK_MONOTONIC: Final = 1

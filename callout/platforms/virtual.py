@@ -1,12 +1,12 @@
 """Deterministic virtual SMP: CPUs, interrupts, softclocks and user threads are greenlets under one scheduler.
 
-Time is virtual and moves only when a clock interrupt is taken. Whoever runs goes on until a *switch point*: taking or dropping
-a lock, a wake-up, a read that no lock guards. There a *chooser* picks who runs next; nothing else is left to chance, so
-the chooser's answers are the schedule.
+Time is virtual and moves only when a clock interrupt is taken. Whoever runs goes on until a *switch point*: taking or
+dropping a lock, a wake-up, a read that no lock guards. There a *chooser* picks who runs next; nothing else is left to
+chance, so the chooser's answers are the schedule.
 
-A virtual CPU is one loop, as on trio: its interrupt and its tasks take turns and give way only where they await. So a direct callout runs when
-softclock is idle or parked at a lock, never in the middle of another callback of its CPU. A callback that blocks the thread blocks the
-whole CPU.
+A virtual CPU is one loop, as on trio: its interrupt and its tasks take turns and give way only where they await. So a
+direct callout runs when softclock is idle or parked at a lock, never in the middle of another callback of its CPU. A
+callback that blocks the thread blocks the whole CPU.
 
 Not modelled: weak memory (everything is sequentially consistent), trio's scheduler, preemption inside plain Python code
 between two switch points.
@@ -68,7 +68,10 @@ class Chooser(Protocol):
     """Picks who runs next."""
 
     def choose(self, runnable: Sequence[Context], current: Context | None) -> Context:
-        """Return one of *runnable*, which is sorted by age and not empty. *current* is who stands at a switch point, if it could go on."""
+        """Return one of *runnable*, which is sorted by age and not empty.
+
+        *current* is who stands at a switch point, if it could go on.
+        """
         ...
 
 
@@ -176,7 +179,10 @@ class _Quiet:
 
 
 class VirtualPlatform:
-    """The deterministic world. ``free_clock``: a timer may strike at any moment after it was set; else only ``tick()`` makes it."""
+    """The deterministic world.
+
+    ``free_clock``: a timer may strike at any moment after it was set; else only ``tick()`` makes it.
+    """
 
     coalesces = False
 
@@ -279,7 +285,7 @@ class VirtualPlatform:
     def spawn(
         self, name: str, func: Callable[..., object], *args: object, cpu: int | None = None, bound: int = 0
     ) -> Context:
-        """Start *func(\\*args)* as a thread, or as a task of *cpu*. It runs when it is chosen."""
+        r"""Start *func(\*args)* as a thread, or as a task of *cpu*. It runs when it is chosen."""
         context = Context(name, cpu, bound, name if cpu is None else ("cpu", cpu))
 
         def body() -> None:
@@ -311,13 +317,15 @@ class VirtualPlatform:
         self.block(_Quiet())
 
     def stuck(self) -> list[Context]:
-        """Return the contexts that have not finished and cannot run, except interrupts and softclocks that have nothing to do."""
+        """Return the contexts that have not finished and cannot run, except interrupts and softclocks that have
+        nothing to do.
+        """
         return [
             c for c in self.contexts if not (c.cpu is not None and isinstance(c.waits_for, _Interrupt | VirtualWaiter))
         ]
 
     def tick(self, tick: int) -> None:
-        """Move a hand-driven clock by *tick* ns, and have every CPU whose deadline has come take its clock interrupt."""
+        """Move a hand-driven clock by *tick* ns; every CPU whose deadline has come is to take its clock interrupt."""
         self.time += tick
         for cpu, when in enumerate(self.events):
             # Interrupts that come while one is being served merge into one that follows it.

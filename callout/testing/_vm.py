@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from contextvars import Token
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from .._cpu import CURRENT, Machine
 from .._errors import DeadlockError
@@ -35,7 +35,10 @@ class VirtualSMP:
         alloweddeviation: int = 0,
         max_steps: int = 100_000,
     ) -> None:
-        """Power on *cpus* CPUs. With *free_clock* a timer may strike at any moment after it was set; without, only in ``tick()``."""
+        """Power on *cpus* CPUs.
+
+        With *free_clock* a timer may strike at any moment after it was set; without, only in ``tick()``.
+        """
         self.errors: list[BaseException] = []
         self.platform = VirtualPlatform(None, free_clock=free_clock, max_steps=max_steps)
         self.machine: Machine = boot(
@@ -56,7 +59,7 @@ class VirtualSMP:
     def _report(self, error: BaseException, c: Callout | None) -> None:
         self.errors.append(error)
 
-    def __enter__(self) -> VirtualSMP:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -77,12 +80,15 @@ class VirtualSMP:
         cpu: int | None = None,
         bound: int = 0,
     ) -> Context:
-        """Start *func(\\*args)* as a thread of its own, or as a task of *cpu*. *bound* is a thread's current CPU. Never blocks."""
+        r"""Start *func(\*args)* as a thread of its own, or as a task of *cpu*.
+
+        *bound* is a thread's current CPU. Never blocks.
+        """
         check_int("spawn", "bound", bound, 0, len(self.machine.cpus) - 1)
-        return self.platform.spawn(name or getattr(func, "__name__", "thread"), func, *args, cpu=cpu, bound=bound)
+        return self.platform.spawn(name or str(getattr(func, "__name__", "thread")), func, *args, cpu=cpu, bound=bound)
 
     def call(self, cpu: int, func: Callable[..., object], *args: object) -> None:
-        """Have *func(\\*args)* run once in the interrupt context of *cpu*. Never blocks."""
+        r"""Have *func(\*args)* run once in the interrupt context of *cpu*. Never blocks."""
 
         def thunk() -> None:
             func(*args)
@@ -107,7 +113,9 @@ class VirtualSMP:
             self.platform.wait_until_quiet()
 
     def check(self) -> None:
-        """Raise what went wrong in a thread or callback, and DeadlockError if somebody waits for what will never come."""
+        """Raise what went wrong in a thread or callback, and DeadlockError if somebody waits for what will never
+        come.
+        """
         for error in (*self.platform.errors, *self.errors):
             raise error
         stuck = self.platform.stuck()
