@@ -22,22 +22,38 @@ from ._errors import ReentrantCallError
 
 F = TypeVar("F", bound=Callable[..., object])
 
-PROTECTED: Final[list[Callable[..., object]]] = []  # no KeyboardInterrupt inside
-EXPOSED: Final[list[Callable[..., object]]] = []  # calls the user's code: KeyboardInterrupt as usual
+Mark = Callable[[Callable[..., object]], object]
+
+_PROTECTED: Final[list[Callable[..., object]]] = []  # no KeyboardInterrupt inside
+_EXPOSED: Final[list[Callable[..., object]]] = []  # calls the user's code: KeyboardInterrupt as usual
+_KEEPERS: Final[list[tuple[Mark, Mark]]] = []
 _GUARDED: Final[set[CodeType]] = set()
 _PACKAGE: Final = str(Path(__file__).parent)
 
 
 def protected(f: F) -> F:
     """Mark a function that KeyboardInterrupt must not cut in two."""
-    PROTECTED.append(f)
+    _PROTECTED.append(f)
+    for protect, _ in _KEEPERS:
+        protect(f)
     return f
 
 
 def exposed(f: F) -> F:
     """Mark a function that runs the user's code, in which KeyboardInterrupt may strike at any instant."""
-    EXPOSED.append(f)
+    _EXPOSED.append(f)
+    for _, expose in _KEEPERS:
+        expose(f)
     return f
+
+
+def keep_interrupts_out(protect: Mark, expose: Mark) -> None:
+    """Have a platform's *protect* and *expose* applied to every function that is marked, now or later."""
+    _KEEPERS.append((protect, expose))
+    for f in _PROTECTED:
+        protect(f)
+    for f in _EXPOSED:
+        expose(f)
 
 
 def guarded(f: F) -> F:
@@ -49,10 +65,11 @@ def guarded(f: F) -> F:
 def check_reentry() -> None:
     """Raise if this thread was interrupted inside a guarded function. Called when a lock turned out to be taken.
 
-    The engine's functions call each other, guarded ones too. Who interrupts is not called by name: from the first frame on that was not
-    called by the package's own code, under its own name, a guarded function further out is an interrupted one.
+    The engine's functions call each other, guarded ones too. Who interrupts is not called by name: from the first
+    frame on that was not called by the package's own code, under its own name, a guarded function further out is an
+    interrupted one.
     """
-    frame: FrameType | None = sys._getframe(1)
+    frame: FrameType = sys._getframe(1)
     inner = frame.f_code.co_name
     own = True
     while True:

@@ -149,21 +149,13 @@ def callout_dequeue(c: Callout, /, *, if_not_running: bool = False, close: bool 
     return dequeue("callout_dequeue", c, if_not_running, close)
 
 
-@guarded
 def callout_running(c: Callout, /) -> int:
-    """Return 1 if a run of *c* is in progress, else 0.
+    """Return 1 if a run of *c* is in progress, else 0. Never blocks.
 
-    Never blocks. Without a lock of your own the answer may be old when it arrives.
+    Without a lock of your own the answer may be old when it arrives.
     """
-    while True:
-        cpu = c.cpu
-        if not cpu.lock.acquire(False):
-            contended(cpu)
-        try:
-            if c.cpu is cpu:
-                return int(c.run is not None)
-        finally:
-            cpu.lock.release()
+    machine_of(c)
+    return int(c.run is not None)
 
 
 def callout_executing(c: Callout, /) -> int:

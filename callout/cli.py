@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 
 from ._errors import MissingExtraError
 
@@ -15,7 +15,7 @@ __all__ = ["main"]
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line *argv* (default: the process's own) and return the exit status."""
     parser = argparse.ArgumentParser(prog="callout", description="FreeBSD's callout(9) for Python on trio.")
-    parser.add_argument("--version", action="version", version=f"callout {version('callout')}")
+    parser.add_argument("--version", action="version", version=f"callout {_version()}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     from .conformance import _main as conformance
@@ -47,3 +47,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         return conformance.INTERRUPTED
+
+
+def _version() -> str:
+    try:
+        return version("callout")
+    except PackageNotFoundError:  # run from a source tree
+        return "(not installed)"

@@ -23,17 +23,14 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import trio
 
-from .._guard import EXPOSED, PROTECTED
+from .._guard import keep_interrupts_out
 from .._platform import Entry, RawLock, Thread, Waiter
 from .._units import NEVER, NS_PER_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-for _function in PROTECTED:
-    trio.lowlevel.enable_ki_protection(_function)
-for _function in EXPOSED:
-    trio.lowlevel.disable_ki_protection(_function)
+keep_interrupts_out(trio.lowlevel.enable_ki_protection, trio.lowlevel.disable_ki_protection)
 
 
 class TrioWaiter:

@@ -1,0 +1,52 @@
+"""The recorded runs of the real kernels, on both platforms."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from callout.conformance import Scenario, Subsystem, load, replay, shipped
+from callout.conformance._main import _dialect
+from callout.conformance._real import RealWorld
+from callout.conformance._virtual import VirtualWorld
+
+ORDERS = 10
+
+
+def scenarios(api: str) -> Iterator[Scenario]:
+    """Yield every shipped scenario."""
+    for path in shipped(api):
+        yield from load(path)
+
+
+def failures(api: str, make: Callable[[Scenario], Subsystem]) -> list[str]:
+    """Replay everything, and return what differed."""
+    out = []
+    for scenario in scenarios(api):
+        subsystem = make(scenario)
+        try:
+            mismatch = replay(scenario, subsystem)
+        finally:
+            subsystem.close()
+        if mismatch is not None:
+            out.append(str(mismatch))
+    return out
+
+
+def test_the_freebsd_recordings_are_complete() -> None:
+    """All 1270 scenarios of FreeBSD 13 and 15 are in the package."""
+    ids = [scenario.id for scenario in scenarios("freebsd")]
+
+    assert len(ids) == len(set(ids)) == 93 + 982 + 36 + 159
+
+
+@pytest.mark.parametrize("seed", [None, *range(1, ORDERS + 1)])
+def test_every_freebsd_scenario_passes_on_virtual_cpus(seed: int | None) -> None:
+    """callout(9) does what the kernel did, in whatever order runnable actors go."""
+    assert failures("freebsd", lambda scenario: _dialect(scenario)(scenario, VirtualWorld(scenario, seed))) == []
+
+
+def test_every_freebsd_scenario_passes_on_real_loops_and_threads() -> None:
+    """callout(9) does on trio what the kernel did."""
+    assert failures("freebsd", lambda scenario: _dialect(scenario)(scenario, RealWorld(scenario))) == []
