@@ -1,3 +1,8 @@
-"""Linux kernel timers (timer, smp and the 2.3 API) on top of callout."""
+"""Linux kernel timers and cross-CPU calls, on the engine of ``callout``.
+
+``timer`` is the API of Linux 6.12, with the older names; ``v2_3`` that of the year 2000; ``smp`` has the cross-CPU
+calls. A system has to be open: ``async with callout.open_callouts():``. What was recorded from the real kernel is
+what these do (``callout conformance --impl linux``).
+"""
 
 __all__: list[str] = []

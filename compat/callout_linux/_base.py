@@ -1,0 +1,135 @@
+"""What timers of every age have in common: a callout, the time for which they are armed, a function.
+
+The callout's *function* is the timer itself, and its *argument* is ``expires``, so a timer's expiry is stored where
+it is decided, under the CPU's lock: what one reads is always what was armed, whoever was faster.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, TypeVar
+
+from callout import (
+    ARM_IF_IDLE,
+    ARM_STAY,
+    CALLOUT_REMOVED,
+    BusyError,
+    Callout,
+    NotInitializedError,
+    SelfDrainError,
+    callout_executing,
+    callout_init,
+    callout_pending,
+    callout_quiesce,
+    callout_quiesce_sync,
+    callout_running,
+    callout_terminated,
+    check_callback,
+)
+
+from ._jiffies import check_jiffies
+
+T = TypeVar("T")
+
+ADD: Final = ARM_IF_IDLE | ARM_STAY
+
+
+class TimerBase:
+    """A timer. Not to be used itself: see ``timer.timer_list`` and ``v2_3.timer_list``."""
+
+    __slots__ = ("__weakref__", "_assigned", "_function", "entry")
+
+    def __init__(self) -> None:
+        """Make a timer that was not set up yet. Never blocks."""
+        self.entry = Callout()
+        self._function: Callable[[Any], object] | None = None  # Any: each kind of timer calls it with something else
+        self._assigned: int | None = 0  # what was written to ``expires`` since the timer was armed last
+
+    @property
+    def expires(self) -> int:
+        """When it is, was or shall be due, in jiffies. Write it before ``add_timer()``; of a pending timer, use
+        ``mod_timer()``.
+
+        Raises:
+            ArgumentTypeError: what is written is not an int.
+        """
+        assigned = self._assigned
+        if assigned is not None:
+            return assigned
+        armed: int = self.entry.arg
+        return armed
+
+    @expires.setter
+    def expires(self, value: int) -> None:
+        self._assigned = check_jiffies("timer.expires", "expires", value)
+
+    def __repr__(self) -> str:
+        function = self._function
+        words = []
+        if callout_pending(self.entry):
+            words.append(f"pending for {self.expires}")
+        try:
+            if callout_running(self.entry):
+                words.append("running")
+        except NotInitializedError:
+            words.append("not set up")
+        if callout_terminated(self.entry):
+            words.append("shut down")
+        name = getattr(function, "__qualname__", repr(function))
+        return (
+            f"<{type(self).__name__} {name} on cpu {self.entry.cpu.id}: {', '.join(words) or 'idle'} at {id(self):#x}>"
+        )
+
+    def consumed(self, expires: int) -> None:
+        """Forget what was written to ``expires``, if the timer was armed for this time since."""
+        if self.entry.arg == expires:
+            self._assigned = None
+
+
+def set_up(call: str, timer: TimerBase) -> None:
+    """Bind a timer to the current system."""
+    assigned = timer.expires
+    callout_init(timer.entry, 1)
+    timer._assigned = assigned
+
+
+def check_function(call: str, function: object) -> None:
+    """Raise unless *function* can be a timer's function."""
+    check_callback(call, function)
+
+
+def not_set_up(call: str, timer: TimerBase) -> NotInitializedError:
+    """Return the error for a timer that was never set up."""
+    return NotInitializedError(f"{call}: {timer!r} was never set up: call timer_setup() first (init_timer() in v2_3)")
+
+
+def refuse_pending(call: str, timer: TimerBase, facts: int) -> None:
+    """Raise if *facts* say that an ``add_timer()`` met a pending timer; nothing has changed then."""
+    if facts & CALLOUT_REMOVED:
+        raise BusyError(f"{call}: {timer!r} is pending already; use mod_timer() to arm it for another time")
+
+
+def refuse_self(call: str, timer: TimerBase) -> None:
+    """Raise if this is the timer's own function, in which to wait for it would never end."""
+    try:
+        callout_running(timer.entry)
+    except NotInitializedError:
+        raise not_set_up(call, timer) from None
+    if callout_executing(timer.entry):
+        raise SelfDrainError(
+            f"{call}: {timer!r} waits for its own function, which would never end; "
+            "timer_delete() and timer_shutdown() do not wait"
+        )
+
+
+async def quiesce(timer: TimerBase, *, close: bool = False) -> int:
+    """Wait until the timer is neither pending nor running; return 1 if it was pending."""
+    return await callout_quiesce(timer.entry, close=close) & CALLOUT_REMOVED
+
+
+def quiesce_blocking(timer: TimerBase, *, close: bool = False) -> int:
+    """Do as ``quiesce``, and block the thread."""
+    return callout_quiesce_sync(timer.entry, close=close) & CALLOUT_REMOVED
+
+
+Waiting = Coroutine[Any, Any, int]  # Any: what a coroutine yields to its loop is the loop's business

@@ -1,0 +1,289 @@
+"""Time as Linux counts it: jiffies, the clock ticks of the current system.
+
+``jiffies`` and ``HZ`` are variables in C, and one for the whole machine. Here every system has its own, so they are
+objects that look the value up whenever they are used: in arithmetic and comparisons, with ``int()``, or by calling
+them. ``jiffies + HZ`` is a plain int.
+
+Source: include/linux/jiffies.h; kernel/time/time.c; kernel/time/timer.c for ``round_jiffies()`` (Linux 6.12, 64 bits).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from callout import ArgumentTypeError, curcpu, hz, ticks
+
+BITS_PER_LONG: Final = 64
+_SIGN: Final = 1 << BITS_PER_LONG - 1
+_MASK: Final = (1 << BITS_PER_LONG) - 1
+
+MAX_JIFFY_OFFSET: Final = (_SIGN - 1 >> 1) - 1
+
+
+class Variable:
+    """An int that is looked up each time it is used.
+
+    ``v()`` and ``int(v)`` give it, arithmetic with it gives an int.
+    """
+
+    __slots__ = ("_name", "_read")
+
+    def __init__(self, name: str, read: Callable[[], int]) -> None:
+        self._name = name
+        self._read = read
+
+    def __call__(self) -> int:
+        """Return the value. Never blocks. Raises NoSystemError where no system is open."""
+        return self._read()
+
+    def __repr__(self) -> str:
+        return f"<{self._name}: an int that is looked up each time it is used>"
+
+    def __int__(self) -> int:
+        return self._read()
+
+    __index__ = __int__
+
+    def __bool__(self) -> bool:
+        return bool(self._read())
+
+    # No __hash__ that follows the value: a key must not change.
+    def __hash__(self) -> int:
+        return id(self)
+
+    def __eq__(self, other: object) -> bool:
+        return self._read() == (other._read() if isinstance(other, Variable) else other)
+
+    def __lt__(self, other: int) -> bool:
+        return self._read() < int(other)
+
+    def __le__(self, other: int) -> bool:
+        return self._read() <= int(other)
+
+    def __gt__(self, other: int) -> bool:
+        return self._read() > int(other)
+
+    def __ge__(self, other: int) -> bool:
+        return self._read() >= int(other)
+
+    def __neg__(self) -> int:
+        return -self._read()
+
+    def __add__(self, other: int) -> int:
+        return self._read() + other
+
+    def __radd__(self, other: int) -> int:
+        return other + self._read()
+
+    def __sub__(self, other: int) -> int:
+        return self._read() - other
+
+    def __rsub__(self, other: int) -> int:
+        return other - self._read()
+
+    def __mul__(self, other: int) -> int:
+        return self._read() * other
+
+    __rmul__ = __mul__
+
+    def __floordiv__(self, other: int) -> int:
+        return self._read() // other
+
+    def __rfloordiv__(self, other: int) -> int:
+        return other // self._read()
+
+    def __truediv__(self, other: int) -> float:
+        return self._read() / other
+
+    def __mod__(self, other: int) -> int:
+        return self._read() % other
+
+    def __rmod__(self, other: int) -> int:
+        return other % self._read()
+
+    def __and__(self, other: int) -> int:
+        return self._read() & other
+
+    __rand__ = __and__
+
+
+jiffies: Final = Variable("jiffies", ticks)
+HZ: Final = Variable("HZ", hz)
+
+
+def check_jiffies(call: str, what: str, value: object) -> int:
+    """Return *value* as a signed 64-bit number of jiffies: an ``unsigned long`` that has wrapped lies in the past."""
+    if isinstance(value, Variable):
+        return value()
+    if not isinstance(value, int):
+        raise ArgumentTypeError(f"{call}: {what} must be an int, a time in jiffies such as jiffies + 10, not {value!r}")
+    return ((value + _SIGN) & _MASK) - _SIGN
+
+
+# -- comparing -----------------------------------------------------------------------------------------------------
+# C compares the sign of a difference of unsigned longs, so that times compare well across the wrap.
+
+
+def _before(a: int | Variable, b: int | Variable) -> bool:
+    return bool((int(a) - int(b)) & _SIGN)
+
+
+def time_after(a: int | Variable, b: int | Variable, /) -> bool:
+    """Return whether time *a*, in jiffies, is after *b*, also if one of them has wrapped at 2**64. Never blocks."""
+    return _before(b, a)
+
+
+def time_before(a: int | Variable, b: int | Variable, /) -> bool:
+    """Return whether time *a*, in jiffies, is before *b*, also if one of them has wrapped. Never blocks."""
+    return _before(a, b)
+
+
+def time_after_eq(a: int | Variable, b: int | Variable, /) -> bool:
+    """Return whether time *a*, in jiffies, is *b* or after it, also if one of them has wrapped. Never blocks."""
+    return not _before(a, b)
+
+
+def time_before_eq(a: int | Variable, b: int | Variable, /) -> bool:
+    """Return whether time *a*, in jiffies, is *b* or before it, also if one of them has wrapped. Never blocks."""
+    return not _before(b, a)
+
+
+def time_in_range(a: int | Variable, b: int | Variable, c: int | Variable, /) -> bool:
+    """Return whether time *a*, in jiffies, is in [*b*, *c*], also if some have wrapped. Never blocks."""
+    return time_after_eq(a, b) and time_before_eq(a, c)
+
+
+def time_in_range_open(a: int | Variable, b: int | Variable, c: int | Variable, /) -> bool:
+    """Return whether time *a*, in jiffies, is in [*b*, *c*), also if some have wrapped. Never blocks."""
+    return time_after_eq(a, b) and time_before(a, c)
+
+
+def time_is_before_jiffies(a: int, /) -> bool:
+    """Return whether time *a*, in jiffies, has passed. Never blocks."""
+    return time_after(jiffies, a)
+
+
+def time_is_after_jiffies(a: int, /) -> bool:
+    """Return whether time *a*, in jiffies, is still to come. Never blocks."""
+    return time_before(jiffies, a)
+
+
+def time_is_before_eq_jiffies(a: int, /) -> bool:
+    """Return whether time *a*, in jiffies, is now or has passed. Never blocks."""
+    return time_after_eq(jiffies, a)
+
+
+def time_is_after_eq_jiffies(a: int, /) -> bool:
+    """Return whether time *a*, in jiffies, is now or still to come. Never blocks."""
+    return time_before_eq(jiffies, a)
+
+
+# -- converting ----------------------------------------------------------------------------------------------------
+
+
+def _to_jiffies(call: str, count: object, per_second: int) -> int:
+    """Round up, so that a timeout is never early; a negative one, seen as unsigned, is for ever."""
+    if not isinstance(count, int):
+        raise ArgumentTypeError(f"{call}: give an int, not {count!r}")
+    if count < 0:
+        return MAX_JIFFY_OFFSET
+    return min(-(-count * hz() // per_second), MAX_JIFFY_OFFSET)
+
+
+def msecs_to_jiffies(m: int, /) -> int:
+    """Return *m* milliseconds in jiffies, rounded up; a negative number gives ``MAX_JIFFY_OFFSET``. Never blocks."""
+    return _to_jiffies("msecs_to_jiffies", m, 1000)
+
+
+def usecs_to_jiffies(u: int, /) -> int:
+    """Return *u* microseconds in jiffies, rounded up; a negative number gives ``MAX_JIFFY_OFFSET``. Never blocks."""
+    return _to_jiffies("usecs_to_jiffies", u, 1_000_000)
+
+
+def nsecs_to_jiffies(n: int, /) -> int:
+    """Return *n* nanoseconds in jiffies, rounded **down**, as Linux does here and only here. Never blocks."""
+    return n * hz() // 1_000_000_000
+
+
+def secs_to_jiffies(s: int, /) -> int:
+    """Return *s* seconds in jiffies. Never blocks."""
+    return s * hz()
+
+
+def _from_jiffies(j: int, per_second: int) -> int:
+    """Round down, but up where a unit is a whole number of jiffies, as Linux does."""
+    rate = hz()
+    if rate > per_second and rate % per_second == 0:
+        return -(-j * per_second // rate)
+    return j * per_second // rate
+
+
+def jiffies_to_msecs(j: int, /) -> int:
+    """Return *j* jiffies in milliseconds: rounded up if a millisecond is a whole number of jiffies, else down.
+
+    Never blocks.
+    """
+    return _from_jiffies(j, 1000)
+
+
+def jiffies_to_usecs(j: int, /) -> int:
+    """Return *j* jiffies in microseconds, rounded down. Never blocks."""
+    return _from_jiffies(j, 1_000_000)
+
+
+def jiffies_to_nsecs(j: int, /) -> int:
+    """Return *j* jiffies in nanoseconds: a jiffy is a whole number of them, rounded down once. Never blocks."""
+    return j * (1_000_000_000 // hz())
+
+
+# -- rounding: timers that need not be exact fall due together, once a second ---------------------------------------
+
+
+def _round(j: int, cpu: int | None, up: bool) -> int:
+    """Round to a whole second: down in its first quarter unless *up*, else up; each CPU's second begins three jiffies
+    earlier.
+    """
+    rate = hz()
+    skew = 3 * (curcpu() if cpu is None else cpu)
+    into = (j + skew) % rate
+    rounded = j - into
+    if up or into >= rate // 4:
+        rounded += rate
+    return rounded if time_is_after_jiffies(rounded) else j
+
+
+def _round_relative(j: int, cpu: int | None, up: bool) -> int:
+    now = ticks()
+    return _round(j + now, cpu, up) - now
+
+
+def round_jiffies(j: int, cpu: int | None = None, /) -> int:
+    """Return the time *j*, in jiffies, rounded to a whole second as CPU *cpu* (default: this one) counts them. Never
+    blocks.
+
+    Down in the first quarter of a second, else up; *j* itself if the result would have passed. With *cpu* it is
+    ``__round_jiffies()`` of Linux.
+    """
+    return _round(j, cpu, up=False)
+
+
+def round_jiffies_relative(j: int, cpu: int | None = None, /) -> int:
+    """Return the delay *j*, in jiffies, such that it ends at a whole second. Never blocks. See ``round_jiffies()``."""
+    return _round_relative(j, cpu, up=False)
+
+
+def round_jiffies_up(j: int, cpu: int | None = None, /) -> int:
+    """Return the time *j*, in jiffies, rounded up to a whole second: never earlier.
+
+    Never blocks. See ``round_jiffies()``.
+    """
+    return _round(j, cpu, up=True)
+
+
+def round_jiffies_up_relative(j: int, cpu: int | None = None, /) -> int:
+    """Return the delay *j*, in jiffies, such that it ends at a whole second, never earlier.
+
+    Never blocks. See ``round_jiffies()``.
+    """
+    return _round_relative(j, cpu, up=True)

@@ -1,0 +1,335 @@
+"""``struct timer_list`` and the calls that take one, as in Linux 6.12."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from callout import (
+    ARM_IF_EARLIER,
+    ARM_IF_IDLE,
+    ARM_IF_PENDING,
+    ARM_STAY,
+    ARM_UNCHANGED,
+    CALLOUT_REMOVED,
+    CALLOUT_RUNNING,
+    ArgumentTypeError,
+    ArgumentValueError,
+    NotInitializedError,
+    callout_arm_curcpu,
+    callout_arm_on,
+    callout_dequeue,
+    callout_pending,
+    callout_terminated,
+)
+
+from .._base import (
+    ADD,
+    TimerBase,
+    Waiting,
+    check_function,
+    not_set_up,
+    quiesce,
+    quiesce_blocking,
+    refuse_pending,
+    refuse_self,
+    set_up,
+)
+from .._jiffies import check_jiffies
+
+TIMER_DEFERRABLE: Final = 0x0008_0000
+TIMER_PINNED: Final = 0x0010_0000
+TIMER_IRQSAFE: Final = 0x0020_0000
+TIMER_INIT_FLAGS: Final = TIMER_DEFERRABLE | TIMER_PINNED | TIMER_IRQSAFE
+
+_LONG_MAX: Final = (1 << 63) - 1
+
+_MOD: Final = ARM_STAY | ARM_UNCHANGED
+_MOD_PENDING: Final = _MOD | ARM_IF_PENDING
+_REDUCE: Final = _MOD | ARM_IF_EARLIER
+
+
+class timer_list(TimerBase):  # noqa: N801 - the kernel's name
+    """A timer, to be embedded in what it belongs to. ``timer_setup()`` makes it usable, ``add_timer()`` or
+    ``mod_timer()`` starts it.
+
+    ``expires`` (in jiffies) and ``function`` may be read and written, ``flags`` (``TIMER_*``) read. A function that
+    wants its timer's owner, for which C has ``from_timer()`` and ``container_of()``, is best a method of that owner:
+    ``timer_setup(self.timer, self.poll, 0)``.
+    """
+
+    __slots__ = ("flags",)
+
+    def __init__(self) -> None:
+        """Make a timer that was not set up yet. Never blocks."""
+        super().__init__()
+        self.flags = 0
+
+    @property
+    def function(self) -> Callable[[timer_list], object] | None:
+        """What is called, with the timer, when it falls due; None before ``timer_setup()`` and after a shutdown."""
+        return None if callout_terminated(self.entry) else self._function
+
+    @function.setter
+    def function(self, value: Callable[[timer_list], object]) -> None:
+        check_function("timer.function", value)
+        self._function = value
+
+    def __call__(self, expires: int) -> None:
+        """Be the callback of the timer's callout."""
+        function = self._function
+        assert function is not None
+        function(self)
+
+
+def timer_setup(timer: timer_list, function: Callable[[timer_list], object], flags: int = 0, /) -> None:
+    """Make *timer* a timer of the current system that calls ``function(timer)``. Never blocks.
+
+    *flags* are ``TIMER_DEFERRABLE``, ``TIMER_PINNED``, ``TIMER_IRQSAFE``; they are kept and change nothing here. A
+    timer that was shut down lives again.
+
+    Raises:
+        NoSystemError: no system is open here.
+        BusyError: *timer* is pending or running.
+        ArgumentTypeError: *function* is a coroutine function or not callable.
+        ArgumentValueError: unknown flag.
+
+    See timer_setup() of include/linux/timer.h.
+    """
+    check_function("timer_setup", function)
+    if not isinstance(flags, int):
+        raise ArgumentTypeError(f"timer_setup: flags must be an int, or'ed together from TIMER_*, not {flags!r}")
+    if flags & ~TIMER_INIT_FLAGS:
+        raise ArgumentValueError(f"timer_setup: unknown flag {flags & ~TIMER_INIT_FLAGS:#x}")
+    set_up("timer_setup", timer)
+    timer._function = function
+    timer.flags = flags
+
+
+def DEFINE_TIMER(function: Callable[[timer_list], object], /) -> timer_list:  # noqa: N802 - the kernel's name
+    """Return a new timer, set up by ``timer_setup()`` without flags. Never blocks."""
+    timer = timer_list()
+    timer_setup(timer, function, 0)
+    return timer
+
+
+def timer_pending(timer: timer_list, /) -> int:
+    """Return 1 if *timer* is armed and its function has not begun, else 0. Never blocks.
+
+    Without a lock of your own the answer may be old when it arrives.
+    """
+    return callout_pending(timer.entry)
+
+
+# -- arming --------------------------------------------------------------------------------------------------------
+
+
+def _add(call: str, timer: timer_list) -> None:
+    expires = timer.expires
+    try:
+        facts = callout_arm_curcpu(timer.entry, expires + 1, timer, expires, ADD)
+    except NotInitializedError:
+        raise not_set_up(call, timer) from None
+    refuse_pending(call, timer, facts)
+    timer.consumed(expires)
+
+
+def add_timer(timer: timer_list, /) -> None:
+    """Start *timer*, to fall due at ``timer.expires`` on the CPU on which this code runs. Never blocks.
+
+    Its function is called at the tick after ``expires``, at the next one if that has passed. If it runs at present it
+    stays on the CPU where it runs. A timer that was shut down is silently left alone.
+
+    Raises:
+        BusyError: it is pending already (Linux: a warning); nothing has changed.
+        NotInitializedError: it was never set up.
+    """
+    _add("add_timer", timer)
+
+
+def add_timer_local(timer: timer_list, /) -> None:
+    """Start *timer* as ``add_timer()`` does, and set ``TIMER_PINNED``. Never blocks."""
+    _add("add_timer_local", timer)
+    timer.flags |= TIMER_PINNED
+
+
+def add_timer_global(timer: timer_list, /) -> None:
+    """Start *timer* as ``add_timer()`` does, and clear ``TIMER_PINNED``. Never blocks."""
+    _add("add_timer_global", timer)
+    timer.flags &= ~TIMER_PINNED
+
+
+def add_timer_on(timer: timer_list, cpu: int, /) -> None:
+    """Start *timer* as ``add_timer()`` does, on CPU number *cpu*, and set ``TIMER_PINNED``. Never blocks.
+
+    If it runs on another CPU it moves when that run has ended. Linux moves it at once, and may then run its function
+    on two CPUs at the same time.
+
+    Raises:
+        BusyError, NotInitializedError: as ``add_timer()``.
+        ArgumentTypeError, ArgumentValueError: *cpu* is not an int or not there.
+    """
+    expires = timer.expires
+    try:
+        facts = callout_arm_on(timer.entry, expires + 1, timer, expires, cpu, ARM_IF_IDLE)
+    except NotInitializedError:
+        raise not_set_up("add_timer_on", timer) from None
+    refuse_pending("add_timer_on", timer, facts)
+    timer.consumed(expires)
+    timer.flags |= TIMER_PINNED
+
+
+def _mod(call: str, timer: timer_list, expires: int, how: int) -> int:
+    expires = check_jiffies(call, "expires", expires)
+    try:
+        facts = callout_arm_curcpu(timer.entry, expires + 1, timer, expires, how)
+    except NotInitializedError:
+        raise not_set_up(call, timer) from None
+    if timer._assigned is not None:
+        timer.consumed(expires)
+    return facts & CALLOUT_REMOVED
+
+
+def mod_timer(timer: timer_list, expires: int, /) -> int:
+    """Arm *timer* for *expires*, in jiffies, pending or not, and bring it to the CPU on which this code runs. Never
+    blocks.
+
+    If it runs at present it stays on the CPU where it runs. A pending timer with this very ``expires`` is left where
+    it is. A timer that was shut down is silently left alone.
+
+    Returns 1 if it was pending, else 0: also if it was shut down, and so not started.
+
+    Raises:
+        ArgumentTypeError: *expires* is not an int.
+        NotInitializedError: it was never set up.
+    """
+    if type(expires) is not int or expires > _LONG_MAX:
+        expires = check_jiffies("mod_timer", "expires", expires)
+    c = timer.entry
+    # As Linux does, before any lock: the commonest call of networking code changes nothing. Pending first, then the
+    # time: both are true at the moment of the first look if the time is the same before and after it.
+    if c.arg == expires and callout_pending(c) and c.arg == expires:
+        timer._assigned = None
+        return 1
+    try:
+        facts = callout_arm_curcpu(c, expires + 1, timer, expires, _MOD)
+    except NotInitializedError:
+        raise not_set_up("mod_timer", timer) from None
+    if timer._assigned is not None:
+        timer.consumed(expires)
+    return facts & CALLOUT_REMOVED
+
+
+def mod_timer_pending(timer: timer_list, expires: int, /) -> int:
+    """Do as ``mod_timer()`` if *timer* is pending, else nothing. Never blocks.
+
+    Returns 1 if it was pending, else 0.
+    """
+    return _mod("mod_timer_pending", timer, expires, _MOD_PENDING)
+
+
+def timer_reduce(timer: timer_list, expires: int, /) -> int:
+    """Do as ``mod_timer()`` if *timer* is idle or pending for a later time; a pending one is never put off. Never
+    blocks.
+
+    Returns 1 if it was pending, whether it was moved or not, else 0.
+    """
+    return _mod("timer_reduce", timer, expires, _REDUCE)
+
+
+# -- stopping ------------------------------------------------------------------------------------------------------
+
+
+def timer_delete(timer: timer_list, /) -> int:
+    """Disarm *timer*; if it runs, its function goes on and may arm it again. Never blocks.
+
+    Returns 1 if it was pending, else 0: idle or running, this does not tell. Before you free anything use
+    ``timer_delete_sync()``.
+
+    Raises:
+        NotInitializedError: it was never set up.
+    """
+    try:
+        return callout_dequeue(timer.entry) & CALLOUT_REMOVED
+    except NotInitializedError:
+        raise not_set_up("timer_delete", timer) from None
+
+
+def try_to_del_timer_sync(timer: timer_list, /) -> int:
+    """Disarm *timer* unless it runs. Never blocks.
+
+    Returns 1 if it was pending, 0 if not, -1 if it runs (here, too, when its own function asks): then it was left
+    alone, pending or not.
+
+    Raises:
+        NotInitializedError: it was never set up.
+    """
+    try:
+        facts = callout_dequeue(timer.entry, if_not_running=True)
+    except NotInitializedError:
+        raise not_set_up("try_to_del_timer_sync", timer) from None
+    return -1 if facts & CALLOUT_RUNNING else facts
+
+
+def timer_shutdown(timer: timer_list, /) -> int:
+    """Disarm *timer* for good: from now on every arming is silently ignored, also by its function if that runs. Never
+    blocks.
+
+    Returns 1 if it was pending, else 0.
+
+    Raises:
+        NotInitializedError: it was never set up.
+    """
+    try:
+        return callout_dequeue(timer.entry, close=True) & CALLOUT_REMOVED
+    except NotInitializedError:
+        raise not_set_up("timer_shutdown", timer) from None
+
+
+def timer_delete_sync(timer: timer_list, /) -> Waiting:
+    """Disarm *timer* and wait until its function, if it runs, has returned: ``await`` it, with no lock held.
+
+    What is armed while this waits, by the function or by others, is disarmed at the end of the run. Somebody else may
+    arm the timer again after that: ``timer_shutdown_sync()`` is for good.
+
+    Returns 1 if it was pending, or was armed while this waited (of several who wait, one gets it), else 0.
+
+    Raises:
+        SelfDrainError: called by the timer's own function; at once, before anything is awaited.
+        LockHeldError: in checking mode, the caller holds a lock; its function may be waiting for that.
+        ArgumentValueError: the timer belongs to another system.
+        NotInitializedError: it was never set up.
+    """
+    refuse_self("timer_delete_sync", timer)
+    return quiesce(timer)
+
+
+def timer_delete_sync_blocking(timer: timer_list, /) -> int:
+    """Do as ``timer_delete_sync()``, and block the thread, which must not run an event loop (``LoopThreadError``)."""
+    refuse_self("timer_delete_sync_blocking", timer)
+    return quiesce_blocking(timer)
+
+
+def timer_shutdown_sync(timer: timer_list, /) -> Waiting:
+    """Disarm *timer* for good and wait until its function, if it runs, has returned: ``await`` it, with no lock held.
+
+    While it waits the timer may still be armed; that is taken away again at the end of the run, in the step that
+    closes it. When this has returned, every arming is silently ignored.
+
+    Returns 1 if it was pending, or was armed while this waited, else 0. Raises as ``timer_delete_sync()``.
+    """
+    refuse_self("timer_shutdown_sync", timer)
+    return quiesce(timer, close=True)
+
+
+def timer_shutdown_sync_blocking(timer: timer_list, /) -> int:
+    """Do as ``timer_shutdown_sync()``, and block the thread, which must not run an event loop (``LoopThreadError``)."""
+    refuse_self("timer_shutdown_sync_blocking", timer)
+    return quiesce_blocking(timer, close=True)
+
+
+# The older spellings.
+del_timer = timer_delete
+del_timer_sync = timer_delete_sync
+del_timer_sync_blocking = timer_delete_sync_blocking
+del_singleshot_timer_sync = timer_delete_sync
