@@ -1,0 +1,1 @@
+"""Tests of what callout(9) promises."""
