@@ -34,7 +34,7 @@ from weakref import WeakKeyDictionary
 from ._errors import NoSystemError
 from ._state import Callout, Func, Refusal
 from ._units import NEVER
-from ._wheel import Wheel
+from ._wheel import DueQueue, Wheel
 
 if TYPE_CHECKING:
     from ._locks import Lock, Mtx
@@ -141,8 +141,8 @@ class Cpu:
         self.tick: int = machine.tick  # nanoseconds
         self.seq = 0
         self.wheel = Wheel(self)
-        self.expireq: deque[tuple[int, int, Callout]] = deque()  # due, for softclock
-        self.directq: deque[tuple[int, int, Callout]] = deque()  # due, for the interrupt that found them
+        self.expireq = DueQueue(self, -1)  # due, for softclock
+        self.directq = DueQueue(self, -2)  # due, for the interrupt that found them
         self.deadline = NEVER  # what the event timer should be set to
         self.idle: Waiter | None = None  # softclock waits here when it has nothing to do
         self.standing: Run | None = None  # softclock's run in progress

@@ -17,7 +17,7 @@ from ._guard import guarded
 from ._locks import MTX_RECURSE, Mtx
 from ._platform import Entry, Platform
 from ._softclock import cross_call, hardclock, run_calls, softclock
-from ._state import ACTIVE, MOVING, PENDING, QUEUED, Callout, Func, Refusal
+from ._state import ACTIVE, MOVING, PENDING, Callout, Func, Refusal
 from ._units import NEVER, NS_PER_S, precision_exponent
 
 CLOSED_TEXT = "the callout system was closed: its `async with open_callouts()` block has been left"
@@ -75,10 +75,8 @@ def stop_all(cpu: Cpu) -> None:
         for c in cpu.wheel.clear():
             c.state &= ~(PENDING | ACTIVE)
         for queue in (cpu.expireq, cpu.directq):
-            for _, seq, c in queue:
-                if c.cpu is cpu and c.seq == seq and c.state & QUEUED:
-                    c.state &= ~(PENDING | ACTIVE | QUEUED)
-            queue.clear()
+            while (c := queue.pop()) is not None:
+                c.state &= ~(PENDING | ACTIVE)
         for run in (cpu.standing, cpu.direct):
             if run is not None and run.callout.state & MOVING:
                 unschedule(cpu, run.callout)

@@ -38,6 +38,7 @@ from ._platform import Waiter
 from ._softclock import cross_call
 from ._state import ARMED, CLOSED, REMOVED, RUNNING, Callout
 from ._units import SBT_MAX, check_flags, sbt_to_ns
+from ._wheel import SLACK
 
 T = TypeVar("T")
 
@@ -121,7 +122,7 @@ def callout_arm_curcpu(c: Callout, tick: int, func: Callable[[T], object], arg: 
                 and c.time != when
                 and c.cpu is cpu
                 and when > cpu.now()
-                and cpu.id == machine.platform.current_cpu()
+                and (cpu.thread == machine.platform.current_thread() or cpu.id == machine.platform.current_cpu())
             ):
                 c.seq = cpu.seq = cpu.seq + 1
                 c.time = when
@@ -137,6 +138,7 @@ def callout_arm_curcpu(c: Callout, tick: int, func: Callable[[T], object], arg: 
 # -- taking away and looking ---------------------------------------------------------------------------------------
 
 
+@guarded
 def callout_dequeue(c: Callout, /, *, if_not_running: bool = False, close: bool = False) -> int:
     """Take the scheduled run of *c* away, a put-off move included; a run in progress goes on, and may arm it again.
     Never blocks.
@@ -146,6 +148,21 @@ def callout_dequeue(c: Callout, /, *, if_not_running: bool = False, close: bool 
 
     Returns the facts: ``CALLOUT_REMOVED`` if a run was taken away, ``CALLOUT_RUNNING`` if one is in progress.
     """
+    cpu = c.cpu
+    lock = cpu.lock
+    if not lock.acquire(False):
+        contended(cpu)
+    try:
+        # The short path: plain, in the wheel, idle, still on this CPU.
+        if c.state == ARMED and c.run is None and not close and c.cpu is cpu:
+            c.state = 0
+            wheel = cpu.wheel
+            wheel.live -= 1
+            if wheel.size > 2 * wheel.live + SLACK:
+                wheel.sweep()
+            return REMOVED
+    finally:
+        lock.release()
     return dequeue("callout_dequeue", c, if_not_running, close)
 
 

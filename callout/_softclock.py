@@ -20,7 +20,6 @@ Source: kern_timeout.c, callout_process(), softclock_call_cc(), softclock_thread
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from functools import partial
 
@@ -30,9 +29,9 @@ from ._errors import CallbackLockError, CalloutError, ClosedError
 from ._guard import check_reentry, exposed, guarded, protected
 from ._locks import Mtx, take_parked
 from ._platform import Waiter
-from ._state import ACTIVE, CLOSED, DIRECT, MOVING, PENDING, QUEUED, Callout, Func
+from ._state import ACTIVE, CLOSED, DIRECT, MOVING, PENDING, Callout, Func
 from ._units import CALLOUT_RETURNUNLOCKED, CALLOUT_SHAREDLOCK, CALLOUT_TRYLOCK
-from ._wheel import Filed
+from ._wheel import DueQueue
 
 
 def _enter(cpu: Cpu) -> None:
@@ -56,15 +55,10 @@ def _scan(cpu: Cpu) -> tuple[bool, Waiter | None]:
     """Take what is due out of the wheel; return whether there is more, and the waiter of a softclock to be woken."""
     _enter(cpu)
     try:
-        due: list[Filed] = []
+        due: list[Callout] = []
         more = cpu.wheel.expire(cpu.now(), due)
-        for entry in due:
-            c = entry[2]
-            c.state |= QUEUED
-            if c.state & DIRECT and c.run is None:
-                cpu.directq.append(entry)
-            else:
-                cpu.expireq.append(entry)
+        for c in due:
+            (cpu.directq if c.state & DIRECT and c.run is None else cpu.expireq).push(c)
         cpu.deadline = cpu.wheel.next_event()
         idle = None
         if cpu.expireq:
@@ -117,7 +111,7 @@ def _run_direct_locked(cpu: Cpu, run: Run) -> None:
 
 
 @guarded
-def _turn(cpu: Cpu, queue: deque[Filed], done: Run | None, *, idles: bool) -> Run | None:
+def _turn(cpu: Cpu, queue: DueQueue, done: Run | None, *, idles: bool) -> Run | None:
     """End the run that is *done*, and begin the next in *queue*, under one hold of the lock.
 
     Returns *done* again, not ended, if that takes more than this (see ``_unfinished``); None if there is nothing to
@@ -142,15 +136,11 @@ def _turn(cpu: Cpu, queue: deque[Filed], done: Run | None, *, idles: bool) -> Ru
     return run
 
 
-def _next(cpu: Cpu, queue: deque[Filed]) -> Run | None:
+def _next(cpu: Cpu, queue: DueQueue) -> Run | None:
     """Begin the first run in *queue* that still is to be; the lock is held."""
-    while queue:
-        due, seq, c = queue.popleft()
-        if c.cpu is not cpu or c.seq != seq or not c.state & QUEUED:
-            continue  # stopped or armed anew since
+    while (c := queue.pop()) is not None:
         run = _begin(cpu, c)
         if run is not None:
-            run.due = due
             return run
     return None
 
@@ -178,7 +168,7 @@ def _begin(cpu: Cpu, c: Callout) -> Run | None:
                 state = STARTED
             except CalloutError:
                 pass  # destroyed or freed: softclock will find the same when it takes the lock, and can report it
-    c.state &= ~(PENDING | QUEUED)
+    c.state &= ~PENDING
     run = Run(c, cpu, state)
     c.run = run
     run.shared = bool(c.flags & CALLOUT_SHAREDLOCK)
@@ -189,7 +179,7 @@ def _begin(cpu: Cpu, c: Callout) -> Run | None:
 def _put_back(cpu: Cpu, c: Callout) -> None:
     """File a refused TRYLOCK callout again: half its precision later, but not sooner than a tick. ACTIVE stays."""
     c.precision //= 2
-    c.state &= ~(PENDING | QUEUED)
+    c.state &= ~PENDING
     schedule(cpu, c, cpu.now() + max(c.precision, cpu.tick))
 
 

@@ -24,6 +24,7 @@ structure it does not.
 
 from __future__ import annotations
 
+from collections import deque
 from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING, Final
 
@@ -34,22 +35,25 @@ if TYPE_CHECKING:
     from ._cpu import Cpu
 
 SHIFT: Final = 27
-CHUNK: Final = 2048  # entries handled under one hold of the lock
+CHUNK: Final = 1024  # entries handled under one hold of the lock
 SLACK: Final = 64  # garbage that is not worth a sweep
 
-Filed = tuple[int, int, Callout]  # filed, seq, callout
+SEQ_BITS: Final = 64  # a key of the near heap is the time, and below it the order of arming
 
 
 class Wheel:
     """The callouts that wait on one CPU."""
 
-    __slots__ = ("_buckets", "_cpu", "_horizon", "_keys", "_near", "live", "size")
+    __slots__ = ("_buckets", "_cpu", "_heap", "_horizon", "_keys", "_near", "live", "size")
 
     def __init__(self, cpu: Cpu) -> None:
         self._cpu = cpu
         self._buckets: dict[int, list[Callout]] = {}
         self._keys: list[int] = []
-        self._near: list[Filed] = []
+        # The near heap holds ints, and a dict says whose they are: a tuple an entry would be one more object for the
+        # garbage collector to visit, and 100,000 that fall due at once would stop the loop for longer than they run.
+        self._heap: list[int] = []
+        self._near: dict[int, Callout] = {}
         self._horizon = 0  # slots before this key are open
         self.size = 0
         self.live = 0
@@ -67,7 +71,7 @@ class Wheel:
         self.size += 1
         key = time >> SHIFT
         if key < self._horizon:
-            heappush(self._near, (time, c.seq, c))
+            self._file_near(c)
             return time
         bucket = self._buckets.get(key)
         if bucket is None:
@@ -84,36 +88,41 @@ class Wheel:
         if self.live == 0:
             return NEVER
         when = self._keys[0] << SHIFT if self._keys else NEVER
-        return self._near[0][0] if self._near and self._near[0][0] < when else when
+        return min(self._heap[0] >> SEQ_BITS, when) if self._heap else when
 
-    def expire(self, now: int, due: list[Filed]) -> bool:
+    def _file_near(self, c: Callout) -> None:
+        key = c.time << SEQ_BITS | c.seq
+        self._near[key] = c
+        heappush(self._heap, key)
+
+    def expire(self, now: int, due: list[Callout]) -> bool:
         """Append to *due*, in order, callouts that are due; return whether there is more to do at this time.
 
-        At most ``CHUNK`` entries are handled. They leave the wheel; they are still pending.
+        At most ``CHUNK`` entries are handled. The callouts leave the wheel; they are still pending.
         """
         budget = CHUNK
         while self._keys and self._keys[0] << SHIFT <= now:
             budget -= self._open(self._keys[0], budget)
             if budget <= 0:
                 return True
-        near = self._near
-        while near and near[0][0] <= now:
+        heap = self._heap
+        while heap and heap[0] >> SEQ_BITS <= now:
             if budget <= 0:
                 return True
             budget -= 1
-            entry = heappop(near)
+            key = heappop(heap)
             self.size -= 1
-            filed, seq, c = entry
-            if c.cpu is not self._cpu or c.filed != filed:
+            c = self._near.pop(key, None)
+            if c is None or c.cpu is not self._cpu or c.filed != key >> SEQ_BITS:
                 continue  # garbage
             c.filed = 0
             if not c.state & PENDING:
                 continue
-            if c.time > filed or c.seq != seq:
+            if c.time << SEQ_BITS | c.seq != key:
                 self.file(c)  # pushed out, or armed again for the same time and so behind the others
                 continue
             self.live -= 1
-            due.append(entry)
+            due.append(c)
         return False
 
     def _open(self, key: int, budget: int) -> int:
@@ -125,7 +134,7 @@ class Wheel:
             del self._buckets[key]
             heappop(self._keys)
             self._horizon = key + 1
-        cpu, near = self._cpu, self._near
+        cpu = self._cpu
         for c in chunk:
             self.size -= 1
             if c.cpu is not cpu or c.filed >> SHIFT != key:
@@ -138,7 +147,7 @@ class Wheel:
                 continue
             c.filed = c.time
             self.size += 1
-            heappush(near, (c.time, c.seq, c))
+            self._file_near(c)
         return len(chunk)
 
     def sweep(self) -> None:
@@ -157,19 +166,19 @@ class Wheel:
                     c.filed = 0
             if kept:
                 buckets[key] = kept
-        near: dict[Callout, Filed] = {}
-        for entry in self._near:
-            filed, _, c = entry
-            if c.cpu is cpu and c.filed == filed:
+        near: dict[int, Callout] = {}
+        for key, c in self._near.items():
+            if c.cpu is cpu and c.filed == key >> SEQ_BITS:
                 if c.state & PENDING:
-                    near[c] = entry
+                    near[key] = c
                 else:
                     c.filed = 0
         self._buckets = buckets
         self._keys = sorted(buckets)
-        self._near = list(near.values())
-        heapify(self._near)
-        self.size = len(self._near) + sum(map(len, buckets.values()))
+        self._near = near
+        self._heap = list(near)
+        heapify(self._heap)
+        self.size = len(near) + sum(map(len, buckets.values()))
 
     def clear(self) -> list[Callout]:
         """Take every pending callout out, and return them in no particular order."""
@@ -177,12 +186,13 @@ class Wheel:
         out: dict[Callout, None] = {}
         for key, bucket in self._buckets.items():
             out.update(dict.fromkeys(c for c in bucket if c.cpu is cpu and c.filed >> SHIFT == key))
-        out.update(dict.fromkeys(c for filed, _, c in self._near if c.cpu is cpu and c.filed == filed))
+        out.update((c, None) for key, c in self._near.items() if c.cpu is cpu and c.filed == key >> SEQ_BITS)
         for c in out:
             c.filed = 0
         self._buckets.clear()
         self._keys.clear()
         self._near.clear()
+        self._heap.clear()
         self.size = self.live = 0
         return [c for c in out if c.state & PENDING]
 
@@ -193,9 +203,47 @@ class Wheel:
             assert bucket, "an empty bucket"
             assert key >= self._horizon or key == min(self._keys), "a bucket before the horizon"
             good.update(c for c in bucket if c.cpu is self._cpu and c.filed >> SHIFT == key)
-        good.update(c for filed, _, c in self._near if c.cpu is self._cpu and c.filed == filed)
+        good.update(c for key, c in self._near.items() if c.cpu is self._cpu and c.filed == key >> SEQ_BITS)
+        assert set(self._near) == set(self._heap), "the near heap and its callouts differ"
         assert sorted(self._buckets) == sorted(self._keys), "keys and buckets differ"
-        assert self.size == len(self._near) + sum(map(len, self._buckets.values())), "size is wrong"
+        assert self.size == len(self._heap) + sum(map(len, self._buckets.values())), "size is wrong"
         waiting = [c for c in good if c.state & PENDING and not c.state & (QUEUED | MOVING)]
         assert self.live == len(waiting), f"live is {self.live}, counted {len(waiting)}"
         assert all(c.time >= c.filed > 0 for c in waiting), "a callout is filed later than it is due"
+
+
+class DueQueue:
+    """Callouts that are due, first in, first out. Stopping one, or arming it anew, leaves a dead entry behind.
+
+    An entry is good if the callout is still queued under the entry's number, which ``Callout.filed`` has meanwhile: it
+    is negative, and odd or even by queue, so that it is no time and no number of the CPU's other queue.
+    """
+
+    __slots__ = ("_callouts", "_cpu", "_head", "_tail")
+
+    def __init__(self, cpu: Cpu, first: int) -> None:
+        self._cpu = cpu
+        self._callouts: deque[Callout] = deque()
+        self._head = self._tail = first
+
+    def __len__(self) -> int:
+        return len(self._callouts)
+
+    def push(self, c: Callout) -> None:
+        """Append *c*, which is pending and in no queue."""
+        c.state |= QUEUED
+        c.filed = self._tail
+        self._tail -= 2
+        self._callouts.append(c)
+
+    def pop(self) -> Callout | None:
+        """Take the first that is still queued, or return None. It is no longer filed; it is still pending."""
+        while self._callouts:
+            c = self._callouts.popleft()
+            number = self._head
+            self._head -= 2
+            if c.cpu is self._cpu and c.filed == number and c.state & QUEUED:
+                c.filed = 0
+                c.state &= ~QUEUED
+                return c
+        return None

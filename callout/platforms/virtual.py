@@ -247,11 +247,18 @@ class VirtualPlatform:
 
     def waiter(self) -> VirtualWaiter:
         """Return a waiter."""
+        self._about_to_park()
         return VirtualWaiter(self, blocks_cpu=False)
 
     def thread_waiter(self) -> VirtualWaiter:
         """Return a waiter that stops the whole CPU, if it is one."""
+        self._about_to_park()
         return VirtualWaiter(self, blocks_cpu=True)
+
+    def _about_to_park(self) -> None:
+        """Between finding that one has to wait and saying that one waits, others may run."""
+        if not self.locked:
+            self.point()
 
     def set_event(self, cpu: int, when: int) -> None:
         """Program the event timer."""
