@@ -115,7 +115,9 @@ class Cpu:
     """One CPU: its wheel, its queues and its lock."""
 
     __slots__ = (
+        "boot",
         "calls",
+        "current_thread",
         "deadline",
         "direct",
         "directq",
@@ -125,6 +127,7 @@ class Cpu:
         "lock",
         "machine",
         "now",
+        "only",
         "open",
         "seq",
         "standing",
@@ -139,6 +142,9 @@ class Cpu:
         self.lock: RawLock = machine.platform.raw_lock(f"cpu{number}")
         self.now: Callable[[], int] = machine.platform.now
         self.tick: int = machine.tick  # nanoseconds
+        self.boot: int = machine.boot
+        self.current_thread: Callable[[], Thread] = machine.platform.current_thread
+        self.only = False  # the machine has no other
         self.seq = 0
         self.wheel = Wheel(self)
         self.expireq = DueQueue(self, -1)  # due, for softclock

@@ -55,6 +55,7 @@ def boot(
         machine.origins = WeakKeyDictionary()
     machine.giant = Mtx("Giant", MTX_RECURSE, machine=machine)
     machine.cpus = tuple(Cpu(machine, number) for number in range(cpus))
+    machine.cpus[0].only = cpus == 1
     for cpu in machine.cpus:
         platform.attach(cpu.id, Entry(partial(hardclock, cpu), partial(run_calls, cpu), partial(softclock, cpu)))
     return machine

@@ -114,15 +114,14 @@ def callout_arm_curcpu(c: Callout, tick: int, func: Callable[[T], object], arg: 
     try:
         # The short path of callout_reset(): pending, plain, on this CPU and staying there, pushed out. It touches no
         # queue.
-        if func is c.func and c.state == ARMED and not flags & _LONG_WAY and type(tick) is int:
-            machine = cpu.machine
-            when = machine.boot + tick * cpu.tick
+        if c.state == ARMED and func is c.func and not flags & _LONG_WAY and type(tick) is int:
+            when = cpu.boot + tick * cpu.tick
             if (
                 c.filed <= when <= _FAR
                 and c.time != when
                 and c.cpu is cpu
                 and when > cpu.now()
-                and (cpu.thread == machine.platform.current_thread() or cpu.id == machine.platform.current_cpu())
+                and (cpu.only or cpu.thread == cpu.current_thread() or cpu.id == cpu.machine.platform.current_cpu())
             ):
                 c.seq = cpu.seq = cpu.seq + 1
                 c.time = when

@@ -29,7 +29,6 @@ CALLOUT_9: Final = (
     "callout_stop",
     "callout_drain",
     "callout_drain_async",
-    "callout_async_drain",  # FreeBSD 11 to 13
     "callout_pending",
     "callout_active",
     "callout_deactivate",
@@ -76,6 +75,8 @@ def names_of(module: ModuleType) -> set[str]:
         match node:
             case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
                 names.add(name)
+            case ast.Assign(value=ast.Call(func=ast.Name(id="TypeVar" | "TypeVarTuple" | "ParamSpec"))):
+                pass  # a name for the type checker only
             case ast.Assign(targets=targets):
                 stored = (each for target in targets for each in ast.walk(target) if isinstance(each, ast.Name))
                 names |= {each.id for each in stored if isinstance(each.ctx, ast.Store)}

@@ -30,6 +30,18 @@ from .._units import NEVER, NS_PER_S
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+__all__ = [
+    "HAS_TIMERFD",
+    "DeadlineTimer",
+    "EventTimer",
+    "Loop",
+    "ThreadWaiter",
+    "TimerFd",
+    "TrioPlatform",
+    "TrioWaiter",
+    "strike_until_done",
+]
+
 keep_interrupts_out(trio.lowlevel.enable_ki_protection, trio.lowlevel.disable_ki_protection)
 
 

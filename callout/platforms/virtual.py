@@ -33,6 +33,16 @@ except ImportError as error:  # pragma: no cover - the test for it blocks the im
     ) from error
 
 
+__all__ = [
+    "Blocker",
+    "Chooser",
+    "Context",
+    "RunOn",
+    "VirtualLock",
+    "VirtualPlatform",
+    "VirtualWaiter",
+]
+
 T = TypeVar("T")
 
 
@@ -460,7 +470,7 @@ def _racy_field(name: str) -> property:
     slot = Callout.__dict__[name]
 
     def read(self: Callout) -> object:
-        cpu = slot_cpu.__get__(self)
+        cpu = _slot_cpu.__get__(self)
         platform = cpu.machine.platform if cpu.id >= 0 else None
         if platform is not None and not platform.locked:
             platform.point()
@@ -472,7 +482,7 @@ def _racy_field(name: str) -> property:
     return property(read, write)
 
 
-slot_cpu = Callout.__dict__["cpu"]
+_slot_cpu = Callout.__dict__["cpu"]
 _Racy.cpu = _racy_field("cpu")  # type: ignore[attr-defined]  # added to the class by name
 _Racy.state = _racy_field("state")  # type: ignore[attr-defined]  # as above
 _RACY: dict[type, type] = {}
