@@ -53,6 +53,7 @@ ARM_UNCHANGED: Final = UNCHANGED  # leave everything as it is, the CPU too, if a
 _ARM_ALL: Final = IF_IDLE | IF_PENDING | IF_EARLIER | STAY | UNCHANGED
 
 _LONG_WAY: Final = IF_IDLE | IF_EARLIER  # conditions that the short path does not look at
+_SIGN: Final = 1 << 63  # a time beyond the range of C's long has wrapped, and lies in the past
 _FAR: Final = sbt_to_ns(SBT_MAX)
 
 # -- arming --------------------------------------------------------------------------------------------------------
@@ -66,6 +67,7 @@ def _arm(call: str, c: Callout, tick: int, func: Callable[[T], object], arg: T, 
         raise ArgumentTypeError(f"{call}: tick must be an int, a clock tick as ticks() counts them, not {tick!r}")
     machine = machine_of(c)
     length = machine.tick
+    tick = ((tick + _SIGN) & 2 * _SIGN - 1) - _SIGN
     next_tick = (machine.platform.now() - machine.boot) // length + 1
     when = min(machine.boot + max(tick, next_tick) * length, _FAR)
     return arm(call, c, when, 0, func, arg, destination(call, c, to, direct=False), how=flags)
@@ -117,9 +119,9 @@ def callout_arm_curcpu(c: Callout, tick: int, func: Callable[[T], object], arg: 
         if c.state == ARMED and func is c.func and not flags & _LONG_WAY and type(tick) is int:
             when = cpu.boot + tick * cpu.tick
             if (
-                c.filed <= when <= _FAR
-                and c.time != when
+                c.time < when <= _FAR
                 and c.cpu is cpu
+                and c.run is None
                 and when > cpu.now()
                 and (cpu.only or cpu.thread == cpu.current_thread() or cpu.id == cpu.machine.platform.current_cpu())
             ):
@@ -127,7 +129,7 @@ def callout_arm_curcpu(c: Callout, tick: int, func: Callable[[T], object], arg: 
                 c.time = when
                 c.arg = arg
                 c.precision = 0
-                return REMOVED if c.run is None else REMOVED | RUNNING
+                return REMOVED
     finally:
         lock.release()
     machine = cpu.machine

@@ -42,8 +42,6 @@ TIMER_PINNED: Final = 0x0010_0000
 TIMER_IRQSAFE: Final = 0x0020_0000
 TIMER_INIT_FLAGS: Final = TIMER_DEFERRABLE | TIMER_PINNED | TIMER_IRQSAFE
 
-_LONG_MAX: Final = (1 << 63) - 1
-
 _MOD: Final = ARM_STAY | ARM_UNCHANGED
 _MOD_PENDING: Final = _MOD | ARM_IF_PENDING
 _REDUCE: Final = _MOD | ARM_IF_EARLIER
@@ -203,7 +201,7 @@ def mod_timer(timer: timer_list, expires: int, /) -> int:
         ArgumentTypeError: *expires* is not an int.
         NotInitializedError: it was never set up.
     """
-    if type(expires) is not int or expires > _LONG_MAX:
+    if type(expires) is not int:
         expires = check_jiffies("mod_timer", "expires", expires)
     c = timer.entry
     # As Linux does, before any lock: the commonest call of networking code changes nothing. Pending first, then the
