@@ -4,8 +4,7 @@ Ground rules (each was learned from a failing schedule; tests/race shows them):
 
 - A callout's CPU is looked at again under that CPU's lock: between the look and the lock another CPU may have moved it.
 - It changes CPU only under both locks, taken in the order of their numbers, and only while nobody runs it. A reset
-  onto another CPU during a
-  run is *put off*: kept in the run, carried out at its end.
+  onto another CPU during a run is *put off*: kept in the run, carried out at its end.
 - A put-off move sets PENDING, so it must also make the entry in the old wheel stale.
 - The event timer is programmed after the lock is dropped, so the CPU's deadline is read again afterwards: an older call
   may have overwritten an earlier deadline.
@@ -54,13 +53,8 @@ from ._state import (
 )
 from ._units import CALLOUT_SHAREDLOCK, CALLOUT_TRYLOCK, INT_MAX, check_ticks
 
-# facts -> result
-STOP_RESULT: Final = (
-    -1,
-    1,
-    0,
-    0,
-)  # nothing, REMOVED, RUNNING, both: a running callout's queued next run goes, yet the answer is 0
+# facts -> result: for nothing, REMOVED, RUNNING, both
+STOP_RESULT: Final = (-1, 1, 0, 0)  # a running callout's queued next run goes, yet the answer is 0
 DRAIN_RESULT: Final = (-1, 1, -1, 1)
 RESET_RESULT: Final = (0, 1, 0, 1)
 

@@ -129,9 +129,10 @@ async def quiesce(machine: Machine) -> None:
     A callback that arms a callout meanwhile is refused, as during a drain.
     """
     machine.closing = True
-    for cpu in machine.cpus:
+    cpus = [cpu for cpu in machine.cpus if cpu.open]
+    for cpu in cpus:
         stop_all(cpu)
-    for cpu in machine.cpus:
+    for cpu in cpus:
         while (ticket := _barrier(cpu)) is not None:
             assert ticket.waiter is not None
             await ticket.waiter.wait()

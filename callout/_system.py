@@ -280,6 +280,8 @@ class _CpuThread:
         self.handle = system._cpus[number]
         self._system = system
         self._home = trio.lowlevel.current_trio_token()
+        self.started = False
+        self._left = False
         self.ready = trio.Event()  # the loop runs
         self.idle = trio.Event()  # its tasks have ended
         self._leave: trio.Event | None = None
@@ -287,8 +289,9 @@ class _CpuThread:
         self._thread = threading.Thread(target=self._main, name=f"callout-cpu{number}", daemon=True)
 
     def start(self) -> None:
-        """Start it."""
+        """Start it. Raises RuntimeError if the operating system has no thread left."""
         self._thread.start()
+        self.started = True
 
     async def tasks_done(self) -> None:
         """Wait until the CPU has no task left."""
@@ -304,7 +307,8 @@ class _CpuThread:
         self._tell(done)
 
     def leave(self) -> None:
-        """Have the loop close its tasks' nursery."""
+        """Have the loop close its tasks' nursery, also if it has not come up yet."""
+        self._left = True
         if self._leave is not None:
             with suppress(trio.RunFinishedError):
                 self.handle._loop.token.run_sync_soon(self._leave.set)
@@ -335,6 +339,8 @@ class _CpuThread:
         CURRENT.set(system._machine)
         system._platform.power_on(number, copy_context())
         self._leave = trio.Event()
+        if self._left:
+            self._leave.set()
         try:
             if system._machine.held is not None:
                 trio.lowlevel.add_instrument(_SleepCheck(system))
@@ -533,11 +539,15 @@ async def _close(system: CalloutSystem, threads: list[_CpuThread], done: trio.Ev
     """Take the system down; see the module's docstring."""
     with trio.CancelScope(shield=True):
         try:
-            for thread in threads:
+            started = [thread for thread in threads if thread.started]
+            for thread in started:
                 await thread.idle.wait()
+            for thread in threads:
+                if not thread.started:
+                    close_cpu(thread.handle._cpu)
             await _quiesce(system)
             await close(system._machine)
-            for thread in threads:
+            for thread in started:
                 thread.join()
         finally:
             done.set()
