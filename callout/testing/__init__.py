@@ -1,5 +1,26 @@
-"""What to import in tests of code that uses callouts."""
+"""What to import in tests of code that uses callouts.
 
-from ._vm import VirtualSMP
+``Slab`` finds what is used after it was freed, freed twice or never, on real loops and on virtual CPUs alike;
+``VirtualSMP`` is a callout system on virtual CPUs, and needs the extra ``callout[explore]``.
+"""
 
-__all__ = ["VirtualSMP"]
+from __future__ import annotations
+
+import typing
+
+from ._slab import Allocation, Slab, Where
+
+if typing.TYPE_CHECKING:
+    from ._vm import VirtualSMP
+
+__all__ = ["Allocation", "Slab", "VirtualSMP", "Where"]
+
+if not typing.TYPE_CHECKING:  # a type checker would take every name for one that is there
+
+    def __getattr__(name: str) -> object:
+        """Import what needs an extra when it is asked for; raises ``MissingExtraError`` if that is not installed."""
+        if name == "VirtualSMP":
+            from ._vm import VirtualSMP
+
+            return VirtualSMP
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
