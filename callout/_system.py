@@ -145,6 +145,7 @@ class CalloutSystem:
         self._platform = platform
         self._on_error = on_error
         self._late: list[BaseException] = []
+        self._leaving = trio.Event()
         self._cpus = tuple(CpuHandle(self, cpu, loop) for cpu, loop in zip(machine.cpus, platform.loops, strict=True))
 
     def __repr__(self) -> str:
@@ -221,6 +222,11 @@ class CalloutSystem:
             self._late.append(error)
         else:
             tasks.start_soon(_raise, error)
+
+    def _begin_to_leave(self) -> None:
+        """Begin to look for what keeps the end of the block waiting; under a mock clock, once all tasks are done."""
+        if not self._platform.follows_trio:
+            self._leaving.set()
 
     def _cancel_tasks(self) -> None:
         """Cancel the tasks of all CPUs."""
@@ -444,6 +450,8 @@ async def open_on(
     try:
         async with trio.open_nursery() as services:
             services.start_soon(_serve, system._cpus[0])
+            naming = trio.CancelScope(shield=True)
+            services.start_soon(_name_the_late, system, naming)
             threads = [_CpuThread(system, number) for number in range(1, cpus)]
             done = trio.Event()
             try:
@@ -456,6 +464,7 @@ async def open_on(
                     log().debug("callout.opened", cpus=cpus, hz=hz)
                     try:
                         yield system
+                        system._begin_to_leave()
                         await _all_tasks_done(system, threads)
                         await _quiesce(system)
                         await _all_tasks_done(system, threads)
@@ -466,11 +475,15 @@ async def open_on(
                         tasks.cancel_scope.cancel()
             finally:
                 system._cpus[0]._tasks = None
+                system._begin_to_leave()
                 system._cancel_tasks()
                 for thread in threads:
                     thread.leave()
                 services.start_soon(_close, system, threads, done)
-                await _insist(done)
+                try:
+                    await _insist(done)
+                finally:
+                    naming.cancel()
     except BaseExceptionGroup as group:
         _gather(system, left, group)
     finally:
@@ -528,11 +541,9 @@ async def _all_tasks_done(system: CalloutSystem, threads: list[_CpuThread]) -> N
 
 
 async def _quiesce(system: CalloutSystem) -> None:
-    """Wait until nothing runs, and name in the log what keeps us waiting."""
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(_name_the_late, system)
-        await quiesce(system._machine)
-        nursery.cancel_scope.cancel()
+    """Wait until nothing runs."""
+    system._leaving.set()
+    await quiesce(system._machine)
 
 
 async def _close(system: CalloutSystem, threads: list[_CpuThread], done: trio.Event) -> None:
@@ -553,22 +564,30 @@ async def _close(system: CalloutSystem, threads: list[_CpuThread], done: trio.Ev
             done.set()
 
 
-async def _name_the_late(system: CalloutSystem) -> None:
-    """Name, in the log, each callback for which the close has been waiting; the longer it takes, the more rarely."""
-    pause = 1.0
-    named: set[Run] = set()
-    while True:
-        if not system._platform.follows_trio:
+async def _name_the_late(system: CalloutSystem, over: trio.CancelScope) -> None:
+    """Name, in the log, each callback for which the end of the block has been waiting; the longer, the more rarely."""
+    with over:
+        await system._leaving.wait()
+        if system._platform.follows_trio:  # to sleep would move the clock; by now the end waits for nothing but runs
+            _name(_runs(system))
+            return
+        pause = 1.0
+        seen = _runs(system)
+        while True:
             await trio.sleep(pause)
             pause *= 2
-            named.clear()
-        for cpu in system._machine.cpus:
-            for run in (cpu.standing, cpu.direct):
-                if run is not None and run not in named:
-                    named.add(run)
-                    log().warning("callout.close_waits", callout=repr(run.callout), cpu=cpu.id, arg=repr(run.arg))
-        if system._platform.follows_trio:
-            await trio.sleep_forever()
+            now = _runs(system)
+            _name(now & seen)
+            seen = now
+
+
+def _runs(system: CalloutSystem) -> set[Run]:
+    return {run for cpu in system._machine.cpus for run in (cpu.standing, cpu.direct) if run is not None}
+
+
+def _name(runs: set[Run]) -> None:
+    for run in sorted(runs, key=lambda run: run.cpu.id):
+        log().warning("callout.close_waits", callout=repr(run.callout), cpu=run.cpu.id, arg=repr(run.arg))
 
 
 def _after_fork() -> None:
