@@ -47,6 +47,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 MAX_REPORTS: Final = 1000
+CALLERS: Final = 2  # how many are noted with a place
 
 _PACKAGE: Final = Path(__file__).parent.parent
 # Where code is the engine's, or this file's, and not that of somebody who uses them. Not the demo.
@@ -64,9 +65,11 @@ class Where:
     file: str
     line: int
     function: str
+    callers: tuple[str, ...]  # the functions that called it, the nearest first: two at most
 
     def __str__(self) -> str:
-        return f"{self.who} at {self.file}:{self.line} in {self.function}()"
+        chain = " <- ".join(f"{name}()" for name in (self.function, *self.callers))
+        return f"{self.who} at {self.file}:{self.line} in {chain}"
 
 
 @lru_cache(maxsize=1024)
@@ -78,20 +81,25 @@ def _look() -> tuple[Where, Run | None]:
     """Return who called, and the run of softclock that this happens in, if it does."""
     frame: FrameType | None = sys._getframe(1)
     at = frame
-    user: FrameType | None = None
+    users: list[FrameType] = []
     run: Run | None = None
     while frame is not None:
         file = frame.f_code.co_filename
         at = frame
         if not _inside(file):
-            user = user or frame
+            users.append(frame)
         elif file == _softclock.__file__ and isinstance(found := frame.f_locals.get("run"), Run):
             run = found
             break
         frame = frame.f_back
-    at = user or at
+    at = users[0] if users else at
     assert at is not None
-    return Where(_who(run), at.f_code.co_filename, at.f_lineno, at.f_code.co_qualname), run
+    callers = tuple(user.f_code.co_qualname for user in users[1 : 1 + CALLERS] if not _of_trio(user))
+    return Where(_who(run), at.f_code.co_filename, at.f_lineno, at.f_code.co_qualname, callers), run
+
+
+def _of_trio(frame: FrameType) -> bool:
+    return str(frame.f_globals.get("__name__", "")).partition(".")[0] == "trio"
 
 
 def _who(run: Run | None) -> str:

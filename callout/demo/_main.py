@@ -1,0 +1,132 @@
+"""Runs the demo."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import signal
+import socket
+import sys
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+import trio
+
+from callout import CalloutSystem, open_callouts
+
+from ._options import STOP_AND_FREE, add_arguments, options_of
+from ._pcb import HZ
+from ._report import Report, live_line
+from ._resources import Held, LimitError, descriptors_for
+from ._service import Service
+from ._site import Site
+
+UNUSABLE: Final = 2
+LINE_SECONDS: Final = 0.25  # between two states of the live line
+BACKLOG: Final = 1024
+
+__all__ = ["add_arguments", "main"]
+
+
+def main(args: argparse.Namespace) -> int:
+    """Run the demo as *args*, parsed by a parser that was given to ``add_arguments()``, say. Blocks until it is over.
+
+    Returns the exit status: 0 if every control block was freed once and nothing was used or left behind, 1 if not, 2
+    if there are not enough file descriptors; 130 after Ctrl-C, which ends the run with its table, if that is clean.
+    """
+    options = options_of(args)
+    if args.no_stage and options.teardown != STOP_AND_FREE:
+        print(f"callout demo: --no-stage is about --teardown {STOP_AND_FREE}", file=sys.stderr)
+        return UNUSABLE
+    service = Service(options)
+    before = Held.now()
+    try:
+        with descriptors_for(options.connections, options.cpus, before):
+            trio.run(_run, service)
+    except LimitError as error:
+        print(f"callout demo: {error}", file=sys.stderr)
+        return UNUSABLE
+    except KeyboardInterrupt:  # it came before the handler was there, or after it had gone
+        service.interrupted = True
+    report = Report(service, before, Held.now())
+    print(report.json() if options.json else report.text())
+    return report.status()
+
+
+async def _run(service: Service) -> None:
+    # Only checking mode notes where callouts were armed, for the report.
+    checking = service.options.teardown == STOP_AND_FREE
+    async with (
+        _interrupts(service),
+        open_callouts(service.options.cpus, HZ, checking=checking, on_error=service.on_error) as system,
+    ):
+        service.bind(system)
+        with socket.create_server(("127.0.0.1", 0), backlog=BACKLOG) as listener:
+            listener.setblocking(False)
+            await _serve(service, system, listener)
+
+
+@asynccontextmanager
+async def _interrupts(service: Service) -> AsyncIterator[None]:
+    """Have Ctrl-C end the run, instead of a KeyboardInterrupt that may strike in the middle of a callback."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # then it is not ours, and Python lets only the main thread take signals
+        return
+    with trio.open_signal_receiver(signal.SIGINT) as signals:
+        async with trio.open_nursery() as nursery:
+
+            async def listen() -> None:
+                async for _ in signals:
+                    service.interrupt()
+
+            nursery.start_soon(listen)
+            yield
+            nursery.cancel_scope.cancel()
+
+
+async def _serve(service: Service, system: CalloutSystem, listener: socket.socket) -> None:
+    """Start the sites, wait until the run is over, and end them; the system waits until they have ended."""
+    options = service.options
+    share, more = divmod(options.connections, options.cpus)
+    sites = [Site(service, system.cpu(number), listener, share + (number < more)) for number in range(options.cpus)]
+    for number, site in enumerate(sites):
+        system.cpu(number).start_soon(site.run)
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_show, service)
+            nursery.start_soon(_time, service, system)
+            await service.over.wait()
+            nursery.cancel_scope.cancel()
+    finally:
+        if service.stage is not None:
+            service.stage.close()
+        for number, site in enumerate(sites):
+            system.cpu(number).call(site.stop)
+
+
+async def _time(service: Service, system: CalloutSystem) -> None:
+    """End the run when its time has come. A race that is to be staged gets the time that it needs."""
+    await service.full.wait()
+    if service.stage is not None:
+        service.stage.set_up(system)
+        await trio.sleep_forever()  # the use after free ends the run
+    await trio.sleep(service.options.seconds)
+    service.over.set()
+
+
+async def _show(service: Service) -> None:
+    """Keep one line of figures on a terminal."""
+    out = sys.stdout
+    if service.options.json or not out.isatty():
+        return
+    try:
+        while True:
+            width = shutil.get_terminal_size().columns - 1
+            out.write(f"\r{live_line(service)[:width]}\x1b[K")
+            out.flush()
+            await trio.sleep(LINE_SECONDS)
+    finally:
+        out.write("\r\x1b[K")
+        out.flush()
