@@ -1,0 +1,144 @@
+"""``async with draining(c, …)``: the form of drain that cannot be got wrong."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+import trio.testing
+
+from callout import (
+    Callout,
+    LockHeldError,
+    Mtx,
+    callout_active,
+    callout_drain,
+    callout_init,
+    callout_init_mtx,
+    callout_pending,
+    callout_reset,
+    callout_reset_on,
+    draining,
+    open_callouts,
+)
+
+from .loops import Halt, Tell
+
+HOUR = 3_600_000  # ticks
+
+
+def fresh() -> Callout:
+    """Return an mpsafe callout of the current system."""
+    c = Callout()
+    callout_init(c, 1)
+    return c
+
+
+def ignore(arg: object) -> None:
+    """Be a callback that does nothing."""
+
+
+@pytest.mark.trio
+@pytest.mark.parametrize("way", ["end", "exception", "cancel"])
+@pytest.mark.parametrize("cpus", [1, 2])
+async def test_what_is_pending_is_removed(way: str, cpus: int) -> None:
+    """When the block is left, in whatever way, none of its callouts is pending any more."""
+    async with open_callouts(cpus):
+        callouts = [fresh() for _ in range(4)]
+
+        async def body() -> None:
+            async with draining(*callouts):
+                for number, c in enumerate(callouts):
+                    callout_reset_on(c, HOUR, ignore, None, number % cpus)
+                if way == "exception":
+                    raise KeyError("mine")
+                if way == "cancel":
+                    scope.cancel()
+                    await trio.sleep_forever()
+
+        with trio.CancelScope() as scope:
+            if way == "exception":
+                with pytest.raises(KeyError, match="mine"):
+                    await body()
+            else:
+                await body()
+
+        assert scope.cancelled_caught == (way == "cancel")
+        assert [(callout_pending(c), callout_active(c)) for c in callouts] == [(0, 0)] * 4
+
+
+@pytest.mark.trio
+async def test_the_wait_cannot_be_cancelled() -> None:
+    """A cancelled task does not leave the block before the callback that runs has returned."""
+    async with open_callouts(2):
+        c, halt = fresh(), Halt()
+        left: list[bool] = []
+
+        async def owner(scope: trio.CancelScope) -> None:
+            with scope:
+                async with draining(c):
+                    callout_reset_on(c, 1, halt, None, 1)
+                    await trio.sleep_forever()
+            left.append(halt.returned)
+
+        async with trio.open_nursery() as nursery:
+            scope = trio.CancelScope()
+            nursery.start_soon(owner, scope)
+            await halt.there.wait()
+            scope.cancel()
+            await trio.testing.wait_all_tasks_blocked()
+
+            assert left == []
+
+            halt.let_go()
+
+    assert left == [True]
+
+
+@pytest.mark.trio
+async def test_a_callback_that_re_arms_itself_is_stopped() -> None:
+    """A periodic callout is at rest after the block, though its callback armed it again each time."""
+    async with open_callouts(1):
+        c, tell = fresh(), Tell()
+
+        def again(arg: object) -> None:
+            callout_reset(c, 1, again, arg)
+            tell(arg)
+
+        async with draining(c):
+            callout_reset(c, 1, again, None)
+            await tell.ran.wait()
+        beats = len(tell.args)
+        after = Tell()
+        callout_reset(fresh(), 3, after, None)
+        await after.ran.wait()
+
+        assert len(tell.args) == beats
+        assert await callout_drain(c) == -1
+
+
+@pytest.mark.trio
+async def test_callouts_that_were_never_initialised_are_passed_over() -> None:
+    """The block may be entered before its callouts are initialised, and left if some never were."""
+    async with open_callouts():
+        c, d = Callout(), Callout()
+        async with draining(c, d):
+            callout_init(c, 1)
+            callout_reset(c, HOUR, ignore, None)
+
+        assert not callout_pending(c)
+
+
+@pytest.mark.trio
+async def test_leaving_the_block_with_a_lock_is_an_error() -> None:
+    """A task that leaves the block with a callout's lock held is told so, as by callout_drain()."""
+    async with open_callouts(checking=False):
+        mtx, c = Mtx(), Callout()
+        callout_init_mtx(c, mtx)
+
+        async def body() -> None:
+            async with draining(c):
+                mtx.lock()
+
+        with pytest.raises(LockHeldError, match="mtx"):
+            await body()
+        mtx.unlock()
