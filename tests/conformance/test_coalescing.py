@@ -43,7 +43,7 @@ async def test_without_precision_each_has_its_own_time() -> None:
 
 @pytest.mark.trio
 async def test_windows_that_overlap_share_a_time() -> None:
-    """Two callouts whose windows have a round moment in common are due then: the one that was armed first runs first."""
+    """Two callouts whose windows have a round moment in common are due then: the first that was armed runs first."""
     assert await order_of(WINDOW_NS) == ["late", "early"]
 
 
