@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from .._errors import CalloutError
+from .._errors import ArgumentValueError, CalloutError
 from ..platforms.virtual import Context
 from ..testing import VirtualSMP
 
@@ -72,6 +72,13 @@ class _Search:
             self.preemptions += 1
         return self._note(order[choice])
 
+    def schedule(self) -> str:
+        """Return the bound, which decides where there is a choice, and the choices without the zeros at the end."""
+        taken = self.taken
+        while taken and not taken[-1]:
+            taken = taken[:-1]
+        return f"{self.bound}:{'.'.join(map(str, taken))}"
+
     def _note(self, context: Context) -> Context:
         if not self.lanes or self.lanes[-1] != context.name:
             self.lanes.append(context.name)
@@ -105,7 +112,7 @@ def explore(scenario: Scenario, *, cpus: int = 2, hz: int = 1000, bound: int = 2
         except NondeterminismError:
             raise
         except Exception as error:
-            raise Violation(".".join(map(str, search.taken)), schedules, search.lanes) from error
+            raise Violation(search.schedule(), schedules, search.lanes) from error
         prefix = search.taken
         while prefix and prefix[-1] + 1 >= search.options[len(prefix) - 1]:
             prefix.pop()
@@ -117,5 +124,11 @@ def explore(scenario: Scenario, *, cpus: int = 2, hz: int = 1000, bound: int = 2
 
 def replay(scenario: Scenario, schedule: str, *, cpus: int = 2, hz: int = 1000) -> None:
     """Run *scenario* once, under the schedule that a ``Violation`` names. Raises what went wrong."""
-    choices = [int(choice) for choice in schedule.split(".") if choice]
-    _run(scenario, _Search(choices, bound=len(choices)), cpus, hz)
+    bound, _, choices = schedule.partition(":")
+    try:
+        search = _Search([int(choice) for choice in choices.split(".") if choice], int(bound))
+    except ValueError:
+        raise ArgumentValueError(
+            f"replay: {schedule!r} is not a schedule; give the string that a Violation names"
+        ) from None
+    _run(scenario, search, cpus, hz)

@@ -1,0 +1,122 @@
+"""Every operation, and every pair of them, against softclock: explored to the end, with nothing found.
+
+What is checked in every schedule is in ``history.py``; that the checks can fail is shown by ``test_mutants.py``, with
+scenarios of the same making. Each names the number of schedules it must have at least: one that has quietly stopped
+racing has fewer.
+"""
+
+from __future__ import annotations
+
+from itertools import combinations_with_replacement
+from typing import Final
+
+import pytest
+
+from callout.explore import explore
+from tests.race.history import (
+    BACK,
+    BARE_ELSEWHERE,
+    BARE_RESET,
+    BARE_STOP,
+    DRAIN,
+    DRAIN_ASYNC,
+    ELSEWHERE,
+    GIANT,
+    HELD_DRAIN,
+    KINDS,
+    MPSAFE,
+    MUTEX,
+    OPS,
+    RESET,
+    STOP,
+    race,
+)
+
+# The schedules of each operation alone with softclock, at bound 2.
+SINGLES: Final = {
+    (MPSAFE, RESET): 240,
+    (MPSAFE, ELSEWHERE): 1700,
+    (MPSAFE, STOP): 60,
+    (MPSAFE, DRAIN): 120,
+    (MPSAFE, DRAIN_ASYNC): 60,
+    (MUTEX, RESET): 400,
+    (MUTEX, ELSEWHERE): 2400,
+    (MUTEX, STOP): 75,
+    (MUTEX, DRAIN): 140,
+    (MUTEX, DRAIN_ASYNC): 75,
+    (MUTEX, BARE_RESET): 270,
+    (MUTEX, BARE_ELSEWHERE): 1900,
+    (GIANT, RESET): 400,
+    (GIANT, ELSEWHERE): 800,
+    (GIANT, STOP): 75,
+    (GIANT, DRAIN): 140,
+    (GIANT, DRAIN_ASYNC): 75,
+    (GIANT, BARE_RESET): 270,
+    (GIANT, BARE_ELSEWHERE): 550,
+    (GIANT, BARE_STOP): 70,
+    (GIANT, HELD_DRAIN): 150,
+}
+
+
+@pytest.mark.parametrize(("kind", "op"), SINGLES)
+def test_one_operation_against_softclock(kind: str, op: str) -> None:
+    """No schedule with two preemptions breaks an invariant when one operation races with softclock."""
+    certificate = explore(race(kind, op), bound=2)
+
+    assert certificate.exhausted
+    assert certificate.schedules >= SINGLES[kind, op]
+
+
+def pairs(*, moving: bool) -> list[tuple[str, str, str]]:
+    """Return the pairs of operations for each kind of callout: those with a migration, or the others."""
+    return [
+        (kind, *ops) for kind in KINDS for ops in combinations_with_replacement(OPS, 2) if (ELSEWHERE in ops) is moving
+    ]
+
+
+    """Return the pairs of operations for each kind of callout: those with a migration, or the others."""
+LARGE: Final = {
+    (MUTEX, RESET, RESET),
+    (GIANT, RESET, RESET),
+    (GIANT, RESET, STOP),
+    (GIANT, RESET, DRAIN_ASYNC),
+}
+
+
+@pytest.mark.parametrize(("kind", "one", "other"), pairs(moving=False))
+def test_two_operations_against_softclock(kind: str, one: str, other: str) -> None:
+    """No schedule with two preemptions (the largest: one) breaks an invariant when two threads race with softclock."""
+    certificate = explore(race(kind, one, other), bound=1 if (kind, one, other) in LARGE else 2)
+
+    assert certificate.exhausted
+    assert certificate.schedules >= 400
+
+
+@pytest.mark.parametrize(("kind", "one", "other"), pairs(moving=True))
+def test_two_operations_and_a_migration_against_softclock(kind: str, one: str, other: str) -> None:
+    """No schedule with one preemption breaks an invariant when one of two threads moves the callout to another CPU."""
+    certificate = explore(race(kind, one, other), bound=1)
+
+    assert certificate.exhausted
+    assert certificate.schedules >= 250
+
+
+@pytest.mark.parametrize("callback", [RESET, ELSEWHERE, STOP, DRAIN_ASYNC])
+@pytest.mark.parametrize("op", OPS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_operation_against_a_callback_that_operates_on_its_own_callout(kind: str, op: str, callback: str) -> None:
+    """No schedule with one preemption breaks an invariant when callback and thread both operate on the callout."""
+    certificate = explore(race(kind, op, callback=callback), bound=1)
+
+    assert certificate.exhausted
+    assert certificate.schedules >= 8
+
+
+@pytest.mark.parametrize("callback", ["", BACK, RESET])
+@pytest.mark.parametrize("ops", [(BACK,), (BACK, ELSEWHERE), (BACK, STOP), (BACK, DRAIN)])
+def test_a_callout_that_comes_back_from_another_cpu(ops: tuple[str, ...], callback: str) -> None:
+    """No schedule with one preemption breaks an invariant when a callout of CPU 1 is moved to CPU 0."""
+    certificate = explore(race(MPSAFE, *ops, callback=callback, first=ELSEWHERE), bound=1)
+
+    assert certificate.exhausted
+    assert certificate.schedules >= 100
