@@ -110,6 +110,8 @@ class VirtualLock:
     def acquire(self, blocking: bool = True, /) -> bool:
         """Take the lock; without *blocking*, return False if it is taken."""
         platform = self._platform
+        if platform.off:
+            raise greenlet.GreenletExit
         platform.point()
         if self.holder is not None:
             if not blocking:
@@ -201,6 +203,7 @@ class VirtualPlatform:
         self.free_clock = free_clock
         self.max_steps = max_steps
         self.steps = 0
+        self._dead = False
         self.contexts: list[Context] = []
         self.current: Context | None = None
         self.locked = 0  # CPU locks held by the current context
@@ -213,6 +216,8 @@ class VirtualPlatform:
         self.loops: list[Context | None] = []  # who has the loop of each CPU
         self.errors: list[BaseException] = []  # what left a context
         self.outside = Context("outside", None, 0, "outside")
+        self.off = False
+        self._left: list[Context] = []  # have ended, in the act of switching to another
         self._hub = greenlet.getcurrent()
         self._depths: dict[Context, int] = {}
 
@@ -233,6 +238,19 @@ class VirtualPlatform:
         for cpu, entry in enumerate(self.entries):
             self.spawn(f"cpu{cpu}.interrupt", self._interrupts, cpu, entry, cpu=cpu)
             self.spawn(f"cpu{cpu}", self.drive, entry.softclock, cpu=cpu)
+
+    def power_off(self) -> None:
+        """End every context where it stands. Called from outside.
+
+        Nobody else can: the stack of a suspended greenlet keeps alive what it refers to, the platform with it, and the
+        garbage collector does not look into it. What is unwound gets no lock any more and wakes nobody.
+        """
+        self.off = True
+        for context in (*self.contexts, *self._left):
+            context.greenlet.throw(greenlet.GreenletExit)
+        self.contexts.clear()
+        self._left.clear()
+        self._depths.clear()
 
     def now(self) -> int:
         """Return the virtual time."""
@@ -314,6 +332,8 @@ class VirtualPlatform:
                 raise
             except BaseException as error:
                 context.error = error
+            if self._dead:
+                return
             if cpu is not None and self.loops[cpu] is context:
                 self.loops[cpu] = None
             self._leave(context)
@@ -356,7 +376,7 @@ class VirtualPlatform:
     def point(self) -> None:
         """A switch point: somebody else may run here."""
         current = self.current
-        if current is None:
+        if current is None or self.off:
             return
         self.steps += 1
         if self.steps > self.max_steps:
@@ -371,8 +391,11 @@ class VirtualPlatform:
 
     def block(self, blocker: Blocker) -> None:
         """Wait for *blocker*, keeping the CPU's loop."""
+        if self.off:
+            raise greenlet.GreenletExit
         current = self.current
         if current is None:
+            self._die()
             if not blocker.ready():
                 raise DeadlockError(f"whoever drives the platform would wait for {blocker.label}")
             return
@@ -382,8 +405,11 @@ class VirtualPlatform:
 
     def give_way(self, blocker: Blocker | None) -> None:
         """Wait for *blocker*, or for a turn, while other tasks have the CPU's loop."""
+        if self.off:
+            raise greenlet.GreenletExit
         current = self.current
         if current is None or current.cpu is None:
+            self._die()
             if blocker is not None and not blocker.ready():
                 self.block(blocker)
             return
@@ -393,6 +419,18 @@ class VirtualPlatform:
         self._pass_on()
         current.waits_for = None
         self.loops[cpu] = current
+
+    def power_off(self) -> None:
+        """End every context where it stands. Called from outside."""
+        self._dead = True
+        for context in self.contexts:
+            context.greenlet.throw()
+        self.contexts.clear()
+
+    def _die(self) -> None:
+        """In a context that is being ended, and was caught on its way out: end it again."""
+        if self._dead:
+            raise greenlet.GreenletExit
 
     def _interrupts(self, cpu: int, entry: Entry) -> None:
         waits = _Interrupt(self, cpu)
@@ -447,6 +485,7 @@ class VirtualPlatform:
     def _leave(self, context: Context) -> None:
         """A context has ended: never come back to it."""
         self.contexts.remove(context)
+        self._left.append(context)
         if context.error is not None:
             self.errors.append(context.error)
         self._pass_on()
