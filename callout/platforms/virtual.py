@@ -203,7 +203,6 @@ class VirtualPlatform:
         self.free_clock = free_clock
         self.max_steps = max_steps
         self.steps = 0
-        self._dead = False
         self.contexts: list[Context] = []
         self.current: Context | None = None
         self.locked = 0  # CPU locks held by the current context
@@ -332,7 +331,7 @@ class VirtualPlatform:
                 raise
             except BaseException as error:
                 context.error = error
-            if self._dead:
+            if self.off:
                 return
             if cpu is not None and self.loops[cpu] is context:
                 self.loops[cpu] = None
@@ -395,7 +394,6 @@ class VirtualPlatform:
             raise greenlet.GreenletExit
         current = self.current
         if current is None:
-            self._die()
             if not blocker.ready():
                 raise DeadlockError(f"whoever drives the platform would wait for {blocker.label}")
             return
@@ -409,7 +407,6 @@ class VirtualPlatform:
             raise greenlet.GreenletExit
         current = self.current
         if current is None or current.cpu is None:
-            self._die()
             if blocker is not None and not blocker.ready():
                 self.block(blocker)
             return
@@ -419,18 +416,6 @@ class VirtualPlatform:
         self._pass_on()
         current.waits_for = None
         self.loops[cpu] = current
-
-    def power_off(self) -> None:
-        """End every context where it stands. Called from outside."""
-        self._dead = True
-        for context in self.contexts:
-            context.greenlet.throw()
-        self.contexts.clear()
-
-    def _die(self) -> None:
-        """In a context that is being ended, and was caught on its way out: end it again."""
-        if self._dead:
-            raise greenlet.GreenletExit
 
     def _interrupts(self, cpu: int, entry: Entry) -> None:
         waits = _Interrupt(self, cpu)

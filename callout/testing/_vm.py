@@ -66,9 +66,8 @@ class VirtualSMP:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         CURRENT.reset(self._token)
-        self.machine.report = _ignore_error  # the end of a callback that stands at a lock or gate is no error of its own
-        self.platform.power_off()
         if self.platform.current is None:
+            self.machine.report = _ignore_error  # that a callback was thrown away where it stood is no error of its own
             self.platform.power_off()
 
     @property
