@@ -38,9 +38,11 @@ def types(session: nox.Session) -> None:
 def conformance(session: nox.Session) -> None:
     """Replay the recordings of the real kernels in both worlds, as a user would who has no test tools."""
     install(session)  # without greenlet: real loops must not need the extra
-    session.run("callout", "conformance", "--platform", "trio")
+    for kernel in ("freebsd", "linux"):
+        session.run("callout", "conformance", "--impl", kernel, "--platform", "trio")
     install(session, "explore")
-    session.run("callout", "conformance", "--platform", "virtual")
+    for kernel in ("freebsd", "linux"):
+        session.run("callout", "conformance", "--impl", kernel, "--platform", "virtual", "--orders", "10")
 
 
 @nox.session

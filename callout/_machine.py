@@ -76,8 +76,8 @@ def stop_all(cpu: Cpu) -> None:
         for c in cpu.wheel.clear():
             c.state &= ~(PENDING | ACTIVE)
         for queue in (cpu.expireq, cpu.directq):
-            while (c := queue.pop()) is not None:
-                c.state &= ~(PENDING | ACTIVE)
+            while (due := queue.pop()) is not None:
+                due.state &= ~(PENDING | ACTIVE)
         for run in (cpu.standing, cpu.direct):
             if run is not None and run.callout.state & MOVING:
                 unschedule(cpu, run.callout)

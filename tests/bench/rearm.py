@@ -40,7 +40,7 @@ class Asyncio:
             handles[i].cancel()
             handles[i] = call_later(3700, ignore, None)
         spent = time.perf_counter_ns() - begin
-        # The loop throws cancelled timers out when there are many; let it, so that it does not swell from round to round.
+        # The loop throws cancelled timers out when there are many; let it, so that it does not swell.
         loop.call_soon(loop.stop)
         loop.run_forever()
         return spent / CALLS

@@ -41,12 +41,21 @@ def test_the_freebsd_recordings_are_complete() -> None:
     assert len(ids) == len(set(ids)) == 93 + 982 + 36 + 159
 
 
+def test_the_linux_recordings_are_complete() -> None:
+    """All 657 scenarios of Linux 6.12 are in the package."""
+    ids = [scenario.id for scenario in scenarios("linux")]
+
+    assert len(ids) == len(set(ids)) == 45 + 612
+
+
+@pytest.mark.parametrize("api", ["freebsd", "linux"])
 @pytest.mark.parametrize("seed", [None, *range(1, ORDERS + 1)])
-def test_every_freebsd_scenario_passes_on_virtual_cpus(seed: int | None) -> None:
-    """callout(9) does what the kernel did, in whatever order runnable actors go."""
-    assert failures("freebsd", lambda scenario: _dialect(scenario)(scenario, VirtualWorld(scenario, seed))) == []
+def test_every_scenario_passes_on_virtual_cpus(seed: int | None, api: str) -> None:
+    """Each dialect does what the kernel did, in whatever order runnable actors go."""
+    assert failures(api, lambda scenario: _dialect(scenario)(scenario, VirtualWorld(scenario, seed))) == []
 
 
-def test_every_freebsd_scenario_passes_on_real_loops_and_threads() -> None:
-    """callout(9) does on trio what the kernel did."""
-    assert failures("freebsd", lambda scenario: _dialect(scenario)(scenario, RealWorld(scenario))) == []
+@pytest.mark.parametrize("api", ["freebsd", "linux"])
+def test_every_scenario_passes_on_real_loops_and_threads(api: str) -> None:
+    """Each dialect does on trio what the kernel did."""
+    assert failures(api, lambda scenario: _dialect(scenario)(scenario, RealWorld(scenario))) == []
