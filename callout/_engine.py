@@ -296,7 +296,8 @@ def _applies(c: Callout, how: int, when: int) -> bool:
 
 def share(when: int, precision: int) -> int:
     """Return the time from *when* to *when* + *precision* that most other windows contain: the roundest one."""
-    return (when + precision) >> (precision + 1).bit_length() - 1 << (precision + 1).bit_length() - 1
+    bits = ((when - 1) ^ (when + precision)).bit_length() - 1
+    return (when + precision) >> bits << bits
 
 
 def _caller() -> str:

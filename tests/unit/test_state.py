@@ -1,0 +1,83 @@
+"""The callout record, and what stands where a CPU's lock is expected when there is none."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import weakref
+
+import pytest
+
+from callout import Callout, ClosedError, NotInitializedError
+from callout._state import ACTIVE, CLOSED, DIRECT, NOWHERE, PENDING, Refusal
+
+
+def ignore(arg: object) -> None:
+    """Be a callback that does nothing."""
+
+
+def test_a_fresh_record_is_nowhere() -> None:
+    """A callout that was never initialised is on a CPU that has no number and whose lock cannot be taken."""
+    c = Callout()
+
+    assert c.cpu is NOWHERE
+    assert c.cpu.id < 0
+    assert not c.state & (PENDING | ACTIVE)
+    assert c.func is None
+    with pytest.raises(NotInitializedError, match="callout_init"):
+        c.cpu.lock.acquire()
+    with pytest.raises(NotInitializedError, match="callout_init"):
+        c.cpu.lock.acquire(False)
+
+
+@pytest.mark.parametrize("blocking", [True, False])
+def test_a_refusal_raises_each_time_it_is_taken(blocking: bool) -> None:
+    """Taking a refusal raises its error with its text, as often as one tries."""
+    refusal = Refusal(ClosedError, "it is gone")
+    for _ in range(3):
+        with pytest.raises(ClosedError, match=r"^it is gone$"):
+            refusal.acquire(blocking)
+
+
+def test_a_refusal_passes_the_release_on() -> None:
+    """Who took the lock before it was replaced can give it up through the refusal that stands there now."""
+    lock = threading.Lock()
+    lock.acquire()
+    Refusal(ClosedError, "it is gone", lock).release()
+
+    assert not lock.locked()
+
+
+def test_a_refusal_without_a_lock_takes_a_release() -> None:
+    """Giving up a refusal that replaced nothing does nothing."""
+    Refusal(ClosedError, "it is gone").release()
+
+
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [
+        (0, "idle"),
+        (ACTIVE, "active"),
+        (PENDING | ACTIVE, "pending active"),
+        (DIRECT | CLOSED, "direct terminated"),
+    ],
+)
+def test_a_callout_shows_its_state(state: int, words: str) -> None:
+    """The repr of a callout names its function, its CPU and its state."""
+    c = Callout()
+    c.func = ignore
+    c.state = state
+
+    assert repr(c).startswith(f"<Callout ignore on cpu -1: {words} at 0x")
+
+
+def test_a_record_is_flat() -> None:
+    """A callout has its slots and no dict, and nothing keeps it alive."""
+    c = Callout()
+    with pytest.raises(AttributeError):
+        c.note = 1  # type: ignore[attr-defined]  # the error is the test
+    reference = weakref.ref(c)
+    del c
+    gc.collect()
+
+    assert reference() is None
