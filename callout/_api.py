@@ -32,7 +32,7 @@ from ._engine import (
 )
 from ._errors import LockClassError
 from ._locks import Lock, Mtx, RmLock, RwLock
-from ._state import ACTIVE, PENDING, RUNNING, Callout, Func
+from ._state import ACTIVE, FRESH, PENDING, RUNNING, Callout, Func
 from ._units import (
     C_ABSOLUTE,
     C_ALL,
@@ -130,7 +130,10 @@ def callout_pending(c: Callout, /) -> int:
     While a move to another CPU is put off this is 1, too. Without the callout's lock the answer may be old when it
     arrives. See callout(9).
     """
-    return c.state & PENDING
+    state = c.state
+    if state & FRESH:
+        machine_of(c)  # raises
+    return state & PENDING
 
 
 def callout_active(c: Callout, /) -> int:
@@ -138,7 +141,10 @@ def callout_active(c: Callout, /) -> int:
 
     A run does not clear it. See callout(9), ``callout_active()``.
     """
-    return (c.state & ACTIVE) // ACTIVE
+    state = c.state
+    if state & FRESH:
+        machine_of(c)  # raises
+    return (state & ACTIVE) // ACTIVE
 
 
 def callout_deactivate(c: Callout, /) -> None:

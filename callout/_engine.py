@@ -170,6 +170,8 @@ def program(cpu: Cpu) -> None:
 def refuse_if_closed(call: str, machine: Machine) -> None:
     """Raise if the machine was closed."""
     if not machine.cpus[0].open:
+        if machine.dead is not None:
+            machine.dead.acquire()
         raise ClosedError(f"{call}: the system was closed: its `async with open_callouts()` block has been left")
 
 
@@ -346,6 +348,8 @@ def callout_reset(c: Callout, ticks: int, func: Callable[[T], object], arg: T, /
             return 1
     finally:
         lock.release()
+    if func is None:  # so is c.func, until it is first armed
+        check_func("callout_reset", func)
     return RESET_RESULT[arm("callout_reset", c, when, default_precision(c, when), func, arg, None)]
 
 

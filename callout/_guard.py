@@ -12,6 +12,7 @@ interrupted. That works because a marked function never calls user code.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -78,7 +79,7 @@ def check_reentry() -> None:
             return
         if own:
             code = caller.f_code
-            own = frame.f_code.co_name in code.co_names and code.co_filename.startswith(_PACKAGE)
+            own = frame.f_code.co_name in code.co_names and code.co_filename.rpartition(os.sep)[0] == _PACKAGE
             inner = frame.f_code.co_name
         if not own and caller.f_code in _GUARDED:
             raise ReentrantCallError(

@@ -36,7 +36,7 @@ from ._errors import ArgumentTypeError, ArgumentValueError, LoopThreadError, Sel
 from ._guard import guarded, protected
 from ._platform import Waiter
 from ._softclock import cross_call
-from ._state import ARMED, CLOSED, REMOVED, RUNNING, Callout
+from ._state import ARMED, CLOSED, FRESH, REMOVED, RUNNING, Callout
 from ._units import SBT_MAX, check_flags, sbt_to_ns
 from ._wheel import SLACK
 
@@ -60,7 +60,7 @@ _FAR: Final = sbt_to_ns(SBT_MAX)
 
 
 def _arm(call: str, c: Callout, tick: int, func: Callable[[T], object], arg: T, to: Cpu | None, flags: int) -> int:
-    if func is not c.func:
+    if func is not c.func or func is None:
         check_func(call, func)
     check_flags(call, flags, _ARM_ALL)
     if not isinstance(tick, int):
@@ -186,7 +186,10 @@ def callout_executing(c: Callout, /) -> int:
 
 def callout_terminated(c: Callout, /) -> int:
     """Return 1 if *c* was closed for good, by ``callout_terminate()`` or with ``close``, else 0. Never blocks."""
-    return (c.state & CLOSED) // CLOSED
+    state = c.state
+    if state & FRESH:
+        machine_of(c)  # raises
+    return (state & CLOSED) // CLOSED
 
 
 def check_callback(call: str, func: object, /) -> None:

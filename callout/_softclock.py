@@ -400,6 +400,8 @@ def cross_call(cpu: Cpu, thunk: Callable[[], None]) -> None:
             cpu.calls.remove(thunk)
         except ValueError:
             return
+        if cpu.machine.dead is not None:
+            cpu.machine.dead.acquire()
         raise ClosedError(f"cpu {cpu.id} is closed: it takes no more calls")
     cpu.machine.platform.interrupt(cpu.id)
 

@@ -11,7 +11,10 @@ Source: struct callout of sys/_callout.h; the flags split of kern_timeout.c (c_f
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
 
 from ._errors import CalloutError, NotInitializedError
@@ -28,6 +31,7 @@ MOVING: Final = 0x08  # pending as a put-off move (the kernel: CALLOUT_DFRMIGRAT
 DIRECT: Final = 0x10  # runs in the clock interrupt; once direct, always direct
 CLOSED: Final = 0x20  # callout_terminate() came: never armed again
 CAREFUL: Final = 0x40  # arming has more to do than the short path does (checking mode, coalescing, TRYLOCK)
+FRESH: Final = 0x80  # never initialised
 
 ARMED: Final = PENDING | ACTIVE  # the whole state of a plain callout in the wheel: what the short path tests for
 
@@ -37,6 +41,8 @@ RUNNING: Final = 2  # a run is in progress, and this operation did not stop it
 
 # Any: the argument's type is tied to the function's at the API, where mypy checks the pair; the record forgets it.
 Func = Callable[[Any], object]
+
+_PACKAGE: Final = str(Path(__file__).parent)
 
 
 class Refusal:
@@ -52,8 +58,13 @@ class Refusal:
         self._error, self._text, self._inner = error, text, inner
 
     def acquire(self, blocking: bool = True) -> NoReturn:
-        """Raise the error."""
-        raise self._error(self._text)
+        """Raise the error; of a function of callout(9) the text says which it was."""
+        frame = sys._getframe(1)
+        name = ""
+        while frame.f_code.co_filename.rpartition(os.sep)[0] == _PACKAGE and frame.f_back is not None:
+            name = frame.f_code.co_name
+            frame = frame.f_back
+        raise self._error(f"{name}: {self._text}" if name.startswith("callout_") else self._text)
 
     def release(self) -> None:
         """Release the lock that was replaced: this one is never held."""
@@ -116,7 +127,7 @@ class Callout:
         self.precision = 0
         self.run = None
         self.seq = 0
-        self.state = 0
+        self.state = FRESH
         self.time = 0
 
     def __repr__(self) -> str:

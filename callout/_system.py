@@ -36,7 +36,7 @@ from ._log import log
 from ._machine import boot, check_int, close, close_cpu, quiesce
 from ._softclock import cross_call
 from ._state import Callout, Func, Refusal
-from ._units import NS_PER_S, ns_to_sbt
+from ._units import NEVER, NS_PER_S, ns_to_sbt
 from .platforms.trio_loops import Loop, TrioPlatform
 
 Ts = TypeVarTuple("Ts")
@@ -81,6 +81,8 @@ class CpuHandle:
             ClosedError: the system is closed.
         """
         if not self._cpu.open:
+            if self._cpu.machine.dead is not None:
+                self._cpu.machine.dead.acquire()
             raise ClosedError(
                 f"start_soon: cpu {self.id} is closed: its `async with open_callouts()` block has been left"
             )
@@ -439,7 +441,7 @@ async def open_on(
     )
     system = CalloutSystem(machine, platform, on_error)
     machine.budget = SOFTCLOCK_BUDGET
-    machine.slow = round(expensive * NS_PER_S)
+    machine.slow = round(min(expensive * NS_PER_S, NEVER))
     _MACHINES.add(machine)
     token = CURRENT.set(machine)
     platform.power_on(0, copy_context())
