@@ -156,6 +156,20 @@ def _lock_both(c: Callout, to: Cpu) -> Cpu:
         first.lock.release()
 
 
+def _lock_for(c: Callout, to: Cpu | None) -> tuple[Cpu, Cpu | None]:
+    """Take the locks for arming *c* onto *to*; return the CPU that it is on, and that to which it may go."""
+    while True:
+        cpu = lock_cpu(c) if to is None else _lock_both(c, to)
+        # Look at rule 1 again under the lock: c may have become direct since destination() looked, and without a lock
+        # of its own it runs on CPU 0 then. Shown by tests/conformance/test_rules.py.
+        if to is None or not to.id or not c.state & DIRECT or c.lock is not None:
+            return cpu, to
+        if to is not cpu:
+            to.lock.release()
+        cpu.lock.release()
+        to = cpu.machine.cpus[0]
+
+
 @protected
 def program(cpu: Cpu) -> None:
     """Set the event timer of *cpu*. Called without its lock, after its deadline has changed."""
@@ -233,7 +247,7 @@ def arm(
 
     *func* None keeps function and argument. *to* None keeps the CPU.
     """
-    cpu = lock_cpu(c) if to is None else _lock_both(c, to)
+    cpu, to = _lock_for(c, to)
     other = to  # whose lock is held, too
     kick = False
     try:

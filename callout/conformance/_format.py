@@ -89,13 +89,13 @@ def load(path: Path | str) -> Iterator[Scenario]:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise TraceError(f"{path}: cannot be read: {error}") from error
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             try:
                 yield _scenario(json.loads(line))
             except json.JSONDecodeError as error:
                 raise TraceError(f"{path}:{number}: not JSON (is the file truncated?): {error}") from error
-            except (KeyError, TypeError, ValueError, AttributeError) as error:
+            except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
                 raise TraceError(f"{path}:{number}: {error}") from error
 
 
@@ -122,13 +122,21 @@ def _scenario(raw: dict[str, Any]) -> Scenario:
         callouts=dict(raw["callouts"]),
         fns=dict(raw["fns"]),
         threads=threads,
-        steps=tuple(_step(step, ops, threads) for step in raw["steps"]),
+        steps=tuple(_step(at, step, ops, threads) for at, step in enumerate(raw["steps"])),
         thread_cpu=dict(raw.get("thread_cpu", {})),
         alloweddeviation=raw.get("alloweddeviation", 0),
     )
 
 
-def _step(raw: dict[str, Any], ops: dict[str, int], threads: tuple[str, ...]) -> Step:
+def _step(at: int, raw: dict[str, Any], ops: dict[str, int], threads: tuple[str, ...]) -> Step:
+    try:
+        return _read_step(raw, ops, threads)
+    except (KeyError, TypeError, ValueError) as error:
+        reason = f"it has no {error}" if isinstance(error, KeyError) else str(error)
+        raise ValueError(f"step {at}: {reason}") from error
+
+
+def _read_step(raw: dict[str, Any], ops: dict[str, int], threads: tuple[str, ...]) -> Step:
     actor, op, *args = raw["do"]
     if actor == "clock":
         _check_op({"advance": 1}, op, args)
