@@ -13,6 +13,7 @@ from callout import (
     LockClassError,
     Mtx,
     callout_active,
+    callout_init,
     callout_pending,
     callout_reset,
     callout_reset_curcpu,
@@ -25,6 +26,8 @@ from callout import (
     callout_stop,
     curcpu,
 )
+from callout.explore import explore
+from callout.testing import VirtualSMP
 
 from .world import Stage
 
@@ -286,3 +289,27 @@ def test_a_direct_trylock_callout_does_not_spin(s: Stage) -> None:
     s.tick()
 
     assert s.ran == ["plain", "direct"]
+
+
+def test_becoming_direct_while_somebody_assigns_it_elsewhere() -> None:
+    """However a direct arming and one for CPU 1 of an mpsafe callout interleave, it is never direct on CPU 1."""
+
+    def scenario(vm: VirtualSMP) -> None:
+        c = Callout()
+        callout_init(c, 1)
+        ran: list[tuple[str, int]] = []
+
+        def seen(arg: str) -> None:
+            ran.append((arg, curcpu()))
+
+        vm.spawn(callout_reset_sbt, c, SBT_1MS, 0, seen, "direct", C_DIRECT_EXEC)
+        vm.spawn(callout_reset_on, c, 1, seen, "plain", 1)
+        vm.settle()
+        # Once direct, always direct: so from now on it runs on CPU 0, whichever of the two came last.
+        callout_reset(c, 1, seen, "after")
+        vm.settle()
+
+        assert ("direct", 1) not in ran
+        assert ran[-1] == ("after", 0)
+
+    assert explore(scenario, cpus=2, bound=1).exhausted
