@@ -45,7 +45,7 @@ def without(name: str) -> str:
     return changed(lambda scenario: scenario.pop(name))
 
 
-STEP: Final = {"ret": None, "events": {}, "state": {}}
+STEP: Final[dict[str, Any]] = {"ret": None, "events": {}, "state": {}}
 WRONG: Final[list[tuple[str, str]]] = [
     (json.dumps(GOOD)[:-20], "not JSON (is the file truncated?)"),
     ("hello", "not JSON"),
