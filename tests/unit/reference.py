@@ -1,0 +1,421 @@
+"""Makes docs/reference.md from docstrings: ``python tests/unit/reference.py`` writes it, test_docs.py compares.
+
+What a name does is said in its docstring and nowhere else. Here is only what has no docstring: the order of things,
+what constants mean, and a few words between.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+import textwrap
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Final, NamedTuple
+
+import callout
+from callout._rules import table
+
+PATH: Final = Path(__file__).parents[2] / "docs" / "reference.md"
+
+HEAD: Final = """\
+# Reference
+
+<!-- Made by tests/unit/reference.py from docstrings: change those. -->
+
+Every public name of `callout`, and of its modules `callout.freebsd13`, `callout.testing`, `callout.explore` and
+`callout.conformance`. The timers of Linux are in [linux.md](linux.md).
+
+What is not said to block never blocks for longer than a lock is held, and may be called from any thread. Every error
+is raised before anything has changed. What changes a callout or waits for one raises `NotInitializedError` if it was
+never initialised, `ClosedError` after its system was closed and `ForkedError` in a forked child; that is not repeated
+below.
+"""
+
+RULES: Final = f"""\
+On which CPU a callout runs, and in which context:
+
+{table()}
+
+1. A direct callback runs in the clock interrupt, so its lock must be a spin mutex; without a lock it runs on CPU 0.
+2. A callback under Giant runs on CPU 0.
+3. A callback under a shared lock runs on CPU 0: such a lock does not exclude its other holders.
+
+Naming another CPU where the table says CPU 0 is not an error: the callout goes to CPU 0. `CALLOUT_SHAREDLOCK` means
+nothing for a mutex. Once armed directly, a callout stays direct until it is initialised anew.
+"""
+
+RESULTS: Final = """\
+| call | 1 | 0 | -1 |
+| --- | --- | --- | --- |
+| `callout_stop` | it was pending, or waiting for the lock that the caller holds: it will not run | it is running \
+and cannot be stopped, or it stands cancelled at its lock; a queued next run is gone | nothing was scheduled or \
+running |
+| `callout_drain`, `callout_terminate` | a scheduled run was removed; one in progress, if there was one, has ended | | \
+nothing was scheduled, or only a put-off move, which is removed; a run in progress, if there was one, has ended |
+| `callout_reset`, `callout_schedule` | a scheduled run was replaced, or a run that waits for its lock was cancelled | \
+nothing was scheduled; or the callout is drained or terminated, and nothing was armed | |
+| `callout_drain_async` | something is outstanding: the function **will** be called, exactly once | nothing is: it \
+will **not** be called | |
+| `callout_async_drain` of FreeBSD 13 | stopped, the function will **not** be called | it **will** be called | nothing \
+was scheduled or running, it will **not** be called |
+| `callout_barrier` | there was a run in progress, which has ended | there was none | |
+
+The senses of the two asynchronous drains are opposite. That is history, not a mistake here.
+
+1 from `callout_stop` means that the callback will not run. It does not mean that softclock is done with the callout's
+lock: before you free anything, drain.
+"""
+
+CLASSIC_ARMING: Final = [
+    f"callout_{verb}{how}"
+    for verb in ("reset", "schedule")
+    for how in ("", "_on", "_curcpu", "_sbt", "_sbt_on", "_sbt_curcpu")
+]
+
+# Names for types in the modules beside callout.
+ALIASES: Final = {"Event": "a list, an event of a trace; `FORMAT.md` says which there are."}
+
+# What has no docstring.
+MEANINGS: Final[Mapping[str, str]] = {
+    "CALLOUT_RETURNUNLOCKED": "the callback gives its lock up itself",
+    "CALLOUT_SHAREDLOCK": "take an rwlock or rmlock for reading",
+    "CALLOUT_TRYLOCK": "try the lock, never wait for it; if it is taken, try again a little later",
+    "C_ABSOLUTE": "the time is one of `sbinuptime()`",
+    "C_DIRECT_EXEC": "run in the clock interrupt, not by softclock",
+    "C_HARDCLOCK": "round the time up to a clock tick",
+    "C_PRECALC": "time and precision come from `callout_when()`",
+    "ARM_IF_IDLE": "only if no run is scheduled",
+    "ARM_IF_PENDING": "only if a run is scheduled",
+    "ARM_IF_EARLIER": "only if none is scheduled, or one for a later time",
+    "ARM_STAY": "a callout that runs keeps its CPU, and a put-off move is replaced",
+    "ARM_UNCHANGED": "leave everything as it is if a run is scheduled for this very tick",
+    "CALLOUT_REMOVED": "fact: a scheduled run was there",
+    "CALLOUT_RUNNING": "fact: a run is in progress",
+    "MTX_DEF": "an ordinary mutex",
+    "MTX_SPIN": "a spin mutex: the only kind that a direct callback may have",
+    "MTX_RECURSE": "its owner may take it again",
+    "RW_RECURSE": "who has the write lock may take it again",
+    "RM_RECURSE": "who has the write lock may take it again",
+    "RM_SLEEPABLE": "may not be a callout's lock",
+    "MA_OWNED": "this thread holds it",
+    "MA_NOTOWNED": "this thread does not hold it",
+    "MA_RECURSED": "with `MA_OWNED`: more than once",
+    "MA_NOTRECURSED": "with `MA_OWNED`: once",
+    "RA_LOCKED": "this thread has it, for reading or writing",
+    "RA_RLOCKED": "this thread has it for reading",
+    "RA_WLOCKED": "this thread has it for writing",
+    "RA_UNLOCKED": "this thread does not have it",
+    "SBT_1S": "a second",
+    "SBT_1M": "a minute",
+    "SBT_1MS": "a millisecond, rounded down",
+    "SBT_1US": "a microsecond, rounded down",
+    "SBT_1NS": "a nanosecond, rounded down",
+    "SBT_MAX": "the largest time, some 68 years",
+}
+
+
+class Group(NamedTuple):
+    """One section of the page."""
+
+    title: str
+    text: str
+    names: Sequence[str]
+
+
+LOCK_PREFIXES: Final = ("mtx_", "rw_", "rm_")
+LOCK_CALLS: Final = [name for name in callout.__all__ if name.startswith(LOCK_PREFIXES)]
+ERRORS: Final = [
+    name
+    for name in callout.__all__
+    if inspect.isclass(thing := getattr(callout, name)) and issubclass(thing, callout.CalloutError)
+]
+
+GROUPS: Final = (
+    Group(
+        "The system",
+        "The functions that take no callout mean the *current* system: inside `async with open_callouts()`, in its "
+        "callbacks and in the tasks of its CPUs it is that one; in a thread of your own, inside `with "
+        "system.bound():`.",
+        [
+            "open_callouts",
+            "CalloutSystem",
+            "CpuHandle",
+            "giant",
+            "hz",
+            "ticks",
+            "sbinuptime",
+            "curcpu",
+            "mp_ncpus",
+            "on_cpu",
+            "cpu_call",
+            "Event",
+        ],
+    ),
+    Group(
+        "Callouts",
+        "",
+        [
+            "Callout",
+            "callout_init",
+            "callout_init_mtx",
+            "callout_init_rw",
+            "callout_init_rm",
+            "CALLOUT_RETURNUNLOCKED",
+            "CALLOUT_SHAREDLOCK",
+            "CALLOUT_TRYLOCK",
+            "callout_pending",
+            "callout_active",
+            "callout_deactivate",
+        ],
+    ),
+    Group("The three rules", RULES, []),
+    Group("Results", RESULTS, []),
+    Group(
+        "Arming",
+        "",
+        [
+            *CLASSIC_ARMING,
+            "callout_when",
+            "C_ABSOLUTE",
+            "C_DIRECT_EXEC",
+            "C_HARDCLOCK",
+            "C_PRECALC",
+            "C_PREL",
+            "C_PRELGET",
+        ],
+    ),
+    Group(
+        "Stopping and waiting",
+        "",
+        [
+            "callout_stop",
+            "callout_drain",
+            "callout_drain_sync",
+            "callout_drain_async",
+            "draining",
+            "callout_barrier",
+            "callout_barrier_sync",
+            "callout_terminate",
+            "callout_terminate_sync",
+        ],
+    ),
+    Group(
+        "What other timer APIs need",
+        "callout(9) has none of these. They are for ports of other kernels' timers. Where callout(9) has a result of "
+        "its own for each call, they return two facts, or'ed together: `CALLOUT_REMOVED` and `CALLOUT_RUNNING`. None "
+        "of them asks for the callout's lock.",
+        [
+            "callout_arm",
+            "callout_arm_on",
+            "callout_arm_curcpu",
+            "ARM_IF_IDLE",
+            "ARM_IF_PENDING",
+            "ARM_IF_EARLIER",
+            "ARM_STAY",
+            "ARM_UNCHANGED",
+            "CALLOUT_REMOVED",
+            "CALLOUT_RUNNING",
+            "callout_dequeue",
+            "callout_running",
+            "callout_executing",
+            "callout_terminated",
+            "callout_quiesce",
+            "callout_quiesce_sync",
+            "callout_barrier_all",
+            "callout_barrier_all_sync",
+            "check_callback",
+        ],
+    ),
+    Group(
+        "Locks",
+        "A lock belongs to the system that was current when it was made, and is owned by a thread. It is held for a "
+        "few lines of plain code, never across an `await`.",
+        [
+            "Mtx",
+            "RwLock",
+            "RmLock",
+            *LOCK_CALLS,
+            *(n for n in callout.__all__ if n.startswith(("MTX_", "RW_", "RM_", "MA_", "RA_"))),
+        ],
+    ),
+    Group(
+        "Time",
+        "`sbintime` is an int: seconds in fixed point, with 32 bits behind the point.",
+        [
+            "SBT_1S",
+            "SBT_1M",
+            "SBT_1MS",
+            "SBT_1US",
+            "SBT_1NS",
+            "SBT_MAX",
+            "mstosbt",
+            "ustosbt",
+            "nstosbt",
+            "sbttoms",
+            "sbttous",
+            "sbttons",
+        ],
+    ),
+    Group("Errors", "Each is also the builtin that fits.", ERRORS),
+)
+
+MODULES: Final = (
+    ("callout.freebsd13", "freebsd13", ""),
+    ("callout.testing", "testing", "See [testing.md](testing.md)."),
+    ("callout.explore", "explore", "See [testing.md](testing.md)."),
+    ("callout.conformance", "conformance", "See [conformance.md](conformance.md)."),
+)
+
+ERROR_NAME: Final = re.compile(r"\w+")
+CODE: Final = r"`\g<0>`"
+CONTEXTS: Final = {"open_callouts", "draining"}
+INTERNAL: Final = {"drop_all", "used"}  # methods with a docstring that are the package's own all the same
+GIVEN: Final = {"CalloutSystem", "CpuHandle", "Allocation", "Where"}  # nobody else makes these
+
+
+def markdown(text: str) -> str:
+    """Turn a docstring into Markdown: double backquotes, lists of errors, literal blocks."""
+    text = text.replace("``", "`")
+    text = re.sub(r"^::\n\n", "", text, flags=re.MULTILINE)
+    text = text.replace("::\n", ":\n")
+    body, found, raises = text.partition("Raises:\n")
+    if not found:
+        return body.strip()
+    errors, _, rest = raises.partition("\n\n")
+    lines = re.sub(r"\n\s{8,}", " ", f"\n{errors}")
+    out = []
+    for line in filter(None, map(str.strip, lines.splitlines())):
+        names, colon, what = line.partition(":")
+        out.append(f"- {ERROR_NAME.sub(CODE, names)}{colon}{what}")
+    return "\n\n".join(filter(None, (body.strip(), "Raises:", "\n".join(out), rest.strip())))
+
+
+def doc(thing: object) -> str:
+    """Return the docstring as Markdown."""
+    text = inspect.getdoc(thing)
+    assert text, f"{thing!r} has no docstring"
+    return markdown(text)
+
+
+class _Plain(str):
+    """An annotation that shows without quotes."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def signature(name: str, function: Callable[..., Any], *, method: bool = False) -> str:
+    """Return how *function* is called, in a line."""
+    found = inspect.signature(function)
+    parameters = [
+        each if each.annotation is each.empty else each.replace(annotation=_Plain(each.annotation))
+        for each in list(found.parameters.values())[method:]
+        if each.name != "machine"  # the package's own
+    ]
+    result = found.return_annotation
+    if result is not found.empty:
+        result = _Plain(result)
+    text = f"{name}{found.replace(parameters=parameters, return_annotation=result)}"
+    if name in CONTEXTS:
+        return f"`async with {text.partition(' -> ')[0]}:`"
+    return f"`{'await ' if inspect.iscoroutinefunction(function) else ''}{text}`"
+
+
+def members(cls: type) -> Iterator[str]:
+    """Yield the paragraphs of a class's own public methods and properties."""
+    for name, member in vars(cls).items():
+        if name.startswith("_") or name in INTERNAL:
+            continue
+        if isinstance(member, property) and member.__doc__:
+            yield f"**`{name}`**: {doc(member)}"
+            continue
+        function = getattr(cls, name)
+        if inspect.isroutine(function) and function.__doc__:
+            method = not isinstance(member, staticmethod)
+            yield f"**{signature(name, function, method=method)}**: {doc(function)}"
+
+
+def entry(name: str, thing: object) -> str:
+    """Return the section of one function or class."""
+    paragraphs = [f"### {name}"]
+    if inspect.isclass(thing):
+        init = vars(thing).get("__init__")
+        called = name not in GIVEN and not getattr(thing, "_is_protocol", False) and not issubclass(thing, Exception)
+        if init is not None and called:
+            paragraphs.append(signature(name, init, method=True))
+        paragraphs.append(doc(thing))
+        if init is not None and called and init.__doc__:
+            paragraphs.append(markdown(inspect.cleandoc(init.__doc__)))
+        paragraphs += members(thing)
+    else:
+        assert callable(thing)
+        paragraphs += [signature(name, thing), doc(thing)]
+    return "\n\n".join(paragraphs)
+
+
+def constants(names: Sequence[str], module: ModuleType) -> str:
+    """Return a table of constants."""
+    rows = ["| constant | value | meaning |", "| --- | --- | --- |"]
+    for name in names:
+        value = getattr(module, name)
+        rows.append(f"| `{name}` | {value if name.startswith('SBT') else hex(value)} | {MEANINGS[name]} |")
+    return "\n".join(rows)
+
+
+def lock_calls(names: Sequence[str]) -> str:
+    """Return a table of the C names of lock operations."""
+    rows = ["| C name | is | |", "| --- | --- | --- |"]
+    for name in names:
+        function = getattr(callout, name)
+        what = function.__qualname__
+        line = " ".join(doc(function).split("\n\n")[0].split())
+        rows.append(f"| `{name}` | {f'`{what}`' if what != name else 'a function'} | {line} |")
+    return "\n".join(rows)
+
+
+def errors(names: Sequence[str]) -> str:
+    """Return a table of exceptions."""
+    rows = ["| error | is also | |", "| --- | --- | --- |"]
+    for name in names:
+        cls = getattr(callout, name)
+        bases = ", ".join(f"`{base.__name__}`" for base in cls.__bases__)
+        rows.append(f"| `{name}` | {bases} | {' '.join(doc(cls).split())} |")
+    return "\n".join(rows)
+
+
+def group(title: str, text: str, names: Sequence[str], module: ModuleType) -> str:
+    """Return one section of the page."""
+    parts = [f"## {title}", text.strip() if "\n" in text else textwrap.fill(text, 119)]
+    if names is ERRORS:
+        return "\n\n".join([*parts, errors(names)])
+    calls = [name for name in names if name in LOCK_CALLS]
+    values = [name for name in names if not callable(getattr(module, name))]
+    parts += [entry(name, getattr(module, name)) for name in names if name not in calls and name not in values]
+    if calls:
+        parts += ["### The C names", lock_calls(calls)]
+    if values:
+        parts += ["### Constants", constants(values, module)]
+    return "\n\n".join(filter(None, parts))
+
+
+def render() -> str:
+    """Return the page."""
+    missing = set(callout.__all__) - {name for each in GROUPS for name in each.names}
+    assert not missing, f"tests/unit/reference.py, GROUPS: nothing places {', '.join(sorted(missing))}"
+    parts = [HEAD.strip()]
+    parts += [group(each.title, each.text, each.names, callout) for each in GROUPS]
+    for full, title, text in MODULES:
+        module = importlib.import_module(full)
+        names = [name for name in module.__all__ if name not in ALIASES]
+        parts.append(group(title, f"Module `{full}`. {text}", names, module))
+        parts += [f"`{name}`: {ALIASES[name]}" for name in module.__all__ if name in ALIASES]
+    return "\n\n".join(parts) + "\n"
+
+
+if __name__ == "__main__":
+    PATH.write_text(render(), encoding="utf-8")

@@ -1,0 +1,164 @@
+"""The manual says what is so: every name, every test that it names, every link. conftest.py runs its examples."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+import callout
+from callout._rules import table
+
+from . import reference
+
+ROOT: Final = Path(__file__).parents[2]
+PAGES: Final = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
+PORTING: Final = ROOT / "docs" / "porting.md"
+TUTORIAL: Final = ROOT / "docs" / "tutorial.md"
+
+# Pages that are still being written. Take the name out when the page is there.
+COMING: Final = {"linux.md"}
+
+# What a machine or a place of work is called has no business in a manual.
+PRIVATE: Final = re.compile(r"/home/|/root/|/work/|/tmp/|file://|localhost|\b\d+\.\d+\.\d+\.\d+:\d")
+
+
+def relative(page: Path) -> str:
+    """Return a page's name, for the test's."""
+    return page.relative_to(ROOT).as_posix()
+
+
+def prose(page: Path) -> str:
+    """Return the text of *page* without its code."""
+    return re.sub(r"^```.*?^```$|`[^`\n]*`", "", page.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
+
+
+def anchors(page: Path) -> set[str]:
+    """Return the names under which the headings of *page* can be linked to."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ (.+)$", text, flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
+
+
+def links(page: Path) -> Iterator[str]:
+    """Yield the targets of the links of *page* that lead to other pages of this project."""
+    for target in re.findall(r"\]\(([^)]+)\)", prose(page)):
+        if not re.match(r"[a-z]+:", target):
+            yield target
+
+
+def named_tests(page: Path) -> list[str]:
+    """Return the tests that *page* names, as ``path::name``."""
+    return re.findall(r"\btests/[\w/]+\.py::\w+", page.read_text("utf-8"))
+
+
+def functions_of(path: Path) -> set[str]:
+    """Return the names of the functions of a file, without importing it."""
+    tree = ast.parse(path.read_text("utf-8"))
+    return {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+
+
+def test_the_reference_is_made_from_the_docstrings_of_today() -> None:
+    """docs/reference.md is what tests/unit/reference.py makes of the docstrings."""
+    assert reference.PATH.read_text("utf-8") == reference.render(), "run: python tests/unit/reference.py"
+
+
+@pytest.mark.parametrize("name", callout.__all__)
+def test_every_public_name_is_in_the_reference(name: str) -> None:
+    """Each name has a heading or a row of a table of its own."""
+    text = reference.PATH.read_text("utf-8")
+
+    assert re.search(rf"^### {name}$|^\| `{name}` \|", text, flags=re.MULTILINE)
+
+
+def test_the_reference_has_the_three_rules() -> None:
+    """The table of the rules is the one by which the engine goes."""
+    assert table() in reference.PATH.read_text("utf-8")
+
+
+def test_porting_names_every_function_of_callout() -> None:
+    """Each public function whose name is the kernel's is in the porting table."""
+    text = PORTING.read_text("utf-8")
+    names = [name for name in callout.__all__ if name.startswith(("callout_", "mtx_", "rw_", "rm_", "C_", "CALLOUT_"))]
+
+    assert [name for name in names if not re.search(rf"\b{name}\b", text)] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=relative)
+def test_each_test_that_a_page_names_is_there(page: Path) -> None:
+    """What is named as ``path::test`` is a test of that file."""
+    wrong = [
+        name
+        for name in named_tests(page)
+        if not (ROOT / name.partition("::")[0]).is_file()
+        or name.partition("::")[2] not in functions_of(ROOT / name.partition("::")[0])
+    ]
+
+    assert wrong == []
+
+
+def test_porting_names_tests() -> None:
+    """The porting page does name tests, in the form that the test before this one looks for."""
+    assert len(named_tests(PORTING)) > 30
+
+
+@pytest.mark.parametrize("page", PAGES, ids=relative)
+def test_links_lead_somewhere(page: Path) -> None:
+    """Each relative link leads to a file that is there, and to a heading that it has."""
+    wrong = []
+    for target in links(page):
+        path, _, anchor = target.partition("#")
+        there = (page.parent / path).resolve() if path else page
+        if there.name in COMING and not there.exists():
+            continue
+        if not there.exists() or (anchor and anchor not in anchors(there)):
+            wrong.append(target)
+
+    assert wrong == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=relative)
+def test_no_page_names_a_machine(page: Path) -> None:
+    """No page has a path or an address of somebody's machine in it."""
+    assert PRIVATE.findall(page.read_text("utf-8")) == []
+
+
+def test_contributing_names_the_sessions_of_nox() -> None:
+    """CONTRIBUTING.md says of each session of nox, and of no other, what it checks; the README names them, too."""
+    tree = ast.parse((ROOT / "noxfile.py").read_text("utf-8"))
+    sessions = {
+        node.name
+        for node in tree.body
+        if isinstance(node, ast.FunctionDef) and any("nox.session" in ast.unparse(each) for each in node.decorator_list)
+    }
+    text = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+    rows = re.findall(r"^\| (`.*?`) \|", text, flags=re.MULTILINE)
+    readme = (ROOT / "README.md").read_text("utf-8")
+
+    assert {name for row in rows for name in re.findall(r"`(\w+)`", row)} == sessions
+    assert [name for name in sessions if f"`{name}`" not in readme] == []
+
+
+def test_the_tutorials_test_passes_under_pytest(tmp_path: Path) -> None:
+    """The file of tests in the tutorial, saved and run as it is printed, passes."""
+    found = re.search(r"^<!-- test: .*?^```python\n(.*?)^```$", TUTORIAL.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    assert found
+    file = tmp_path / "test_the_hour.py"
+    file.write_text(found[1], "utf-8")
+
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-W", "error", "--rootdir", str(tmp_path), str(file)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert run.returncode == 0, run.stdout
+    assert "1 passed" in run.stdout
