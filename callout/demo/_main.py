@@ -128,7 +128,7 @@ async def _show(service: Service) -> None:
     try:
         while True:
             width = shutil.get_terminal_size().columns - 1
-            out.write(f"\r{live_line(service)[:width]}\x1b[K")
+            out.write(f"\r{live_line(service, width)}\x1b[K")
             out.flush()
             await trio.sleep(LINE_SECONDS)
     finally:

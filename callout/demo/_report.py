@@ -82,7 +82,7 @@ class Report:
                 "most_connections": service.most,
                 **{name: getattr(figures, name) for name in COUNTERS},
                 "closed_by": figures.closed_by,
-                "lateness_ms": {f"p{100 * q:g}": _ms(figures, q) for q in (0.5, 0.99, 1)},
+                "lateness_ms": {name: _ms(figures, q) for name, q in _QUANTILES},
                 "allocated": service.slab.allocated,
                 "freed": service.slab.freed,
                 "use_after_free": self.used_after_free,
@@ -103,7 +103,7 @@ class Report:
         service, figures = self.service, self.service.total()
         options = service.options
         rows = [
-            ("run", f"{options.cpus} cpus, seed {options.seed}, teardown {options.teardown}"),
+            ("run", f"{_count(options.cpus, 'cpu')}, seed {options.seed}, teardown {options.teardown}"),
             (
                 "connections",
                 f"{figures.opened} opened, at most {service.most} at once, all up after {service.ramp:.1f} s",
@@ -154,14 +154,24 @@ class Report:
 _QUANTILES: Final = (("p50", 0.5), ("p99", 0.99), ("max", 1.0))
 
 
-def live_line(service: Service) -> str:
-    """Return the figures of a run that goes on, in one line."""
-    figures = service.total()
-    return (
-        f"{service.open} connections, {figures.armed} armed, {figures.rearmed} re-armed, {figures.fired} fired, "
-        f"{figures.stopped} stopped, {figures.drained} drained, "
-        f"late p50 {_in_ms(figures, 0.5)} p99 {_in_ms(figures, 0.99)}"
+def live_line(service: Service, width: int) -> str:
+    """Return the figures of a run that goes on, in one line: in a short form if the long one is wider than *width*."""
+    f = service.total()
+    line = (
+        f"{service.open} connections, {f.armed} armed, {f.rearmed} re-armed, {f.fired} fired, {f.stopped} stopped, "
+        f"{f.drained} drained, late p50 {_in_ms(f, 0.5)} p99 {_in_ms(f, 0.99)}"
     )
+    if len(line) > width:
+        p50, p99 = (_ms(f, q) or 0 for q in (0.5, 0.99))
+        line = (
+            f"conn {_short(service.open)} arm {_short(f.armed)} rearm {_short(f.rearmed)} fire {_short(f.fired)} "
+            f"stop {_short(f.stopped)} drain {_short(f.drained)} p50/99 {p50:.2f}/{p99:.1f}ms"
+        )
+    return line[:width]
+
+
+def _short(count: int) -> str:
+    return str(count) if count < 10_000 else f"{count // 1000}k" if count < 10_000_000 else f"{count // 1_000_000}M"
 
 
 def _ms(figures: Figures, q: float) -> float | None:

@@ -7,14 +7,15 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Final
 
 try:
     import resource
 except ImportError:  # pragma: no cover - Windows, which has no such limit
     resource = None  # type: ignore[assignment]  # looked at before it is used
 
-PER_CPU = 8  # epoll, the timer, trio's own wake-up pair; and some in hand
-SPARE = 32  # for whatever else the process does meanwhile
+PER_CPU: Final = 8  # epoll, the timer, trio's own wake-up pair; and some in hand
+SPARE: Final = 32  # for whatever else the process does meanwhile
 
 
 class LimitError(Exception):
@@ -57,7 +58,7 @@ def descriptors_for(connections: int, cpus: int, held: Held) -> Iterator[None]:
         return
     kind = resource.RLIMIT_NOFILE
     soft, hard = resource.getrlimit(kind)
-    fixed = max(held.descriptors or {64}) + 1 + PER_CPU * cpus + SPARE
+    fixed = (64 if held.descriptors is None else len(held.descriptors)) + PER_CPU * cpus + SPARE
     need = fixed + 2 * connections
     endless = resource.RLIM_INFINITY
     if hard not in (endless, -1) and hard < need:
