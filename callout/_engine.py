@@ -370,7 +370,7 @@ def callout_reset(c: Callout, ticks: int, func: Callable[[T], object], arg: T, /
 def default_precision(c: Callout, when: int) -> int:
     """Return by how much a callout armed for *when* may be late by the system's ``alloweddeviation``, in ns."""
     cpu = c.cpu
-    return (when - cpu.now()) >> cpu.machine.precexp
+    return max(when - cpu.now(), 0) >> cpu.machine.precexp  # it may have come due meanwhile
 
 
 @guarded

@@ -117,7 +117,10 @@ class Lock:
 
     def _note_taken(self) -> None:
         if (held := self.machine.held) is not None:
-            held.setdefault(self.me(), []).append(self)
+            me = self.me()
+            mine = held.setdefault(me, [])
+            mine.append(self)
+            held[me] = mine  # what interrupted this, and took and gave up a lock, has deleted the list if it was empty
 
     def _note_given(self) -> None:
         if (held := self.machine.held) is not None:
@@ -127,7 +130,7 @@ class Lock:
             mine.remove(self)  # the last taken first
             mine.reverse()
             if not mine:
-                del held[me]
+                held.pop(me, None)  # unless what interrupted this has done it
 
     def _destroy(self, call: str, held_elsewhere: bool) -> None:
         if isinstance(self._raw, Refusal):

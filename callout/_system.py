@@ -115,7 +115,7 @@ class CpuHandle:
                 name = getattr(async_fn, "__qualname__", async_fn)
                 self._system._fail(ClosedError(f"start_soon: cpu {self.id} was closed before {name} could be started"))
             else:
-                self._loop.context.run(self._tasks.start_soon, self._run_task, async_fn, args)
+                self._loop.context.run(partial(self._tasks.start_soon, self._run_task, async_fn, args, name=async_fn))
 
     async def _run_task(
         self, async_fn: Callable[..., Awaitable[object]], args: tuple[Any, ...]
@@ -261,8 +261,10 @@ class _SleepCheck(trio.abc.Instrument):
         mine = held and held.get(threading.get_ident())
         if mine and not self._told:
             self._told = True
-            frame = task.coro.cr_frame if hasattr(task.coro, "cr_frame") else None
-            where = f" at {frame.f_code.co_filename}:{frame.f_lineno}" if frame is not None else ""
+            where = ""
+            for frame, line in task.iter_await_frames():
+                if frame.f_globals.get("__name__", "").partition(".")[0] not in ("callout", "trio"):
+                    where = f" at {frame.f_code.co_filename}:{line} in {frame.f_code.co_qualname}()"
             self._system._fail(
                 SleepError(
                     f"task {task.name} awaited{where} with {', '.join(map(repr, mine))} held: "
@@ -271,6 +273,7 @@ class _SleepCheck(trio.abc.Instrument):
             )
 
 
+@trio.lowlevel.enable_ki_protection
 async def _serve(handle: CpuHandle) -> None:
     """Run the event timer and softclock of a CPU until that is closed."""
     loop = handle._loop
@@ -548,6 +551,7 @@ async def _quiesce(system: CalloutSystem) -> None:
     await quiesce(system._machine)
 
 
+@trio.lowlevel.enable_ki_protection
 async def _close(system: CalloutSystem, threads: list[_CpuThread], done: trio.Event) -> None:
     """Take the system down; see the module's docstring."""
     with trio.CancelScope(shield=True):
@@ -566,6 +570,7 @@ async def _close(system: CalloutSystem, threads: list[_CpuThread], done: trio.Ev
             done.set()
 
 
+@trio.lowlevel.enable_ki_protection
 async def _name_the_late(system: CalloutSystem, over: trio.CancelScope) -> None:
     """Name, in the log, each callback for which the end of the block has been waiting; the longer, the more rarely."""
     with over:

@@ -144,6 +144,7 @@ class DeadlineTimer:
             return when / NS_PER_S
         return trio.current_time() + (when - self._now()) / NS_PER_S
 
+    @trio.lowlevel.enable_ki_protection
     async def run(self, strike: Callable[[], bool]) -> None:
         """Sleep until the deadline, again and again."""
         while True:
@@ -172,6 +173,7 @@ class TimerFd:
             if self._fd >= 0:
                 _timerfd_set(self._fd, 0 if when == NEVER else max(when, 1))
 
+    @trio.lowlevel.enable_ki_protection
     async def run(self, strike: Callable[[], bool]) -> None:
         """Wait for the descriptor, again and again."""
         while True:

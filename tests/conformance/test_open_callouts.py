@@ -663,20 +663,26 @@ async def test_arming_during_the_end_is_refused(way: str, monkeypatch: pytest.Mo
 
 @pytest.mark.trio
 async def test_a_put_off_move_is_stopped_by_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a running callout was to do on another CPU does not take place once the end of the block has begun."""
-    halt, tell = Halt(), Tell()
+    """A move that waits for a run to leave its lock does not take place once the end of the block has begun."""
+    ran: list[object] = []
     callouts: list[Callout] = []
+    holders: list[Holder] = []
 
     async def body(system: CalloutSystem) -> None:
-        callouts.append(fresh())
-        callout_reset_on(callouts[0], 1, halt, None, 1)
-        await halt.there.wait()
-        callout_reset_on(callouts[0], 1, tell, "moved", 0)
+        mtx, c = Mtx(), Callout()
+        callout_init_mtx(c, mtx)
+        callouts.append(c)
+        holders.append(Holder(system, mtx, c, ran.append))
+        await holders[0].standing.wait()
 
-    when_the_end_waits(monkeypatch, halt.let_go)
+        assert callout_reset_on(c, 1, ran.append, "moved", 1) == 1
+
+        when_the_end_waits(monkeypatch, lambda: holders[0].let_go(lambda: None), at_last=True)
+
     await play(body, 2)
+    holders[0].join()
 
-    assert tell.args == []
+    assert ran == []
     assert (callout_pending(callouts[0]), callout_active(callouts[0])) == (0, 0)
 
 
