@@ -16,7 +16,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeVar
 
 from ._cpu import BARRIER, CURRENT, STARTED, SYNC, T_CLOSE, Cpu, Ticket, current_machine
-from ._drain import machine_of, wait, wait_blocking
+from ._drain import check_locks, machine_of, wait, wait_blocking
 from ._engine import (
     IF_EARLIER,
     IF_IDLE,
@@ -205,14 +205,21 @@ def check_callback(call: str, func: object, /) -> None:
 # -- waiting -------------------------------------------------------------------------------------------------------
 
 
-def _check_quiesce(c: Callout) -> None:
+def check_wait(call: str, c: Callout, /) -> None:
+    """Raise what a wait for *c* would raise here, before anything is changed. *call* goes into the message. Never
+    blocks.
+
+    Raises:
+        SelfDrainError: this is the callback of *c*.
+        LockHeldError: the caller holds the callout's lock, or, in checking mode, any but Giant.
+        ArgumentValueError: *c* belongs to another system than the current one.
+    """
     machine = machine_of(c)
     if CURRENT.get(machine) is not machine:
-        raise ArgumentValueError(
-            f"callout_quiesce: {c!r} belongs to another callout system than the one that is current here"
-        )
+        raise ArgumentValueError(f"{call}: {c!r} belongs to another callout system than the one that is current here")
     if callout_executing(c):
-        raise SelfDrainError(f"callout_quiesce: {c!r} waits for its own callback, which would never end")
+        raise SelfDrainError(f"{call}: {c!r} waits for its own callback, which would never end")
+    check_locks(call, c, machine)
 
 
 async def callout_quiesce(c: Callout, /, *, close: bool = False) -> int:
@@ -230,13 +237,13 @@ async def callout_quiesce(c: Callout, /, *, close: bool = False) -> int:
         ArgumentValueError: *c* belongs to another system than the current one.
         LockHeldError, SelfDrainError: as ``callout_drain()``.
     """
-    _check_quiesce(c)
+    check_wait("callout_quiesce", c)
     return await wait("callout_quiesce", c, SYNC | T_CLOSE if close else SYNC)
 
 
 def callout_quiesce_sync(c: Callout, /, *, close: bool = False) -> int:
     """Do as ``callout_quiesce()``, and block the thread, which must not run an event loop (``LoopThreadError``)."""
-    _check_quiesce(c)
+    check_wait("callout_quiesce", c)
     return wait_blocking("callout_quiesce", c, SYNC | T_CLOSE if close else SYNC)
 
 
@@ -445,6 +452,7 @@ __all__ = [
     "callout_running",
     "callout_terminated",
     "check_callback",
+    "check_wait",
     "cpu_call",
     "mp_ncpus",
     "on_cpu",

@@ -16,8 +16,6 @@ from callout import (
     BusyError,
     Callout,
     NotInitializedError,
-    SelfDrainError,
-    callout_executing,
     callout_init,
     callout_pending,
     callout_quiesce,
@@ -25,6 +23,7 @@ from callout import (
     callout_running,
     callout_terminated,
     check_callback,
+    check_wait,
 )
 
 from ._jiffies import check_jiffies
@@ -66,15 +65,15 @@ class TimerBase:
     def __repr__(self) -> str:
         function = self._function
         words = []
-        if callout_pending(self.entry):
-            words.append(f"pending for {self.expires}")
         try:
+            if callout_pending(self.entry):
+                words.append(f"pending for {self.expires}")
             if callout_running(self.entry):
                 words.append("running")
+            if callout_terminated(self.entry):
+                words.append("shut down")
         except NotInitializedError:
             words.append("not set up")
-        if callout_terminated(self.entry):
-            words.append("shut down")
         name = getattr(function, "__qualname__", repr(function))
         return (
             f"<{type(self).__name__} {name} on cpu {self.entry.cpu.id}: {', '.join(words) or 'idle'} at {id(self):#x}>"
@@ -109,17 +108,18 @@ def refuse_pending(call: str, timer: TimerBase, facts: int) -> None:
         raise BusyError(f"{call}: {timer!r} is pending already; use mod_timer() to arm it for another time")
 
 
-def refuse_self(call: str, timer: TimerBase) -> None:
-    """Raise if this is the timer's own function, in which to wait for it would never end."""
+def refuse_not_set_up(call: str, timer: TimerBase) -> None:
+    """Raise if the timer was never set up."""
     try:
         callout_running(timer.entry)
     except NotInitializedError:
         raise not_set_up(call, timer) from None
-    if callout_executing(timer.entry):
-        raise SelfDrainError(
-            f"{call}: {timer!r} waits for its own function, which would never end; "
-            "timer_delete() and timer_shutdown() do not wait"
-        )
+
+
+def refuse_wait(call: str, timer: TimerBase) -> None:
+    """Raise what would make a wait for *timer* hang, or what it could not be for; nothing has changed then."""
+    refuse_not_set_up(call, timer)
+    check_wait(call, timer.entry)
 
 
 async def quiesce(timer: TimerBase, *, close: bool = False) -> int:

@@ -40,7 +40,7 @@ from ._base import (
     quiesce,
     quiesce_blocking,
     refuse_pending,
-    refuse_self,
+    refuse_wait,
     set_up,
 )
 from ._jiffies import check_jiffies
@@ -126,7 +126,10 @@ def mod_timer(timer: timer_list, expires: int, /) -> int:
 
 def timer_pending(timer: timer_list, /) -> int:
     """Return 1 if *timer* is armed and its function has not begun, else 0. Never blocks."""
-    return callout_pending(timer.entry)
+    try:
+        return callout_pending(timer.entry)
+    except NotInitializedError:
+        raise not_set_up("timer_pending", timer) from None
 
 
 def del_timer(timer: timer_list, /) -> int:
@@ -156,7 +159,7 @@ def del_timer_sync(timer: timer_list, /) -> Waiting:
         LockHeldError: in checking mode, the caller holds a lock.
         NotInitializedError: ``init_timer()`` was never called.
     """
-    refuse_self("del_timer_sync", timer)
+    refuse_wait("del_timer_sync", timer)
     return _del_timer_sync(timer)
 
 
@@ -170,7 +173,7 @@ async def _del_timer_sync(timer: timer_list) -> int:
 
 def del_timer_sync_blocking(timer: timer_list, /) -> int:
     """Do as ``del_timer_sync()``, and block the thread, which must not run an event loop (``LoopThreadError``)."""
-    refuse_self("del_timer_sync_blocking", timer)
+    refuse_wait("del_timer_sync_blocking", timer)
     facts = callout_dequeue(timer.entry)
     deleted = facts & CALLOUT_REMOVED
     return deleted + quiesce_blocking(timer) if facts & CALLOUT_RUNNING else deleted
@@ -211,7 +214,10 @@ def timer_is_running(timer: timer_list, /) -> int:
 
     Never blocks.
     """
-    return callout_running(timer.entry)
+    try:
+        return callout_running(timer.entry)
+    except NotInitializedError:
+        raise not_set_up("timer_is_running", timer) from None
 
 
 async def timer_synchronize(timer: timer_list, /) -> None:
@@ -219,13 +225,13 @@ async def timer_synchronize(timer: timer_list, /) -> None:
 
     The kernel spun until ``timer_exit()``. Prefer ``del_timer_sync()``.
     """
-    refuse_self("timer_synchronize", timer)
+    refuse_wait("timer_synchronize", timer)
     await callout_barrier(timer.entry)
 
 
 def timer_synchronize_blocking(timer: timer_list, /) -> None:
     """Do as ``timer_synchronize()``, and block the thread, which must not run an event loop (``LoopThreadError``)."""
-    refuse_self("timer_synchronize_blocking", timer)
+    refuse_wait("timer_synchronize_blocking", timer)
     callout_barrier_sync(timer.entry)
 
 

@@ -14,7 +14,7 @@ from typing import Generic, Protocol, TypeVar
 
 from callout import Event, callout_barrier_all, callout_barrier_all_sync, callout_drain_async
 
-from .._base import TimerBase, not_set_up
+from .._base import TimerBase, refuse_not_set_up
 
 E = TypeVar("E")
 
@@ -50,8 +50,7 @@ class _Destroyer(Generic[E]):
         with self._lock:
             timers = [(element, timer_of(element)) for element in self._collection]
             for _, timer in timers:
-                if timer._function is None:
-                    raise not_set_up(call, timer)
+                refuse_not_set_up(call, timer)
             for element, timer in timers:
                 if callout_drain_async(timer.entry, self._ended, element):
                     self._outstanding += 1

@@ -32,7 +32,7 @@ from .._base import (
     quiesce,
     quiesce_blocking,
     refuse_pending,
-    refuse_self,
+    refuse_wait,
     set_up,
 )
 from .._jiffies import check_jiffies
@@ -66,7 +66,10 @@ class timer_list(TimerBase):  # noqa: N801 - the kernel's name
     @property
     def function(self) -> Callable[[timer_list], object] | None:
         """What is called, with the timer, when it falls due; None before ``timer_setup()`` and after a shutdown."""
-        return None if callout_terminated(self.entry) else self._function
+        try:
+            return None if callout_terminated(self.entry) else self._function
+        except NotInitializedError:
+            return self._function
 
     @function.setter
     def function(self, value: Callable[[timer_list], object]) -> None:
@@ -115,8 +118,14 @@ def timer_pending(timer: timer_list, /) -> int:
     """Return 1 if *timer* is armed and its function has not begun, else 0. Never blocks.
 
     Without a lock of your own the answer may be old when it arrives.
+
+    Raises:
+        NotInitializedError: it was never set up.
     """
-    return callout_pending(timer.entry)
+    try:
+        return callout_pending(timer.entry)
+    except NotInitializedError:
+        raise not_set_up("timer_pending", timer) from None
 
 
 # -- arming --------------------------------------------------------------------------------------------------------
@@ -298,13 +307,13 @@ def timer_delete_sync(timer: timer_list, /) -> Waiting:
         ArgumentValueError: the timer belongs to another system.
         NotInitializedError: it was never set up.
     """
-    refuse_self("timer_delete_sync", timer)
+    refuse_wait("timer_delete_sync", timer)
     return quiesce(timer)
 
 
 def timer_delete_sync_blocking(timer: timer_list, /) -> int:
     """Do as ``timer_delete_sync()``, and block the thread, which must not run an event loop (``LoopThreadError``)."""
-    refuse_self("timer_delete_sync_blocking", timer)
+    refuse_wait("timer_delete_sync_blocking", timer)
     return quiesce_blocking(timer)
 
 
@@ -316,13 +325,13 @@ def timer_shutdown_sync(timer: timer_list, /) -> Waiting:
 
     Returns 1 if it was pending, or was armed while this waited, else 0. Raises as ``timer_delete_sync()``.
     """
-    refuse_self("timer_shutdown_sync", timer)
+    refuse_wait("timer_shutdown_sync", timer)
     return quiesce(timer, close=True)
 
 
 def timer_shutdown_sync_blocking(timer: timer_list, /) -> int:
     """Do as ``timer_shutdown_sync()``, and block the thread, which must not run an event loop (``LoopThreadError``)."""
-    refuse_self("timer_shutdown_sync_blocking", timer)
+    refuse_wait("timer_shutdown_sync_blocking", timer)
     return quiesce_blocking(timer, close=True)
 
 

@@ -1,0 +1,294 @@
+"""Every call of the Linux timer API, and every pair of them, against the softirq, and planted bugs of the engine.
+
+What is checked in every schedule is in ``linux_history.py``. Each scenario names the number of schedules it must have
+at least: one that has quietly stopped racing has fewer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import combinations_with_replacement
+from typing import Any, Final
+
+import pytest
+
+from callout import _drain, _engine, _primitives, _softclock
+from callout.explore import Violation, explore
+from callout.testing import VirtualSMP
+from callout_linux.timer import (
+    _list,
+    mod_timer,
+    timer_delete,
+    timer_delete_sync,
+    timer_list,
+    timer_pending,
+    timer_setup,
+)
+from tests.race.linux_history import (
+    ADD,
+    ADD_ON,
+    DEL,
+    MOD,
+    MOD_PENDING,
+    OPS,
+    REDUCE,
+    SHUTDOWN,
+    SHUTDOWN_SYNC,
+    SYNC,
+    TRY,
+    planted,
+    race,
+    undisturbed,
+)
+
+# The schedules of each call alone with the softirq, at bound 2.
+SINGLES: Final = {
+    ADD: 1000,
+    ADD_ON: 1000,
+    MOD: 3000,
+    MOD_PENDING: 400,
+    REDUCE: 300,
+    DEL: 250,
+    TRY: 250,
+    SYNC: 400,
+    SHUTDOWN: 250,
+    SHUTDOWN_SYNC: 400,
+}
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_one_call_against_the_softirq(op: str) -> None:
+    """No schedule with two preemptions breaks an invariant when one call races with the softirq."""
+    certificate = explore(race(op), bound=2)
+
+    assert certificate.exhausted
+    assert certificate.schedules >= SINGLES[op]
+
+
+@pytest.mark.parametrize(("first", "second"), list(combinations_with_replacement(OPS, 2)))
+def test_two_calls_against_the_softirq(first: str, second: str) -> None:
+    """No schedule with one preemption breaks an invariant when two calls race with each other and the softirq."""
+    movers = {first, second} <= {MOD, MOD_PENDING, REDUCE}
+
+    certificate = explore(race(first, second, cpus=(0, 0) if movers else ()), bound=1)
+
+    assert certificate.exhausted
+    assert certificate.schedules >= 250
+
+
+def test_two_calls_that_pull_the_timer_to_their_cpus() -> None:
+    """No schedule with one preemption breaks an invariant when CPU 0 and CPU 1 both pull the timer to themselves."""
+    certificate = explore(race(REDUCE, REDUCE, cpus=(1, 0)), bound=1)
+
+    assert certificate.exhausted
+    assert certificate.schedules >= 3000
+
+
+FUNCTIONS: Final = ((MOD,), (ADD_ON,), (DEL,), (SHUTDOWN,), (ADD_ON, MOD))
+
+
+@pytest.mark.parametrize("function", FUNCTIONS, ids=" then ".join)
+@pytest.mark.parametrize("op", OPS)
+def test_a_call_against_a_function_that_operates_on_its_own_timer(op: str, function: tuple[str, ...]) -> None:
+    """No schedule with one preemption breaks an invariant when the function re-arms, moves, stops or shuts down its
+    timer.
+    """
+    certificate = explore(race(op, function=function), bound=1)
+
+    assert certificate.exhausted
+    assert certificate.schedules >= 50
+
+
+@pytest.mark.parametrize("function", [(MOD,), (ADD_ON, MOD)], ids=" then ".join)
+@pytest.mark.parametrize("op", [SYNC, SHUTDOWN_SYNC, TRY])
+def test_a_waiting_call_against_a_function_that_re_arms_itself(op: str, function: tuple[str, ...]) -> None:
+    """Nor does one with two preemptions, if the call is one that waits or wants to know whether it has to."""
+    certificate = explore(race(op, function=function), bound=2)
+
+    assert certificate.exhausted
+    assert certificate.schedules >= 1000
+
+
+@pytest.mark.parametrize("op", [MOD, SYNC])
+def test_two_waiting_calls_against_a_function_that_re_arms_itself(op: str) -> None:
+    """No schedule with one preemption breaks an invariant when two calls race for the re-arming of the function."""
+    certificate = explore(race(SYNC, op, function=(MOD,)), bound=1)
+
+    assert certificate.exhausted
+    assert certificate.schedules >= 500
+
+
+def test_a_task_may_wait_for_a_run_that_softclock_has_begun_and_not_called() -> None:
+    """timer_delete_sync() in a task of the timer's CPU is not taken for the timer's own function."""
+
+    def scenario(vm: VirtualSMP) -> None:
+        vm.machine.budget = -1  # softclock yields before each call
+        timer = timer_list()
+        ran: list[int] = []
+        timer_setup(timer, lambda _: ran.append(0), 0)
+        mod_timer(timer, 1)
+        results: list[int] = []
+        vm.spawn(lambda: results.append(vm.run(lambda: timer_delete_sync(timer))), name="task", cpu=0)
+        vm.settle()
+
+        assert results == [len(ran) == 0]
+        assert not timer_pending(timer)
+
+    assert explore(scenario, bound=2).exhausted
+
+
+def the_same_time(vm: VirtualSMP) -> None:
+    """A timer was armed for 7 and deleted.
+
+    One thread arms it for 7, another for 9: 7 comes, unless 9 has replaced it.
+    """
+    ran: list[int] = []
+    results: dict[int, int] = {}
+
+    class Timer(timer_list):
+        def __call__(self, expires: int) -> None:
+            ran.append(expires)
+
+    timer = Timer()
+
+    def arm(expires: int) -> None:
+        results[expires] = mod_timer(timer, expires)
+
+    with undisturbed(vm):
+        timer_setup(timer, lambda _: None, 0)
+        mod_timer(timer, 7)
+        timer_delete(timer)
+        vm.spawn(arm, 7, name="seven")
+        vm.spawn(arm, 9, name="nine")
+    vm.settle()
+
+    assert results[9] == 1 or 7 in ran
+
+
+def test_arming_for_the_time_that_it_had_before() -> None:
+    """mod_timer() to the time for which an idle timer was armed last starts it, whatever races with it."""
+    certificate = explore(the_same_time, bound=1)
+
+    assert certificate.exhausted
+    assert certificate.schedules >= 100
+
+
+# -- planted bugs ---------------------------------------------------------------------------------------------------
+
+PUT_OFF: Final = "if (state & MOVING and not how & STAY) or to is not cpu:"
+STAYS: Final = "if to is None or (how & STAY and run is not None):"
+
+Mutant = tuple[Callable[[VirtualSMP], None], Callable[..., Any], tuple[tuple[str, str], ...]]  # Any: every function
+
+MUTANTS: Final[dict[str, Mutant]] = {
+    "R0.1: pending is off before running is on, with the lock dropped between": (
+        race(SYNC),
+        _softclock._begin,
+        (("c.run = run", "cpu.lock.release(); _enter(cpu); c.run = run"),),
+    ),
+    "R0.2, R0.4: a timer that runs is moved at once": (
+        race(MOD),
+        _engine.arm,
+        ((STAYS, "if to is None:"), (PUT_OFF, "if False:")),
+    ),
+    "R0.4: a put-off move is carried out before the run has ended": (
+        race(ADD_ON),
+        _engine.arm,
+        ((PUT_OFF, "if False:"),),
+    ),
+    "R1.4: a pending timer is deleted without a second look under the lock": (
+        race(MOD, DEL),
+        _engine.lock_cpu,
+        (("if c.cpu is cpu:", "if True:"),),
+    ),
+    "the short way of a delete does not look again": (
+        race(DEL, DEL),
+        _primitives.callout_dequeue,
+        (("if c.state == ARMED and", "if True and"),),
+    ),
+    "add_timer() starts a timer that is pending": (
+        race(ADD, MOD),
+        _engine._applies,
+        (("if how & IF_IDLE:", "if False:"),),
+    ),
+    "mod_timer_pending() starts a timer that is not": (
+        race(MOD_PENDING),
+        _engine._applies,
+        (("return not how & IF_PENDING", "return True"),),
+    ),
+    "the waiter is woken and the re-arming stays": (
+        race(SYNC, function=(MOD,)),
+        _softclock.answer_tickets,
+        (("if unschedule(cpu, c):", "if False:"),),
+    ),
+    "both waiters are told that they took the re-arming": (
+        race(SYNC, SYNC, function=(MOD,)),
+        _softclock.answer_tickets,
+        (("if unschedule(cpu, c):", "if unschedule(cpu, c) or True:"),),
+    ),
+    "the second waiter overwrites the first": (
+        race(SYNC, SYNC),
+        _engine.attach,
+        (("run.tickets.append(ticket)", "run.tickets = [ticket]"),),
+    ),
+    "the waiter is not woken": (
+        race(SYNC),
+        _softclock.serve,
+        (("if ticket.waiter is not None:", "if False:"),),
+    ),
+    "the waiter is woken before the run has ended": (
+        race(SYNC),
+        _softclock.execute,
+        (("func = run.func", "[t.waiter.set() for t in run.tickets or ()]; func = run.func"),),
+    ),
+    "del_sync does not wait": (
+        race(SYNC),
+        _drain.begin,
+        (("if run is None:", "if True:"),),
+    ),
+    "try_to_del_sync deletes a timer that runs": (
+        race(TRY, function=(MOD,)),
+        _engine.dequeue,
+        (("if if_not_running and facts:\n            return facts", "if False:\n            return facts"),),
+    ),
+    "try_to_del_sync says 0 for a timer that runs": (
+        race(TRY),
+        _list.try_to_del_timer_sync,
+        (("return -1 if facts & CALLOUT_RUNNING else facts", "return facts & 1"),),
+    ),
+    "shutdown leaves the timer open while it runs": (
+        race(SHUTDOWN, function=(MOD,)),
+        _engine.dequeue,
+        (("if close and not (if_not_running and facts):", "if close and not facts:"),),
+    ),
+    "shutdown_sync closes nothing": (
+        race(SHUTDOWN_SYNC, MOD),
+        _softclock.answer_tickets,
+        (("if close_asked(tickets):", "if False:"),),
+    ),
+    "a closed timer is armed": (
+        race(SHUTDOWN, MOD),
+        _engine.arm,
+        (("if state & CLOSED or machine.closing:", "if False:"),),
+    ),
+    "the put-off move survives a delete": (
+        race(SYNC, function=(ADD_ON,)),
+        _engine.unschedule,
+        (("c.run.move = None", "pass"),),
+    ),
+    "mod_timer() for the same time looks at the time first": (
+        the_same_time,
+        mod_timer,
+        (("callout_pending(c) and c.arg == expires", "callout_pending(c)"),),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_a_planted_bug_is_found(name: str) -> None:
+    """The search finds the bug in a scenario in which the engine as it is has none."""
+    scenario, function, changes = MUTANTS[name]
+    with planted(function, *changes), pytest.raises(Violation):
+        explore(scenario, bound=2, most=20_000)
+
+    assert explore(scenario, bound=1).exhausted
