@@ -17,6 +17,7 @@ from ._pcb import DATA, FRAME, PROBE, Pcb
 from ._service import Service
 
 DIALS: Final = 32  # connects at a time on one CPU, so that the backlog of the listener is never full
+ACCEPTS: Final = 32  # at a time; one would be one for each turn of a busy loop
 ACCEPT_PAUSE: Final = 0.05  # seconds, when there are no descriptors left
 
 
@@ -55,13 +56,13 @@ class Site:
         while True:
             await trio.lowlevel.wait_readable(self._listener)
             try:
-                sock, _ = self._listener.accept()
-            except BlockingIOError:  # another CPU was faster
+                for _ in range(ACCEPTS):
+                    sock, _address = self._listener.accept()
+                    nursery.start_soon(self._handle, sock)
+            except BlockingIOError:  # that was all, or another CPU was faster
                 continue
             except OSError:  # no descriptors, or the client is gone again
                 await trio.sleep(ACCEPT_PAUSE)
-                continue
-            nursery.start_soon(self._handle, sock)
 
     async def _handle(self, sock: socket.socket) -> None:
         """Serve one connection."""
