@@ -311,7 +311,7 @@ class Mtx(Lock):
                 raise LockError(f"mtx_destroy: {self.name!r} is recursed")
             if not self.parked:
                 self.__exit__()
-        self._destroy("mtx_destroy", self._owner is not None)
+        self._destroy("mtx_destroy", self._owner is not None and not self.owned())
 
     def initialized(self) -> bool:
         """Return whether it was not destroyed. Never blocks. See ``mtx_initialized(9)``."""

@@ -1,0 +1,242 @@
+"""Locks explored: they exclude, nobody's wake-up is lost, and softclock parks at them instead of stopping its CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import pytest
+
+from callout import (
+    CALLOUT_SHAREDLOCK,
+    Callout,
+    Mtx,
+    RwLock,
+    callout_init,
+    callout_init_mtx,
+    callout_init_rw,
+    callout_reset,
+)
+from callout.explore import Violation, explore
+from callout.testing import VirtualSMP
+from tests.race import mutants
+from tests.race.history import undisturbed
+from tests.race.mutants import Mutant
+
+Scenario = Callable[[VirtualSMP], None]
+
+
+class Inside:
+    """Who is inside what a lock guards; two writers, or a writer and a reader, must never be."""
+
+    def __init__(self, vm: VirtualSMP) -> None:
+        self._vm = vm
+        self._readers = 0
+        self._writers = 0
+        self.visits = 0
+
+    def write(self, _: object = None) -> None:
+        """Be inside, alone."""
+        assert (self._readers, self._writers) == (0, 0), "a writer is not alone"
+        self._writers += 1
+        self._vm.platform.point()
+        self._writers -= 1
+        self.visits += 1
+
+    def read(self, _: object = None) -> None:
+        """Be inside, with other readers."""
+        assert self._writers == 0, "a reader beside a writer"
+        self._readers += 1
+        self._vm.platform.point()
+        self._readers -= 1
+        self.visits += 1
+
+
+def mutex(vm: VirtualSMP) -> None:
+    """Two threads and a callout want a mutex; another callout of the CPU runs meanwhile."""
+    inside = Inside(vm)
+    c = Callout()
+
+    def thread() -> None:
+        with mtx:
+            inside.write()
+
+    with undisturbed(vm):
+        mtx = Mtx("m")
+        callout_init_mtx(c, mtx)
+        callout_reset(c, 1, inside.write, None)
+        vm.spawn(thread)
+    thread()
+    vm.settle()
+
+    assert inside.visits == 3
+
+
+def read_write(vm: VirtualSMP) -> None:
+    """A reader, a writer and a callout that writes want a read/write lock."""
+    inside = Inside(vm)
+    c = Callout()
+
+    def reader() -> None:
+        with rw.read():
+            inside.read()
+
+    with undisturbed(vm):
+        rw = RwLock("rw")
+        callout_init_rw(c, rw)
+        callout_reset(c, 1, inside.write, None)
+        vm.spawn(reader)
+    with rw:
+        inside.write()
+    vm.settle()
+
+    assert inside.visits == 3
+
+
+def shared(vm: VirtualSMP) -> None:
+    """Two writers and a callout that reads want a read/write lock."""
+    inside = Inside(vm)
+    c = Callout()
+
+    def writer() -> None:
+        with rw:
+            inside.write()
+
+    with undisturbed(vm):
+        rw = RwLock("rw")
+        callout_init_rw(c, rw, CALLOUT_SHAREDLOCK)
+        callout_reset(c, 1, inside.read, None)
+        vm.spawn(writer)
+    writer()
+    vm.settle()
+
+    assert inside.visits == 3
+
+
+def upgrade(vm: VirtualSMP) -> None:
+    """A reader tries to become the writer, and a writer to become a reader, while another thread reads."""
+    inside = Inside(vm)
+
+    def reader() -> None:
+        with rw.read():
+            inside.read()
+
+    def up_and_down() -> None:
+        rw.rlock()
+        if rw.try_upgrade():
+            inside.write()
+            rw.downgrade()
+        inside.read()
+        rw.unlock()
+
+    with undisturbed(vm):
+        rw = RwLock("rw")
+        vm.spawn(reader)
+    up_and_down()
+    with rw:
+        inside.write()
+    vm.settle()
+
+    assert inside.visits in (3, 4)
+
+
+def parked_beside_another(vm: VirtualSMP) -> None:
+    """While softclock stands at a lock that is held, its CPU's loop serves others: here a call from another CPU."""
+    c, other = Callout(), Callout()
+    order: list[str] = []
+    with undisturbed(vm):
+        mtx = Mtx("m")
+        callout_init_mtx(c, mtx)
+        callout_init(other, 1)
+    with mtx:
+        callout_reset(c, 1, order.append, "callout")
+        vm.settle()  # softclock stands at the mutex now, and the loop has nothing else to do
+        vm.call(0, order.append, "call")
+        vm.settle()
+        order.append("given up")
+    vm.settle()
+
+    assert order == ["call", "given up", "callout"]
+
+
+SCENARIOS: Final[list[tuple[Scenario, int, int]]] = [
+    (mutex, 2, 400),
+    (read_write, 2, 1000),
+    (shared, 2, 1000),
+    (upgrade, 2, 100),
+    (parked_beside_another, 2, 5),
+]
+
+
+@pytest.mark.parametrize(("scenario", "bound", "at_least"), SCENARIOS)
+def test_locks_exclude_and_lose_no_wake_up(scenario: Scenario, bound: int, at_least: int) -> None:
+    """In no schedule are two inside who must not be, and everybody gets in."""
+    certificate = explore(scenario, bound=bound)
+
+    assert certificate.exhausted
+    assert certificate.schedules >= at_least
+
+
+DOWNGRADE_WAKES_NOBODY: Final = Mutant(
+    "turning the write lock into a read lock wakes nobody",
+    RwLock.downgrade,
+    "self._wake(everybody=True)",
+    "pass",
+)
+
+
+def downgrade_and_keep(vm: VirtualSMP) -> None:
+    """A reader waits while a writer becomes a reader and stays one until the other has come in."""
+    entered: list[bool] = []
+
+    def reader() -> None:
+        with rw.read():
+            entered.append(True)
+
+    with undisturbed(vm):
+        rw = RwLock("rw")
+        vm.spawn(reader)
+    rw.wlock()
+    rw.downgrade()
+    vm.settle()
+
+    assert entered == [True]
+    rw.runlock()
+
+
+def readers_together(vm: VirtualSMP) -> None:
+    """Two readers wait for a writer; then the first of them keeps the lock until nobody else can move."""
+    entered: list[bool] = []
+
+    def reader() -> None:
+        with rw.read():
+            entered.append(True)
+            if len(entered) == 1:
+                vm.settle()
+                assert len(entered) == 2, "a reader keeps another one out"
+
+    with undisturbed(vm):
+        rw = RwLock("rw")
+        rw.wlock()
+        vm.spawn(reader, name="r1")
+        vm.spawn(reader, name="r2")
+    vm.platform.point()
+    rw.wunlock()
+
+
+@pytest.mark.parametrize(
+    ("mutant", "scenario"),
+    [
+        (mutants.WOKEN_BEFORE_FREE, mutex),
+        (mutants.NO_SECOND_TRY, mutex),
+        (mutants.NO_SECOND_TRY, read_write),
+        (mutants.READERS_WAKE_ONE, readers_together),
+        (DOWNGRADE_WAKES_NOBODY, downgrade_and_keep),
+    ],
+    ids=str,
+)
+def test_a_lost_wake_up_is_found(mutant: Mutant, scenario: Scenario) -> None:
+    """Waking too early, too few or nobody, and parking without a second try, leave somebody waiting for ever."""
+    with mutant.planted(), pytest.raises(Violation, match="went wrong"):
+        explore(scenario, bound=2)
+    assert explore(scenario, bound=1).exhausted
