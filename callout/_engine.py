@@ -18,6 +18,7 @@ Source: kern_timeout.c, callout_reset_sbt_on(), _callout_stop_safe(), callout_lo
 from __future__ import annotations
 
 import inspect
+import os
 import sys
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -144,12 +145,12 @@ def _lock_both(c: Callout, to: Cpu) -> Cpu:
         first, second = (cpu, to) if cpu.id < to.id else (to, cpu)
         if not first.lock.acquire(False):
             contended(first)
-        if not second.lock.acquire(False):
-            try:
+        try:
+            if not second.lock.acquire(False):
                 contended(second)
-            except BaseException:
-                first.lock.release()
-                raise
+        except BaseException:  # refused: that CPU is closed
+            first.lock.release()
+            raise
         if c.cpu is cpu:
             return cpu
         second.lock.release()
@@ -319,7 +320,7 @@ def share(when: int, precision: int) -> int:
 def _caller() -> str:
     """Return file and line of the first frame outside the package: where the callout was armed."""
     frame = sys._getframe(2)
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+    while frame.f_back is not None and frame.f_code.co_filename.rpartition(os.sep)[0] == _PACKAGE:
         frame = frame.f_back
     return f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_qualname}()"
 

@@ -91,8 +91,9 @@ class Lock:
         return self.owned()
 
     def poison(self, refusal: Refusal) -> None:
-        """Make every later use raise. For a ``Slab`` and for ``destroy()``."""
+        """Make every later use raise; who is parked here is woken to find out. For a ``Slab`` and for ``destroy()``."""
         self._raw = refusal
+        self._wake(everybody=True)
 
     def _contended(self) -> None:
         """Take the raw lock, which turned out to be taken."""

@@ -25,7 +25,7 @@ from functools import partial
 
 from ._cpu import CANCELLED, STARTED, T_DEQUEUE, WAITING, Cpu, Move, Run, Ticket
 from ._engine import close_asked, program, schedule, unschedule
-from ._errors import CallbackLockError, CalloutError, ClosedError
+from ._errors import CallbackLockError, CalloutError, ClosedError, UseAfterFree
 from ._guard import check_reentry, exposed, guarded, protected
 from ._locks import Mtx, take_parked
 from ._platform import Waiter
@@ -104,7 +104,7 @@ def _run_direct_locked(cpu: Cpu, run: Run) -> None:
     if confirm(run):
         execute(cpu, run)
     else:
-        run.lock.give(shared=False)
+        _give_up(run)
 
 
 # -- one run -------------------------------------------------------------------------------------------------------
@@ -212,11 +212,11 @@ def execute(cpu: Cpu, run: Run) -> None:
     if run.unlocked:
         if not lock.holds():
             return
-        lock.give(run.shared)
+        _give_up(run)
         problem = f"the callback of {run.callout!r} is CALLOUT_RETURNUNLOCKED and returned with {lock!r} held"
     else:
         try:
-            lock.give(run.shared)
+            _give_up(run)
         except CalloutError as error:
             problem = (
                 f"the callback of {run.callout!r} returned without {lock!r} ({error}); "
@@ -225,6 +225,16 @@ def execute(cpu: Cpu, run: Run) -> None:
         else:
             return
     cpu.machine.report(CallbackLockError(problem), run.callout)
+
+
+@protected
+def _give_up(run: Run) -> None:
+    """Give up the lock of a run. It may have been freed while softclock had it: then that is what is reported."""
+    assert run.lock is not None
+    try:
+        run.lock.give(run.shared)
+    except UseAfterFree as error:
+        run.cpu.machine.report(error, run.callout)
 
 
 def _unfinished(run: Run) -> bool:
@@ -372,7 +382,7 @@ async def _get_lock(cpu: Cpu, run: Run) -> bool:
         return False
     if confirm(run):
         return True
-    lock.give(run.shared)
+    _give_up(run)
     return False
 
 
