@@ -233,7 +233,7 @@ def readers_together(vm: VirtualSMP) -> None:
         (mutants.READERS_WAKE_ONE, readers_together),
         (DOWNGRADE_WAKES_NOBODY, downgrade_and_keep),
     ],
-    ids=str,
+    ids=lambda value: getattr(value, "__name__", str(value)),
 )
 def test_a_lost_wake_up_is_found(mutant: Mutant, scenario: Scenario) -> None:
     """Waking too early, too few or nobody, and parking without a second try, leave somebody waiting for ever."""
