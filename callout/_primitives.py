@@ -53,7 +53,7 @@ ARM_UNCHANGED: Final = UNCHANGED  # leave everything as it is, the CPU too, if a
 _ARM_ALL: Final = IF_IDLE | IF_PENDING | IF_EARLIER | STAY | UNCHANGED
 
 _LONG_WAY: Final = IF_IDLE | IF_EARLIER  # conditions that the short path does not look at
-_SIGN: Final = 1 << 63  # a time beyond the range of C's long has wrapped, and lies in the past
+_SIGN: Final = 1 << 63  # ticks wrap as a long of C does: what is further ahead than this lies in the past
 _FAR: Final = sbt_to_ns(SBT_MAX)
 
 # -- arming --------------------------------------------------------------------------------------------------------
@@ -67,9 +67,9 @@ def _arm(call: str, c: Callout, tick: int, func: Callable[[T], object], arg: T, 
         raise ArgumentTypeError(f"{call}: tick must be an int, a clock tick as ticks() counts them, not {tick!r}")
     machine = machine_of(c)
     length = machine.tick
-    tick = ((tick + _SIGN) & 2 * _SIGN - 1) - _SIGN
     next_tick = (machine.platform.now() - machine.boot) // length + 1
-    when = min(machine.boot + max(tick, next_tick) * length, _FAR)
+    ahead = ((tick - next_tick + _SIGN) & 2 * _SIGN - 1) - _SIGN
+    when = min(machine.boot + (next_tick + max(ahead, 0)) * length, _FAR)
     return arm(call, c, when, 0, func, arg, destination(call, c, to, direct=False), how=flags)
 
 

@@ -43,7 +43,7 @@ from ._base import (
     refuse_wait,
     set_up,
 )
-from ._jiffies import check_jiffies
+from ._jiffies import Variable, check_jiffies
 
 _MOD: Final = ARM_UNCHANGED
 
@@ -113,7 +113,7 @@ def add_timer(timer: timer_list, /) -> None:
     timer.consumed(expires)
 
 
-def mod_timer(timer: timer_list, expires: int, /) -> int:
+def mod_timer(timer: timer_list, expires: int | Variable, /) -> int:
     """Arm *timer* for *expires*, in jiffies, pending or not. Never blocks.
 
     Returns 1 if it was pending, else 0. Raises as ``add_timer()``; ArgumentTypeError if *expires* is not an int.

@@ -35,7 +35,7 @@ from .._base import (
     refuse_wait,
     set_up,
 )
-from .._jiffies import check_jiffies
+from .._jiffies import Variable, check_jiffies
 
 TIMER_DEFERRABLE: Final = 0x0008_0000
 TIMER_PINNED: Final = 0x0010_0000
@@ -186,7 +186,7 @@ def add_timer_on(timer: timer_list, cpu: int, /) -> None:
     timer.flags |= TIMER_PINNED
 
 
-def _mod(call: str, timer: timer_list, expires: int, how: int) -> int:
+def _mod(call: str, timer: timer_list, expires: int | Variable, how: int) -> int:
     expires = check_jiffies(call, "expires", expires)
     try:
         facts = callout_arm_curcpu(timer.entry, expires + 1, timer, expires, how)
@@ -197,7 +197,7 @@ def _mod(call: str, timer: timer_list, expires: int, how: int) -> int:
     return facts & CALLOUT_REMOVED
 
 
-def mod_timer(timer: timer_list, expires: int, /) -> int:
+def mod_timer(timer: timer_list, expires: int | Variable, /) -> int:
     """Arm *timer* for *expires*, in jiffies, pending or not, and bring it to the CPU on which this code runs. Never
     blocks.
 
@@ -227,7 +227,7 @@ def mod_timer(timer: timer_list, expires: int, /) -> int:
     return facts & CALLOUT_REMOVED
 
 
-def mod_timer_pending(timer: timer_list, expires: int, /) -> int:
+def mod_timer_pending(timer: timer_list, expires: int | Variable, /) -> int:
     """Do as ``mod_timer()`` if *timer* is pending, else nothing. Never blocks.
 
     Returns 1 if it was pending, else 0.
@@ -235,7 +235,7 @@ def mod_timer_pending(timer: timer_list, expires: int, /) -> int:
     return _mod("mod_timer_pending", timer, expires, _MOD_PENDING)
 
 
-def timer_reduce(timer: timer_list, expires: int, /) -> int:
+def timer_reduce(timer: timer_list, expires: int | Variable, /) -> int:
     """Do as ``mod_timer()`` if *timer* is idle or pending for a later time; a pending one is never put off. Never
     blocks.
 

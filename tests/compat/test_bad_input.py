@@ -1,0 +1,339 @@
+"""Bad input of callout_linux: one clear error, before anything changes, where the kernel warns, crashes or hangs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import trio
+
+from callout import (
+    ArgumentTypeError,
+    ArgumentValueError,
+    BusyError,
+    LockHeldError,
+    LoopThreadError,
+    Mtx,
+    NoSystemError,
+    NotInitializedError,
+    SelfDrainError,
+    open_callouts,
+)
+from callout.testing import VirtualSMP
+from callout_linux import v2_3
+from callout_linux.smp import on_each_cpu, smp_call_function, smp_call_function_many, smp_call_function_single
+from callout_linux.timer import (
+    DEFINE_TIMER,
+    add_timer,
+    add_timer_global,
+    add_timer_local,
+    add_timer_on,
+    destroy_all_blocking,
+    jiffies,
+    mod_timer,
+    mod_timer_pending,
+    msecs_to_jiffies,
+    timer_delete,
+    timer_delete_sync,
+    timer_delete_sync_blocking,
+    timer_list,
+    timer_pending,
+    timer_reduce,
+    timer_setup,
+    timer_shutdown,
+    timer_shutdown_sync,
+    timer_shutdown_sync_blocking,
+    try_to_del_timer_sync,
+)
+from tests.conformance.world import Stage
+
+
+def ignore(_: object) -> None:
+    """Be a function."""
+
+
+def made(s: Stage, function: Callable[[timer_list], object] = ignore) -> timer_list:
+    """Return a timer that was set up."""
+    return s.do(DEFINE_TIMER, function)
+
+
+def test_without_a_system() -> None:
+    """Setting a timer up where no system is open says what to open; so does asking for the time."""
+    with pytest.raises(NoSystemError, match="open_callouts"):
+        timer_setup(timer_list(), ignore, 0)
+    with pytest.raises(NoSystemError, match="open_callouts"):
+        jiffies()
+    with pytest.raises(NoSystemError, match="open_callouts"):
+        smp_call_function(ignore, 0, wait=False)
+
+
+CALLS: list[Callable[[timer_list], object]] = [
+    add_timer,
+    add_timer_local,
+    add_timer_global,
+    lambda t: add_timer_on(t, 0),
+    lambda t: mod_timer(t, 1),
+    lambda t: mod_timer_pending(t, 1),
+    lambda t: timer_reduce(t, 1),
+    timer_pending,
+    timer_delete,
+    try_to_del_timer_sync,
+    timer_shutdown,
+    timer_delete_sync,
+    timer_delete_sync_blocking,
+    timer_shutdown_sync,
+    timer_shutdown_sync_blocking,
+]
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_a_timer_that_was_never_set_up(s: Stage, call: Callable[[timer_list], object]) -> None:
+    """Every call with a timer that was never set up names timer_setup()."""
+    with pytest.raises(NotInitializedError, match=r"timer_setup\(\)"):
+        s.do(call, timer_list())
+
+
+def test_an_old_timer_that_was_never_initialised_or_has_no_function(s: Stage) -> None:
+    """Every call of the API of 2000 with such a timer names init_timer(); so does adding one without a function."""
+    for call in (
+        v2_3.add_timer,
+        lambda t: v2_3.mod_timer(t, 1),
+        v2_3.timer_pending,
+        v2_3.del_timer,
+        v2_3.del_timer_sync,
+        v2_3.del_timer_sync_blocking,
+        v2_3.timer_is_running,
+        v2_3.timer_synchronize_blocking,
+    ):
+        with pytest.raises(NotInitializedError, match=r"init_timer\(\)"):
+            s.do(call, v2_3.timer_list())
+    timer = v2_3.timer_list()
+    s.do(v2_3.init_timer, timer)
+    with pytest.raises(NotInitializedError):
+        s.do(v2_3.add_timer, timer)
+
+
+def test_a_coroutine_function_as_function(s: Stage) -> None:
+    """A handler that is a coroutine function is refused wherever one can be given, and the timer is as it was."""
+
+    async def handler(_: object) -> None:
+        """Would never run."""
+
+    timer = timer_list()
+    with pytest.raises(ArgumentTypeError, match="coroutine"):
+        s.do(timer_setup, timer, handler, 0)
+    with pytest.raises(NotInitializedError):
+        s.do(timer_pending, timer)
+    with pytest.raises(ArgumentTypeError, match="coroutine"):
+        made(s).function = handler
+    with pytest.raises(ArgumentTypeError, match="coroutine"):
+        v2_3.timer_list().function = handler
+    with pytest.raises(ArgumentTypeError, match="coroutine"):
+        s.do(lambda: smp_call_function(handler, None, False))
+    with pytest.raises(ArgumentTypeError, match="coroutine"):
+        s.do(lambda: on_each_cpu(handler, None, False))
+
+
+@pytest.mark.parametrize("expires", [1.5, float("nan"), "1", None])
+def test_expires_that_is_not_an_int(s: Stage, expires: int) -> None:
+    """A time that is not an int is refused by assignment and by every mod; a pending timer keeps its time."""
+    timer = made(s)
+    s.do(mod_timer, timer, 5)
+    with pytest.raises(ArgumentTypeError, match="jiffies"):
+        timer.expires = expires
+    for mod in (mod_timer, mod_timer_pending, timer_reduce):
+        with pytest.raises(ArgumentTypeError, match="jiffies"):
+            s.do(mod, timer, expires)
+    old = v2_3.timer_list()
+    with pytest.raises(ArgumentTypeError, match="jiffies"):
+        s.do(v2_3.mod_timer, old, expires)
+    with pytest.raises(ArgumentTypeError):
+        s.do(msecs_to_jiffies, expires)
+
+    assert timer.expires == 5
+
+
+def test_jiffies_itself_is_a_time(s: Stage) -> None:
+    """``mod_timer(timer, jiffies)`` takes the time as it is at the moment of the call."""
+    seen: list[timer_list] = []
+    timer = made(s, seen.append)
+    s.tick(2)
+    s.do(mod_timer, timer, jiffies)
+
+    assert timer.expires == 2
+
+    s.tick()
+
+    assert seen == [timer]
+
+
+@pytest.mark.parametrize(
+    ("cpu", "error"), [(9, ArgumentValueError), (-1, ArgumentValueError), ("0", ArgumentTypeError)]
+)
+def test_a_cpu_that_is_not_there(s: Stage, cpu: int, error: type[Exception]) -> None:
+    """add_timer_on() and the cross-CPU calls name the CPU that is not there; nothing is armed, nothing is called."""
+    timer = made(s)
+    with pytest.raises(error, match="cpu"):
+        s.do(add_timer_on, timer, cpu)
+    with pytest.raises(error, match="cpu"):
+        s.do(smp_call_function_single, cpu, s.ran.append, 0, wait=False)
+    with pytest.raises(error, match="cpu"):
+        s.do(smp_call_function_many, [0, cpu], s.ran.append, 0, wait=False)
+
+    assert s.do(timer_pending, timer) == 0
+    assert s.ran == []
+
+
+def test_cpus_that_are_no_collection(s: Stage) -> None:
+    """smp_call_function_many() of one number says that it wants a collection."""
+    with pytest.raises(ArgumentTypeError, match="collection"):
+        s.do(lambda: smp_call_function_many(0, s.ran.append, 0, False))  # type: ignore[call-overload]  # the wrong type
+
+
+@pytest.mark.parametrize(("flags", "error"), [(1, ArgumentValueError), ("PINNED", ArgumentTypeError)])
+def test_unknown_flags(s: Stage, flags: int, error: type[Exception]) -> None:
+    """timer_setup() refuses flags that are not TIMER_*."""
+    with pytest.raises(error, match="flag"):
+        s.do(timer_setup, timer_list(), ignore, flags)
+
+
+@pytest.mark.parametrize("add", [add_timer, add_timer_local, add_timer_global, lambda t: add_timer_on(t, 0)])
+def test_adding_a_pending_timer(s: Stage, add: Callable[[timer_list], None]) -> None:
+    """Adding a pending timer names mod_timer(), and leaves the timer pending for the time it had."""
+    seen: list[timer_list] = []
+    timer = made(s, seen.append)
+    s.do(mod_timer, timer, 3)
+    flags = timer.flags
+    timer.expires = 1
+    with pytest.raises(BusyError, match=r"mod_timer\(\)"):
+        s.do(add, timer)
+    s.tick(3)
+
+    assert timer.flags == flags
+    assert seen == []
+
+    s.tick()
+
+    assert seen == [timer]
+
+
+def test_setting_up_a_timer_that_is_pending_or_running(s: Stage) -> None:
+    """timer_setup() and init_timer() of a timer that is in use are refused, and it goes on."""
+    timer = timer_list()
+    refused: list[BaseException] = []
+
+    def function(t: timer_list) -> None:
+        try:
+            timer_setup(t, ignore, 0)
+        except BusyError as error:
+            refused.append(error)
+
+    s.do(timer_setup, timer, function, 0)
+    s.do(mod_timer, timer, 1)
+    with pytest.raises(BusyError):
+        s.do(timer_setup, timer, ignore, 0)
+    s.tick(2)
+
+    assert len(refused) == 1
+
+
+@pytest.mark.parametrize(
+    "wait", [timer_delete_sync, timer_delete_sync_blocking, timer_shutdown_sync, timer_shutdown_sync_blocking]
+)
+def test_waiting_for_itself(s: Stage, wait: Callable[[timer_list], object]) -> None:
+    """A function that waits for its own timer is refused at once, awaited or not, and its timer is as it was."""
+    timer = timer_list()
+    refused: list[BaseException] = []
+
+    def function(t: timer_list) -> None:
+        mod_timer(t, jiffies + 1)
+        try:
+            wait(t)
+        except SelfDrainError as error:
+            refused.append(error)
+
+    s.do(timer_setup, timer, function, 0)
+    s.do(mod_timer, timer, 0)
+    s.tick()
+
+    assert len(refused) == 1
+    assert s.do(timer_pending, timer) == 1
+    assert s.do(timer_delete, timer) == 1
+
+
+def test_an_old_function_that_waits_for_itself(s: Stage) -> None:
+    """del_timer_sync() of 2.3, timer_synchronize() and wait_on_timers() in a timer's function are refused."""
+    timer = v2_3.timer_list()
+    refused: list[BaseException] = []
+
+    def function(_: object) -> None:
+        for wait in (v2_3.del_timer_sync_blocking, v2_3.timer_synchronize_blocking):
+            with pytest.raises(SelfDrainError) as caught:
+                wait(timer)
+            refused.append(caught.value)
+        with pytest.raises(SelfDrainError):
+            v2_3.wait_on_timers_blocking()
+
+    s.do(v2_3.init_timer, timer)
+    timer.function = function
+    s.do(v2_3.add_timer, timer)
+    s.tick()
+
+    assert len(refused) == 2
+    assert s.errors == []
+
+
+@pytest.mark.parametrize("wait", [timer_delete_sync_blocking, timer_shutdown_sync_blocking])
+def test_waiting_with_a_lock_held(s: Stage, wait: Callable[[timer_list], object]) -> None:
+    """In checking mode, waiting with a lock held names the lock, whether the function needs it or not."""
+    timer = made(s)
+    lock = s.mtx()
+    s.do(mod_timer, timer, 5)
+    with s.t0.holding(lock), pytest.raises(LockHeldError, match="mtx"):
+        s.t0.do(wait, timer)
+
+    assert s.do(timer_pending, timer) == 1
+    assert s.do(timer_delete, timer) == 1
+
+
+def test_destroying_elements_of_which_one_was_never_set_up(s: Stage) -> None:
+    """destroy_all() refuses before it has destroyed the first."""
+    good, bad = made(s), timer_list()
+    elements = [good, bad]
+    destroyed: list[object] = []
+    with pytest.raises(NotInitializedError, match="timer_setup"):
+        s.do(destroy_all_blocking, elements, s.mtx(), destroyed.append, lambda timer: timer)
+
+    assert elements == [good, bad]
+    assert destroyed == []
+
+
+def test_another_systems_timer() -> None:
+    """A timer is waited for where its system is current: elsewhere that is refused, and the timer stays pending."""
+    with VirtualSMP(1):
+        timer = DEFINE_TIMER(ignore)
+        mod_timer(timer, 5)
+        with VirtualSMP(1):
+            for wait in (timer_delete_sync_blocking, timer_shutdown_sync_blocking, timer_delete_sync):
+                with pytest.raises(ArgumentValueError, match="another"):
+                    wait(timer)
+
+        assert timer_pending(timer)
+
+
+@pytest.mark.trio
+async def test_blocking_a_loop() -> None:
+    """What blocks the thread is refused on a thread that runs a loop."""
+    async with open_callouts():
+        timer = DEFINE_TIMER(ignore)
+        with pytest.raises(LoopThreadError):
+            timer_delete_sync_blocking(timer)
+        with pytest.raises(LoopThreadError):
+            timer_shutdown_sync_blocking(timer)
+        with pytest.raises(LoopThreadError):
+            v2_3.wait_on_timers_blocking()
+        with pytest.raises(LoopThreadError):
+            destroy_all_blocking([], Mtx("list"), ignore)
+        with pytest.raises(LoopThreadError):
+            smp_call_function_single(0, ignore, 0, True).wait_blocking()
+        await trio.lowlevel.checkpoint()

@@ -1,0 +1,182 @@
+"""Jiffies: comparing across the wrap, converting, rounding."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from callout.testing import VirtualSMP
+from callout_linux.timer import (
+    HZ,
+    MAX_JIFFY_OFFSET,
+    jiffies,
+    jiffies_to_msecs,
+    jiffies_to_nsecs,
+    jiffies_to_usecs,
+    msecs_to_jiffies,
+    nsecs_to_jiffies,
+    round_jiffies,
+    round_jiffies_relative,
+    round_jiffies_up,
+    round_jiffies_up_relative,
+    secs_to_jiffies,
+    time_after,
+    time_after_eq,
+    time_before,
+    time_before_eq,
+    time_in_range,
+    time_in_range_open,
+    time_is_after_eq_jiffies,
+    time_is_after_jiffies,
+    time_is_before_eq_jiffies,
+    time_is_before_jiffies,
+    usecs_to_jiffies,
+)
+
+ULONG_MAX = (1 << 64) - 1
+
+
+@pytest.fixture(params=[100, 250, 300, 1000, 1024, 4000])
+def rate(request: pytest.FixtureRequest) -> Iterator[int]:
+    """Make a system with that many jiffies a second current."""
+    hz: int = request.param
+    with VirtualSMP(1, hz=hz, free_clock=False):
+        yield hz
+
+
+@pytest.fixture
+def vm() -> Iterator[VirtualSMP]:
+    """Make a system of two CPUs, with 100 jiffies a second, current."""
+    with VirtualSMP(2, hz=100, free_clock=False) as vm:
+        yield vm
+
+
+@pytest.mark.parametrize(
+    ("early", "late"), [(1, 2), (-5, 3), (ULONG_MAX, 0), (ULONG_MAX - 3, 5), ((1 << 63) - 1, 1 << 63)]
+)
+def test_times_compare_across_the_wrap(early: int, late: int) -> None:
+    """Of two times less than 2**63 apart the four comparisons say which is later, also across the wrap."""
+    assert time_after(late, early)
+    assert time_before(early, late)
+    assert not time_after(early, late)
+    assert not time_before(late, early)
+    assert time_after_eq(late, early)
+    assert time_before_eq(early, late)
+    assert not time_after_eq(early, late)
+    assert not time_before_eq(late, early)
+
+
+def test_a_time_is_neither_before_nor_after_itself() -> None:
+    """The two strict comparisons of a time with itself are false, and the other two are true."""
+    assert not time_after(7, 7)
+    assert not time_before(7, 7)
+    assert time_after_eq(7, 7)
+    assert time_before_eq(7, 7)
+
+
+def test_a_range_has_its_ends_or_all_but_the_last() -> None:
+    """time_in_range() contains both its ends, time_in_range_open() only the first, also across the wrap."""
+    low, high = ULONG_MAX - 1, 4
+
+    assert all(time_in_range(time, low, high) for time in (low, ULONG_MAX, 0, high))
+    assert not time_in_range(5, low, high)
+    assert not time_in_range(low - 1, low, high)
+    assert time_in_range_open(low, low, high)
+    assert not time_in_range_open(high, low, high)
+
+
+def test_times_compare_with_the_present(vm: VirtualSMP) -> None:
+    """time_is_before_jiffies(a) is true of what has passed, and its three relatives accordingly."""
+    vm.tick(10)
+
+    assert [time_is_before_jiffies(time) for time in (9, 10, 11)] == [True, False, False]
+    assert [time_is_after_jiffies(time) for time in (9, 10, 11)] == [False, False, True]
+    assert [time_is_before_eq_jiffies(time) for time in (9, 10, 11)] == [True, True, False]
+    assert [time_is_after_eq_jiffies(time) for time in (9, 10, 11)] == [False, True, True]
+
+
+def test_jiffies_and_hz_are_looked_up_whenever_they_are_used(vm: VirtualSMP) -> None:
+    """``jiffies`` and ``HZ`` count as ints in arithmetic and comparisons, with the value of the moment."""
+    before = jiffies + 2 * HZ
+    vm.tick(3)
+
+    assert before == 200
+    assert jiffies == 3
+    assert jiffies() == int(jiffies) == 3
+    assert jiffies - 1 == 2
+    assert 10 - jiffies == 7
+    assert HZ // 4 == 25
+    assert HZ / 8 == 12.5
+    assert 1000 // HZ == 10
+    assert -jiffies == -3
+    assert jiffies % 2 == 1
+    assert [jiffies < 4, jiffies <= 3, jiffies > 3, jiffies >= 3] == [True, True, False, True]
+    assert list(range(jiffies)) == [0, 1, 2]
+    assert bool(jiffies)
+    assert jiffies != HZ
+
+
+def test_a_timeout_is_never_shorter_than_asked_for(rate: int) -> None:
+    """Milliseconds and microseconds become the least number of jiffies that lasts as long; seconds are exact."""
+    for milliseconds in (0, 1, 3, 7, 10, 33, 999, 1000, 12345):
+        n = msecs_to_jiffies(milliseconds)
+
+        assert (n - 1) * 1000 < milliseconds * rate <= n * 1000 or n == milliseconds == 0
+
+    for microseconds in (0, 1, 250, 999_999, 1_000_001):
+        n = usecs_to_jiffies(microseconds)
+
+        assert (n - 1) * 1_000_000 < microseconds * rate <= n * 1_000_000 or n == microseconds == 0
+
+    assert secs_to_jiffies(3) == 3 * rate
+
+
+def test_a_negative_timeout_is_for_ever(rate: int) -> None:
+    """A negative number of milliseconds, or one beyond all bounds, is MAX_JIFFY_OFFSET."""
+    assert msecs_to_jiffies(-1) == MAX_JIFFY_OFFSET
+    assert usecs_to_jiffies(-1) == MAX_JIFFY_OFFSET
+    assert msecs_to_jiffies(1 << 70) == MAX_JIFFY_OFFSET
+
+
+def test_nanoseconds_are_rounded_down(rate: int) -> None:
+    """nsecs_to_jiffies() counts whole jiffies only, and jiffies_to_nsecs() what they last."""
+    one = jiffies_to_nsecs(1)
+
+    assert nsecs_to_jiffies(one - 1) == 0
+    assert one == 1_000_000_000 // rate
+    assert nsecs_to_jiffies(1_000_000_000) == rate
+
+
+@pytest.mark.parametrize(
+    ("hz", "msecs", "usecs"), [(100, 70, 70_000), (300, 23, 23_333), (1024, 6, 6_835), (4000, 2, 1750)]
+)
+def test_jiffies_in_milliseconds(hz: int, msecs: int, usecs: int) -> None:
+    """Seven jiffies are so many milliseconds: rounded up only where a millisecond is a whole number of jiffies."""
+    with VirtualSMP(1, hz=hz, free_clock=False):
+        assert jiffies_to_msecs(7) == msecs
+        assert jiffies_to_usecs(7) == usecs
+
+
+def test_times_are_rounded_to_whole_seconds_of_their_cpu(vm: VirtualSMP) -> None:
+    """round_jiffies() goes down in the first quarter of a second, else up; CPU n's second begins 3n jiffies earlier."""
+    assert [round_jiffies(time) for time in (100, 110, 124, 125, 199)] == [100, 100, 100, 200, 200]
+    assert [round_jiffies(time, 1) for time in (97, 110, 121, 122, 190)] == [97, 97, 97, 197, 197]
+    assert [round_jiffies_up(time) for time in (101, 110, 199)] == [200, 200, 200]
+
+
+def test_rounding_never_gives_a_time_that_has_passed(vm: VirtualSMP) -> None:
+    """If the whole second has passed already, round_jiffies() gives the time itself."""
+    vm.tick(105)
+
+    assert round_jiffies(110) == 110
+    assert round_jiffies(130) == 200
+
+
+def test_delays_are_rounded_so_that_they_end_at_whole_seconds(vm: VirtualSMP) -> None:
+    """round_jiffies_relative() and its upward relative round the time at which the delay ends."""
+    vm.tick(30)
+
+    assert round_jiffies_relative(90) == 70
+    assert round_jiffies_relative(110) == 170
+    assert round_jiffies_up_relative(90) == 170
