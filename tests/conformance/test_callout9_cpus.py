@@ -281,3 +281,28 @@ def test_a_waiting_run_that_is_moved_is_cancelled(s2: Stage) -> None:
     s.tick(2)
 
     assert s.cpu_of == {"new": 1}
+
+
+def test_what_a_put_off_move_replaced_does_not_come_up(s2: Stage) -> None:
+    """A time that a put-off move has replaced passes without a run, though the first CPU's interrupt comes then."""
+    s = s2
+    lock = s.mtx()
+    c = s.callout(lock)
+    s.do(callout_reset, c, 1, s.seen, "first")
+    with s.t0.holding(lock):
+        s.tick()
+        s.do(callout_reset, c, 2, s.seen, "second")
+
+        assert s.do(callout_reset_on, c, 9, s.seen, "moved", 1) == 1
+
+        s.tick(4)
+
+        assert callout_pending(c)
+
+    s.tick(4)
+
+    assert s.ran == []
+
+    s.tick()
+
+    assert s.cpu_of == {"moved": 1}
