@@ -5,4 +5,8 @@ calls. A system has to be open: ``async with callout.open_callouts():``. What wa
 what these do (``callout conformance --impl linux``).
 """
 
+if __name__ != "callout_linux":
+    # In a checkout, "compat.callout_linux" would be a second copy of it all. "compat" is a folder, not a package.
+    raise ImportError("import callout_linux, not " + __name__)
+
 __all__: list[str] = []
