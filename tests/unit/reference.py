@@ -227,6 +227,7 @@ GROUPS: Final = (
             "callout_barrier_all",
             "callout_barrier_all_sync",
             "check_callback",
+            "check_wait",
         ],
     ),
     Group(
