@@ -362,6 +362,8 @@ async def softclock(cpu: Cpu) -> None:
         run = None
         if begun - sliced > machine.budget:
             await platform.checkpoint()
+            if not cpu.open:
+                return
             begun = sliced = now()
 
 

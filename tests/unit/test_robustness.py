@@ -29,11 +29,13 @@ from callout import (
     SBT_1MS,
     BusyError,
     Callout,
+    CalloutError,
     CalloutSystem,
     Mtx,
     ReentrantCallError,
     RwLock,
     SleepError,
+    _machine,
     callout_deactivate,
     callout_drain,
     callout_drain_async,
@@ -47,7 +49,7 @@ from callout import (
     callout_stop,
     open_callouts,
 )
-from callout._cpu import Machine
+from callout._cpu import Cpu, Machine
 from callout.freebsd13 import callout_async_drain
 
 PACKAGE: Final = str(Path(callout.__file__).parent)
@@ -611,6 +613,33 @@ async def test_without_checking_nobody_looks() -> None:
         with mtx:
             await trio.lowlevel.checkpoint()
             assert system._machine.held is None
+
+
+@pytest.mark.trio
+async def test_the_system_is_closed_while_softclock_lets_others_have_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Softclock that finds its CPU closed, back from a turn of the others, ends, and does not ask anything of it."""
+    shut = _machine._shut
+    yielding, closed = trio.Event(), trio.Event()
+
+    def shut_and_tell(cpu: Cpu, error: type[CalloutError], text: str) -> object:
+        result = shut(cpu, error, text)
+        closed.set()
+        return result
+
+    async def checkpoint() -> None:
+        yielding.set()
+        await closed.wait()
+
+    monkeypatch.setattr(_machine, "_shut", shut_and_tell)
+    async with open_callouts() as system:
+        c = Callout()
+        system._machine.budget = -1  # every run is one too long
+        monkeypatch.setattr(system._platform, "checkpoint", checkpoint)
+        callout_init(c, 1)
+        callout_reset(c, 1, ignore, None)
+        await yielding.wait()
+
+    assert closed.is_set()
 
 
 @pytest.mark.trio
