@@ -2,21 +2,29 @@
 
 This file only re-exports. The map, from the top down:
 
-==================  ==============================================================================================
-``_api``            the names of callout(9); ``freebsd13``: the drain of FreeBSD 11-13; ``_lock_api``: mutex(9) and
-friends ``_primitives``     what other timer APIs need: conditional arming, dequeueing, cross-CPU calls ``_system``
-``open_callouts()``: a system on trio loops and threads ``_machine``        bringing a machine up and down on a
-platform ``_softclock``      what happens by itself: clock interrupt, softclock, cross-CPU calls ``_drain``
-waiting for a run to end ``_engine``         arming and stopping ``_locks``          mutexes and read/write locks that
-know their owner ``_cpu``            the records: machine, CPU, run in progress, and who guards what ``_wheel``
-which callouts are due ``_rules``          the three rules: on which CPU, in which context ``_state``          the
-callout record ``_units``          time units and flags ``_guard``          code that must not be interrupted by
-itself ``_platform``       the seam between engine and world; ``platforms/``: the two worlds ``_errors``         every
-exception ==================
-==============================================================================================
+=================  ======================================================================
+``_api``           the names of callout(9); ``freebsd13``: the drain of FreeBSD 11-13
+``_lock_api``      the names of mutex(9), rwlock(9) and rmlock(9)
+``_primitives``    what other timer APIs need and callout(9) lacks
+``_system``        ``open_callouts()``: a system on trio loops and threads
+``_machine``       bringing a machine up and down on a platform
+``_softclock``     what happens by itself: clock interrupt, softclock, cross-CPU calls
+``_drain``         waiting for a run to end
+``_engine``        arming and stopping
+``_locks``         mutexes and read/write locks that know their owner
+``_cpu``           the records: machine, CPU, run in progress, and who guards what
+``_wheel``         which callouts are due
+``_rules``         the three rules: on which CPU, in which context
+``_state``         the callout record
+``_units``         time units and flags
+``_guard``         code that must not be interrupted by itself
+``_log``           the package's log
+``_platform``      the seam between engine and world; ``platforms/``: the two worlds
+``_errors``        every exception
+=================  ======================================================================
 
 Beside them ``testing`` (for your own tests), ``explore`` (every schedule), ``conformance`` (recordings of the real
-kernels), ``cli``.
+kernels), ``demo`` and ``cli``.
 """
 
 from __future__ import annotations

@@ -413,13 +413,14 @@ def callout_terminate_sync(c: Callout, /) -> int:
 async def draining(*callouts: Callout) -> AsyncIterator[None]:
     """Drain the callouts when the block is left, by whatever way; the wait cannot be cancelled.
 
-    ``async with draining(c, d): …``. Callouts that were never initialised are passed over.
+    ``async with draining(c, d): …``. Callouts that were never initialised, or whose system is closed, are passed over:
+    nothing of theirs can run.
     """
     try:
         yield
     finally:
         for c in callouts:
-            if c.cpu.id >= 0:
+            if c.cpu.id >= 0 and c.cpu.open:
                 with c.cpu.machine.platform.shield():
                     await callout_drain(c)
 

@@ -178,6 +178,7 @@ def callout_running(c: Callout, /) -> int:
 
 def callout_executing(c: Callout, /) -> int:
     """Return 1 if this very code runs inside the callback of *c*, else 0. Never blocks."""
+    machine_of(c)
     run = c.run
     if run is None or run.state != STARTED:
         return 0

@@ -5,7 +5,8 @@ factory that makes a ``Subsystem`` from a ``Scenario``, and name it: ``callout c
 my_module:my_factory``.
 """
 
+from ._builtin import builtin
 from ._format import Scenario, Step, load, shipped
 from ._replay import Event, Mismatch, Subsystem, replay
 
-__all__ = ["Event", "Mismatch", "Scenario", "Step", "Subsystem", "load", "replay", "shipped"]
+__all__ = ["Event", "Mismatch", "Scenario", "Step", "Subsystem", "builtin", "load", "replay", "shipped"]

@@ -6,12 +6,13 @@ import argparse
 import importlib
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from .._errors import CalloutError, TraceError
+from ._builtin import PLATFORMS, builtin
 from ._format import OPS, Scenario, load, shipped
-from ._freebsd import Dialect, FreeBSD
 from ._replay import Subsystem, replay
 
 Factory = Callable[[Scenario], Subsystem]
@@ -33,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--platform",
-        choices=("virtual", "trio"),
+        choices=PLATFORMS,
         default="virtual",
         help="deterministic virtual CPUs, or real loops and threads; for the built-in ones only (default: virtual)",
     )
@@ -106,26 +107,16 @@ def _factories(args: argparse.Namespace) -> Iterator[tuple[str, Factory]]:
     if args.platform == "trio":
         if args.orders:
             raise TraceError("--orders needs --platform virtual: real threads run in the order in which they run")
-        from ._real import RealWorld
-
-        yield "", lambda scenario: _dialect(scenario)(scenario, RealWorld(scenario))
+        yield "", partial(builtin, platform="trio")
         return
-    from ._virtual import VirtualWorld
-
-    yield "", lambda scenario: _dialect(scenario)(scenario, VirtualWorld(scenario))
+    import_virtual()
+    yield "", builtin
     for seed in range(1, args.orders + 1):
-        yield (
-            f"\n  under the random order with seed {seed}",
-            lambda scenario, seed=seed: _dialect(scenario)(scenario, VirtualWorld(scenario, seed)),  # type: ignore[misc]  # seed is bound early
-        )
+        yield f"\n  under the random order with seed {seed}", partial(builtin, seed=seed)
 
 
-def _dialect(scenario: Scenario) -> type[Dialect]:
-    if scenario.api == "linux":
-        from ._linux import Linux
-
-        return Linux
-    return FreeBSD
+def import_virtual() -> None:
+    """Raise MissingExtraError now rather than for every scenario."""
 
 
 def _load_factory(name: str) -> Factory:

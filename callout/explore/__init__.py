@@ -1,5 +1,5 @@
 """Running a scenario under every schedule."""
 
-from ._bounded import Certificate, Violation, explore, replay
+from ._bounded import Certificate, NondeterminismError, Violation, explore, replay
 
-__all__ = ["Certificate", "Violation", "explore", "replay"]
+__all__ = ["Certificate", "NondeterminismError", "Violation", "explore", "replay"]

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
 
-from callout.conformance import Scenario, Subsystem, load, replay, shipped
-from callout.conformance._main import _dialect
-from callout.conformance._real import RealWorld
-from callout.conformance._virtual import VirtualWorld
+from callout.conformance import Scenario, Subsystem, builtin, load, replay, shipped
 
 ORDERS = 10
 
@@ -52,10 +50,10 @@ def test_the_linux_recordings_are_complete() -> None:
 @pytest.mark.parametrize("seed", [None, *range(1, ORDERS + 1)])
 def test_every_scenario_passes_on_virtual_cpus(seed: int | None, api: str) -> None:
     """Each dialect does what the kernel did, in whatever order runnable actors go."""
-    assert failures(api, lambda scenario: _dialect(scenario)(scenario, VirtualWorld(scenario, seed))) == []
+    assert failures(api, partial(builtin, seed=seed)) == []
 
 
 @pytest.mark.parametrize("api", ["freebsd", "linux"])
 def test_every_scenario_passes_on_real_loops_and_threads(api: str) -> None:
     """Each dialect does on trio what the kernel did."""
-    assert failures(api, lambda scenario: _dialect(scenario)(scenario, RealWorld(scenario))) == []
+    assert failures(api, partial(builtin, platform="trio")) == []

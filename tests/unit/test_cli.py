@@ -112,9 +112,7 @@ def test_an_implementation_of_ones_own_is_judged(
 ) -> None:
     """MODULE:FACTORY is driven through the Subsystem protocol."""
     (tmp_path / "own_implementation.py").write_text(
-        "from callout.conformance._freebsd import FreeBSD\n"
-        "from callout.conformance._virtual import VirtualWorld\n"
-        "def factory(scenario):\n    return FreeBSD(scenario, VirtualWorld(scenario))\n"
+        "from callout.conformance import builtin\ndef factory(scenario):\n    return builtin(scenario)\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
 
