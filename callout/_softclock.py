@@ -330,6 +330,7 @@ async def softclock(cpu: Cpu) -> None:
     cpu.thread = platform.current_thread()
     now = cpu.now
     run: Run | None = None
+    func: Func | None = None
     begun = sliced = now()
     while True:
         done = run
@@ -338,6 +339,7 @@ async def softclock(cpu: Cpu) -> None:
             idle = cpu.idle
             if idle is None:
                 continue  # the interrupt was faster than this look
+            done = func = None  # an idle softclock keeps nobody's callout alive
             await idle.wait()
             if not cpu.open:
                 return

@@ -22,9 +22,6 @@ PAGES: Final = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "d
 PORTING: Final = ROOT / "docs" / "porting.md"
 TUTORIAL: Final = ROOT / "docs" / "tutorial.md"
 
-# Pages that are still being written. Take the name out when the page is there.
-COMING: Final = {"linux.md"}
-
 # What a machine or a place of work is called has no business in a manual.
 PRIVATE: Final = re.compile(r"/home/|/root/|/work/|/tmp/|file://|localhost|\b\d+\.\d+\.\d+\.\d+:\d")
 
@@ -115,8 +112,6 @@ def test_links_lead_somewhere(page: Path) -> None:
     for target in links(page):
         path, _, anchor = target.partition("#")
         there = (page.parent / path).resolve() if path else page
-        if there.name in COMING and not there.exists():
-            continue
         if not there.exists() or (anchor and anchor not in anchors(there)):
             wrong.append(target)
 
