@@ -352,9 +352,9 @@ def callout_reset(c: Callout, ticks: int, func: Callable[[T], object], arg: T, /
         contended(cpu)
     try:
         # The short path, and the commonest call of all: pending, plain, still on this CPU, pushed out. It touches no
-        # queue.
+        # queue. With a run in progress there may be a drain that refuses the call.
         when = cpu.now() + (ticks if ticks > 0 else 1) * cpu.tick
-        if c.state == ARMED and c.filed <= when and c.cpu is cpu:
+        if c.state == ARMED and c.run is None and c.filed <= when and c.cpu is cpu:
             c.seq = cpu.seq = cpu.seq + 1
             c.time = when
             c.func = func
