@@ -22,8 +22,9 @@ def make_world(request: pytest.FixtureRequest) -> Callable[[Scenario], World]:
     return WORLDS[request.param]
 
 
-def _play(make: Callable[[Scenario], World], cpus: int) -> Iterator[Stage]:
-    stage = Stage(make, cpus)
+def play(make: Callable[[Scenario], World], cpus: int, *, origins: bool = False) -> Iterator[Stage]:
+    """Give a stage, and have it left in order."""
+    stage = Stage(make, cpus, origins=origins)
     yield stage
     stage.leave()
 
@@ -31,10 +32,10 @@ def _play(make: Callable[[Scenario], World], cpus: int) -> Iterator[Stage]:
 @pytest.fixture(params=[1, 2], ids=["1cpu", "2cpu"])
 def s(request: pytest.FixtureRequest, make_world: Callable[[Scenario], World]) -> Iterator[Stage]:
     """Give the stage, in each world, with one CPU and with two."""
-    yield from _play(make_world, request.param)
+    yield from play(make_world, request.param)
 
 
 @pytest.fixture
 def s2(make_world: Callable[[Scenario], World]) -> Iterator[Stage]:
     """Give the stage, in each world, with two CPUs: for what has no sense with one."""
-    yield from _play(make_world, 2)
+    yield from play(make_world, 2)

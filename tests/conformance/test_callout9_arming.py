@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -15,6 +16,7 @@ from callout import (
     callout_deactivate,
     callout_drain_async,
     callout_drain_sync,
+    callout_init,
     callout_pending,
     callout_reset,
     callout_reset_curcpu,
@@ -31,7 +33,10 @@ from callout import (
     callout_stop,
     sbinuptime,
 )
+from callout.conformance import Scenario
+from callout.conformance._worlds import World
 
+from .conftest import play
 from .world import Stage
 
 Reset = Callable[[Callout, int, Callable[[object], object], object], int]
@@ -54,6 +59,14 @@ SCHEDULES: dict[str, Schedule] = {
     "schedule_sbt_on": lambda c, ticks: callout_schedule_sbt_on(c, ticks * SBT_1MS, 0, 0),
     "schedule_sbt_curcpu": lambda c, ticks: callout_schedule_sbt_curcpu(c, ticks * SBT_1MS, 0),
 }
+
+
+@pytest.fixture(params=list(itertools.product([1, 2], [False, True])), ids=lambda param: f"{param[0]}cpu-{param[1]}")
+def s(request: pytest.FixtureRequest, make_world: Callable[[Scenario], World]) -> Iterator[Stage]:
+    """Give the stage twice: arming has a short path and a long one, and checking mode takes the long one only."""
+    cpus, origins = request.param
+    yield from play(make_world, cpus, origins=origins)
+
 
 each_reset = pytest.mark.parametrize("reset", RESETS.values(), ids=RESETS.keys())
 each_schedule = pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES.keys())
@@ -382,3 +395,49 @@ def test_a_callout_must_be_initialised_first(s: Stage, use: Callable[[Callout], 
 
 def _in_ticks(ticks: int) -> int:
     return sbinuptime() + ticks * SBT_1MS
+
+
+@pytest.mark.parametrize("times", [1, 50])
+def test_a_callout_that_is_pushed_out_again_and_again(s: Stage, times: int) -> None:
+    """A pending callout that is reset to later and later runs once, with the last function and argument, in order."""
+    c, d, e = s.callout(), s.callout(), s.callout()
+    s.do(callout_reset, c, 1, ignore, "old")
+    s.do(callout_reset, d, 200 + times, s.seen, "before")
+    for step in range(times):
+        assert s.do(callout_reset, c, 200 + step, ignore, "old") == 1
+    assert s.do(callout_reset, c, 200 + times, s.seen, "new") == 1
+    s.do(callout_reset, e, 200 + times, s.seen, "after")
+    s.tick(199 + times)
+
+    assert s.ran == []
+
+    s.tick()
+
+    assert s.ran == ["before", "new", "after"]
+
+
+def test_init_forgets_function_and_argument(s: Stage) -> None:
+    """A callout that was initialised anew has no function to schedule, as if it had never been armed."""
+    c = s.callout()
+    s.do(callout_reset, c, 1, s.seen, "old")
+    s.tick()
+    s.do(callout_init, c, 1)
+
+    with pytest.raises(NeverArmedError, match="callout_reset"):
+        s.do(callout_schedule, c, 1)
+
+
+def test_init_forgets_the_cpu_and_its_wheel(s: Stage) -> None:
+    """A callout that was stopped on one CPU and initialised anew runs on CPU 0 at its new time, later than the old."""
+    c = s.callout()
+    s.do(callout_reset_on, c, 2, s.seen, "old", s.last)
+    s.do(callout_stop, c)
+    s.do(callout_init, c, 1)
+    s.do(callout_reset, c, 4, s.seen, "new")
+    s.tick(3)
+
+    assert s.ran == []
+
+    s.tick()
+
+    assert s.cpu_of == {"new": 0}

@@ -146,6 +146,25 @@ def test_nobody_arms_a_callout_that_is_drained(s: Stage) -> None:
     assert s.ran == ["run", "armed"]
 
 
+def test_the_next_run_of_a_drained_callout_cannot_be_pushed_out(s: Stage) -> None:
+    """A reset of a callout that runs, is armed again and is drained returns 0: the drain removes what was armed."""
+    c = s.callout()
+    s.do(callout_reset, c, 1, s.halt, "run")
+    s.tick()
+    s.do(callout_reset, c, 5, s.seen, "next")
+    drain = s.t1.begin(callout_drain_sync, c)
+
+    assert s.do(callout_reset, c, 9, s.seen, "refused") == 0
+
+    s.open("run")
+
+    assert drain.result() == 1
+
+    s.tick(10)
+
+    assert s.ran == ["run"]
+
+
 def test_a_reset_under_a_drain_cancels_a_waiting_run(s: Stage) -> None:
     """A reset of a drained callout that waits for its lock returns 1: the run is cancelled, and nothing is armed."""
     lock = s.mtx()

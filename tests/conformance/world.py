@@ -110,10 +110,13 @@ class Actor:
 class Stage:
     """A system with nothing in it yet, and its threads: ``t0``, ``t1``, ``t2``.
 
-    The current CPU of ``t1`` is the last one, that of the others CPU 0.
+    The current CPU of ``t1`` is the last one, that of the others CPU 0. Without *origins* the system does not note
+    where each callout was armed: checking mode does, and then the short paths, which every application takes, are not.
     """
 
-    def __init__(self, make: Callable[[Scenario], World], cpus: int, alloweddeviation: int = 0) -> None:
+    def __init__(
+        self, make: Callable[[Scenario], World], cpus: int, alloweddeviation: int = 0, *, origins: bool = False
+    ) -> None:
         self.cpus = cpus
         self.last = cpus - 1
         self.ran: list[object] = []  # the arguments of the callbacks that have begun
@@ -121,6 +124,8 @@ class Stage:
         self.cpu_of: dict[object, int] = {}  # argument -> CPU
         self.errors: list[BaseException] = []  # what has left a callback
         self.world = make(_nothing(cpus, alloweddeviation))
+        if not origins:
+            self.world.machine.origins = None
         self.world.machine.report = lambda error, c: self.errors.append(error)
         self.t0, self.t1, self.t2 = (Actor(self, name) for name in _THREADS)
         self.do = self.t0.do
