@@ -9,6 +9,7 @@ from callout import (
     CALLOUT_RETURNUNLOCKED,
     CALLOUT_SHAREDLOCK,
     SBT_1MS,
+    LockDestroyedError,
     callout_drain_async,
     callout_drain_sync,
     callout_reset,
@@ -162,3 +163,20 @@ def test_a_function_that_does_not_fit(s: Stage) -> None:
 
     assert isinstance(s.error(), TypeError)
     assert s.ran == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "direct"), [("mtx", False), ("spin", False), ("spin", True), ("rw", False), ("rm", False)]
+)
+def test_a_lock_that_was_destroyed(s: Stage, kind: str, direct: bool) -> None:
+    """A callout whose lock was destroyed does not run: that is reported, drainers are served, and its CPU goes on."""
+    lock = s.lock(kind)
+    c = s.callout(lock)
+    s.do(callout_reset_sbt, c, SBT_1MS, 0, s.seen, "never", C_DIRECT_EXEC if direct else 0)
+    s.do(callout_reset, s.callout(), 2, s.seen, "next")
+    s.do(lock.destroy)
+    s.tick(2)
+
+    assert s.ran == ["next"]
+    assert isinstance(s.error(), LockDestroyedError)
+    assert s.do(callout_drain_sync, c) == -1

@@ -11,6 +11,9 @@ import trio
 import trio.testing
 
 from callout import (
+    C_DIRECT_EXEC,
+    MTX_SPIN,
+    SBT_1MS,
     Callout,
     CalloutSystem,
     ClosedError,
@@ -27,6 +30,7 @@ from callout import (
     callout_reset,
     callout_reset_on,
     callout_reset_sbt,
+    callout_reset_sbt_on,
     callout_schedule,
     callout_stop,
     callout_terminate,
@@ -864,8 +868,8 @@ class Named(logging.Handler):
 
 
 @pytest.mark.trio
-@pytest.mark.parametrize("way", ["return", "cancel"])
-async def test_a_callback_that_does_not_return_is_named(way: str) -> None:
+@pytest.mark.parametrize(("way", "direct"), [("return", False), ("cancel", True)])
+async def test_a_callback_that_does_not_return_is_named(way: str, direct: bool) -> None:
     """While the end waits for a callback that runs, and stops its CPU's loop, the log names it, but no short one."""
     halt = Halt()
     named = Named(halt.let_go)
@@ -878,7 +882,12 @@ async def test_a_callback_that_does_not_return_is_named(way: str) -> None:
             callout_reset(c, 1, again, arg)
 
         callout_reset(c, 1, again, "short")
-        callout_reset_on(fresh(), 1, halt, "the long one", 1)
+        if direct:
+            d = Callout()
+            callout_init_mtx(d, Mtx("spin", MTX_SPIN))
+            callout_reset_sbt_on(d, SBT_1MS, 0, halt, "the long one", 1, C_DIRECT_EXEC)
+        else:
+            callout_reset_on(fresh(), 1, halt, "the long one", 1)
         await halt.there.wait()
 
     try:
