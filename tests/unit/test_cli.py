@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +121,17 @@ def test_an_implementation_of_ones_own_is_judged(
     assert main(["conformance", "--impl", "own_implementation:factory", "--tag", "giant"]) == 0
     count = sum("giant" in scenario.tags for path in shipped("freebsd") for scenario in load(path))
     assert capsys.readouterr().out == f"{count} passed, 0 failed\n"
+
+
+def test_without_greenlet_the_virtual_platform_is_one_error_that_names_the_extra() -> None:
+    """A core installation is told once what to install, and the status is 2."""
+    code = "import sys; sys.modules['greenlet'] = None; from callout.cli import main; sys.exit(main(['conformance']))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert "callout[explore]" in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
