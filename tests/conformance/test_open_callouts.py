@@ -11,6 +11,7 @@ import trio
 import trio.testing
 
 from callout import (
+    C_ABSOLUTE,
     C_DIRECT_EXEC,
     MTX_SPIN,
     SBT_1MS,
@@ -157,6 +158,40 @@ async def test_many_systems_live_in_one_process() -> None:
             callout_reset(d, 1, ignore, None)
 
     assert tell.args == ["c"]
+
+
+@pytest.mark.trio
+@pytest.mark.parametrize("budget", [-1, HOUR * 1_000_000])
+async def test_a_burst_of_callouts_lets_tasks_have_their_turn(budget: int) -> None:
+    """When softclock has kept the loop for its time budget, tasks run before the next callback; else after them all."""
+    async with open_callouts() as system:
+        system._machine.budget = budget
+        order: list[str] = []
+        events = [trio.Event() for _ in range(3)]
+
+        async def task(number: int) -> None:
+            await events[number].wait()
+            order.append(f"task {number}")
+
+        def run(number: int) -> None:
+            order.append(f"callback {number}")
+            events[number].set()
+
+        async with trio.open_nursery() as nursery:
+            for number in range(3):
+                nursery.start_soon(task, number)
+            await trio.testing.wait_all_tasks_blocked()
+            when = sbinuptime() + SBT_1MS
+            for number in range(3):
+                callout_reset_sbt(fresh(), when, 0, run, number, C_ABSOLUTE)
+
+    callbacks, tasks = [f"callback {number}" for number in range(3)], [f"task {number}" for number in range(3)]
+    if budget < 0:
+        # The task and softclock are both ready after the first callback, and trio runs such in any order.
+        assert order.index("task 0") < order.index("callback 2")
+    else:
+        assert order[:3] == callbacks
+        assert sorted(order[3:]) == tasks
 
 
 # -- drains as tasks -------------------------------------------------------------------------------------------------

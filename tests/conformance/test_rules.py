@@ -150,10 +150,13 @@ def test_becoming_direct_while_it_runs_elsewhere_is_put_off(s2: Stage) -> None:
 
     assert s.ran == ["run"]
 
+    s.do(callout_reset, s.callout(), 1, s.seen, "plain")
     s.open("run")
     s.tick()
 
-    assert s.cpu_of == {"run": 1, "direct": 0}
+    assert s.cpu_of == {"run": 1, "direct": 0, "plain": 0}
+    # In the interrupt, that is before what softclock was to do.
+    assert s.ran == ["run", "direct", "plain"]
 
 
 @pytest.mark.parametrize("kind", ["spin", "mpsafe"])
