@@ -52,7 +52,13 @@ class _Monitor:
         actor = _Actor(is_loop=is_loop)
         with self.changed:
             self.actors[threading.get_ident()] = actor
+            self.changed.notify_all()
         return actor
+
+    def wait_for_actors(self, count: int) -> None:
+        """Wait until *count* threads and loops are known: one that is not would count as quiet."""
+        with self.changed:
+            self.changed.wait_for(lambda: len(self.actors) == count)
 
     def settle(self) -> None:
         """Wait until every actor is quiet."""
@@ -342,6 +348,7 @@ class RealWorld:
         self._threads = {name: _Thread(self, name, scenario.thread_cpu.get(name, 0)) for name in scenario.threads}
         for thread in self._threads.values():
             thread.thread.start()
+        self.monitor.wait_for_actors(scenario.ncpu + len(self._threads))
 
     def _main(self, scenario: Scenario, opened: threading.Event) -> None:
         async def cpu0() -> None:
