@@ -12,8 +12,9 @@ Source: kern_timeout.c, _callout_stop_safe() with CS_DRAIN; the async drain of t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import nullcontext
+from typing import Any, TypeVar
 
 from ._cpu import BARRIER, DRAIN, STARTED, SYNC, T_CLOSE, T_DEQUEUE, T_REFUSE, Machine, Ticket
 from ._engine import attach, check_func, check_stop_lock, lock_cpu, refuse_if_closed, stop_locked, unschedule
@@ -22,6 +23,8 @@ from ._guard import guarded, protected
 from ._locks import Mtx, take_parked
 from ._platform import Waiter
 from ._state import ACTIVE, CLOSED, MOVING, REMOVED, RUNNING, Callout, Func
+
+T = TypeVar("T")
 
 
 @guarded
@@ -111,12 +114,16 @@ protected(_take_back)
 
 def wait_blocking(call: str, c: Callout, asks: int) -> int:
     """``wait`` for a thread without a loop."""
-    waiting = wait(call, c, asks, blocking=True)
+    return run_blocking(wait(call, c, asks, blocking=True))
+
+
+def run_blocking(waiting: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine whose waits block the thread, so that it never yields."""
     try:
         waiting.send(None)
     except StopIteration as end:
-        facts: int = end.value
-        return facts
+        result: T = end.value
+        return result
     raise AssertionError("a blocking wait has yielded")
 
 
@@ -187,5 +194,6 @@ __all__ = [
     "drain_async",
     "machine_of",
     "wait",
+    "run_blocking",
     "wait_blocking",
 ]

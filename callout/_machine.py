@@ -11,12 +11,12 @@ from functools import partial
 from weakref import WeakKeyDictionary
 
 from ._cpu import BARRIER, Cpu, Machine, Ticket
-from ._engine import attach, contended, unschedule
+from ._engine import attach, unschedule
 from ._errors import ArgumentTypeError, ArgumentValueError, CalloutError, ClosedError
 from ._guard import guarded
 from ._locks import MTX_RECURSE, Mtx
 from ._platform import Entry, Platform
-from ._softclock import cross_call, hardclock, run_calls, softclock
+from ._softclock import _enter, cross_call, hardclock, run_calls, softclock
 from ._state import ACTIVE, MOVING, PENDING, Callout, Func, Refusal
 from ._units import NEVER, NS_PER_S, precision_exponent
 
@@ -59,12 +59,6 @@ def boot(
     for cpu in machine.cpus:
         platform.attach(cpu.id, Entry(partial(hardclock, cpu), partial(run_calls, cpu), partial(softclock, cpu)))
     return machine
-
-
-@guarded
-def _enter(cpu: Cpu) -> None:
-    if not cpu.lock.acquire(False):
-        contended(cpu)
 
 
 @guarded

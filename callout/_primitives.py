@@ -12,11 +12,11 @@ None of them asks for the callout's lock. Errors that all share are those of ``c
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Coroutine
-from typing import Any, Final, TypeVar
+from collections.abc import Callable
+from typing import Final, TypeVar
 
 from ._cpu import BARRIER, CURRENT, STARTED, SYNC, T_CLOSE, Cpu, Ticket, current_machine
-from ._drain import check_locks, machine_of, wait, wait_blocking
+from ._drain import check_locks, machine_of, run_blocking, wait, wait_blocking
 from ._engine import (
     IF_EARLIER,
     IF_IDLE,
@@ -305,17 +305,7 @@ async def callout_barrier_all() -> int:
 
 def callout_barrier_all_sync() -> int:
     """Do as ``callout_barrier_all()``, and block the thread, which must not run an event loop (``LoopThreadError``)."""
-    return _drive(_barrier_all(blocking=True))
-
-
-def _drive(waiting: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine whose waits block the thread."""
-    try:
-        waiting.send(None)
-    except StopIteration as end:
-        result: T = end.value
-        return result
-    raise AssertionError("a blocking wait has yielded")
+    return run_blocking(_barrier_all(blocking=True))
 
 
 # -- CPUs ----------------------------------------------------------------------------------------------------------
@@ -405,7 +395,7 @@ class Event:
             raise LoopThreadError(
                 "wait_sync: this thread runs an event loop, which must not be blocked; use `await event.wait()`"
             )
-        _drive(self._wait(self._platform.thread_waiter))
+        run_blocking(self._wait(self._platform.thread_waiter))
 
     async def _wait(self, new_waiter: Callable[[], Waiter]) -> bool:
         """Wait; return whether that was necessary."""
