@@ -1,35 +1,14 @@
 """FreeBSD's callout(9) for Python on trio: timers that can be stopped, waited for, drained and moved between CPUs.
 
-This file only re-exports. The map, from the top down:
-
-=================  ======================================================================
-``_api``           the names of callout(9); ``freebsd13``: the drain of FreeBSD 11-13
-``_lock_api``      the names of mutex(9), rwlock(9) and rmlock(9)
-``_primitives``    what other timer APIs need and callout(9) lacks
-``_system``        ``open_callouts()``: a system on trio loops and threads
-``_machine``       bringing a machine up and down on a platform
-``_softclock``     what happens by itself: clock interrupt, softclock, cross-CPU calls
-``_drain``         waiting for a run to end
-``_engine``        arming and stopping
-``_locks``         mutexes and read/write locks that know their owner
-``_cpu``           the records: machine, CPU, run in progress, and who guards what
-``_wheel``         which callouts are due
-``_rules``         the three rules: on which CPU, in which context
-``_state``         the callout record
-``_units``         time units and flags
-``_guard``         code that must not be interrupted by itself
-``_log``           the package's log
-``_platform``      the seam between engine and world; ``platforms/``: the two worlds
-``_errors``        every exception
-=================  ======================================================================
-
-Beside them ``testing`` (for your own tests), ``explore`` (every schedule), ``conformance`` (recordings of the real
-kernels), ``demo`` and ``cli``.
+This file only re-exports. ``_core`` is the engine, ``_locks`` the locks, ``_api`` the names of the man pages,
+``_worlds`` where the engine runs: on real loops and threads (``trio``), on deterministic CPUs (``virtual``). Beside
+them: ``testing`` (for your own tests), ``explore`` (every schedule), ``conformance`` (recordings of the real kernels),
+``demo``, ``cli``. docs/design.md has the map of the modules.
 """
 
 from __future__ import annotations
 
-from ._api import (
+from ._api.callout9 import (
     callout_active,
     callout_barrier,
     callout_barrier_sync,
@@ -65,34 +44,7 @@ from ._api import (
     sbinuptime,
     ticks,
 )
-from ._errors import (
-    ArgumentTypeError,
-    ArgumentValueError,
-    BusyError,
-    CallbackLockError,
-    CalloutError,
-    ClockError,
-    ClosedError,
-    DeadlockError,
-    ForkedError,
-    LivelockError,
-    LockClassError,
-    LockDestroyedError,
-    LockError,
-    LockHeldError,
-    LockNotHeldError,
-    LoopThreadError,
-    MissingExtraError,
-    NeverArmedError,
-    NoSystemError,
-    NotInitializedError,
-    ReentrantCallError,
-    SelfDrainError,
-    SleepError,
-    TraceError,
-    UseAfterFree,
-)
-from ._lock_api import (
+from ._api.mutex9 import (
     mtx_assert,
     mtx_destroy,
     mtx_init,
@@ -130,26 +82,7 @@ from ._lock_api import (
     rw_wowned,
     rw_wunlock,
 )
-from ._locks import (
-    MA_NOTOWNED,
-    MA_NOTRECURSED,
-    MA_OWNED,
-    MA_RECURSED,
-    MTX_DEF,
-    MTX_RECURSE,
-    MTX_SPIN,
-    RA_LOCKED,
-    RA_RLOCKED,
-    RA_UNLOCKED,
-    RA_WLOCKED,
-    RM_RECURSE,
-    RM_SLEEPABLE,
-    RW_RECURSE,
-    Mtx,
-    RmLock,
-    RwLock,
-)
-from ._primitives import (
+from ._api.primitives import (
     ARM_IF_EARLIER,
     ARM_IF_IDLE,
     ARM_IF_PENDING,
@@ -175,9 +108,35 @@ from ._primitives import (
     mp_ncpus,
     on_cpu,
 )
-from ._state import Callout
-from ._system import CalloutSystem, CpuHandle, open_callouts
-from ._units import (
+from ._core.errors import (
+    ArgumentTypeError,
+    ArgumentValueError,
+    BusyError,
+    CallbackLockError,
+    CalloutError,
+    ClockError,
+    ClosedError,
+    DeadlockError,
+    ForkedError,
+    LivelockError,
+    LockClassError,
+    LockDestroyedError,
+    LockError,
+    LockHeldError,
+    LockNotHeldError,
+    LoopThreadError,
+    MissingExtraError,
+    NeverArmedError,
+    NoSystemError,
+    NotInitializedError,
+    ReentrantCallError,
+    SelfDrainError,
+    SleepError,
+    TraceError,
+    UseAfterFree,
+)
+from ._core.state import Callout
+from ._core.units import (
     C_ABSOLUTE,
     C_DIRECT_EXEC,
     C_HARDCLOCK,
@@ -200,6 +159,26 @@ from ._units import (
     sbttous,
     ustosbt,
 )
+from ._locks.mutex import (
+    MA_NOTOWNED,
+    MA_NOTRECURSED,
+    MA_OWNED,
+    MA_RECURSED,
+    MTX_DEF,
+    MTX_RECURSE,
+    MTX_SPIN,
+    RA_LOCKED,
+    RA_RLOCKED,
+    RA_UNLOCKED,
+    RA_WLOCKED,
+    RM_RECURSE,
+    RM_SLEEPABLE,
+    RW_RECURSE,
+    Mtx,
+    RmLock,
+    RwLock,
+)
+from ._worlds.trio.system import CalloutSystem, CpuHandle, open_callouts
 
 __all__ = [
     "ARM_IF_EARLIER",

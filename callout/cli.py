@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 
-from ._errors import MissingExtraError
+from ._core.errors import MissingExtraError
 
 __all__ = ["main"]
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ._drain import async_drain
-from ._engine import STOP_RESULT
-from ._state import Callout
+from ._core.arm import STOP_RESULT
+from ._core.drain import async_drain
+from ._core.state import Callout
 
 __all__ = ["callout_async_drain"]
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from .._errors import ArgumentValueError
+from .._core.errors import ArgumentValueError
+from ._dialects.freebsd import Dialect, FreeBSD
 from ._format import Scenario
-from ._freebsd import Dialect, FreeBSD
 from ._replay import Subsystem
-from ._worlds import World
+from ._worlds.world import World
 
 PLATFORMS = ("virtual", "trio")
 
@@ -24,11 +24,11 @@ def builtin(scenario: Scenario, platform: str = "virtual", seed: int | None = No
     dialect = _dialect(scenario)
     world: World
     if platform == "trio" and seed is None:
-        from ._real import RealWorld
+        from ._worlds.real import RealWorld
 
         world = RealWorld(scenario)
     elif platform == "virtual":
-        from ._virtual import VirtualWorld
+        from ._worlds.virtual import VirtualWorld
 
         world = VirtualWorld(scenario, seed)
     else:
@@ -41,7 +41,7 @@ def builtin(scenario: Scenario, platform: str = "virtual", seed: int | None = No
 
 def _dialect(scenario: Scenario) -> type[Dialect]:
     if scenario.api == "linux":
-        from ._linux import Linux
+        from ._dialects.linux import Linux
 
         return Linux
     return FreeBSD

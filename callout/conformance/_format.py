@@ -9,7 +9,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
-from .._errors import TraceError
+from .._core.errors import TraceError
 
 # op -> number of arguments
 _COMMON: Final = {"lock": 1, "unlock": 1, "rlock": 1, "runlock": 1}

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from .._errors import CalloutError, TraceError
+from .._core.errors import CalloutError, TraceError
 from ._builtin import PLATFORMS, builtin
 from ._format import OPS, Scenario, load, shipped
 from ._replay import Subsystem, replay
@@ -109,7 +109,7 @@ def _factories(args: argparse.Namespace) -> Iterator[tuple[str, Factory]]:
             raise TraceError("--orders needs --platform virtual: real threads run in the order in which they run")
         yield "", partial(builtin, platform="trio")
         return
-    importlib.import_module("callout.platforms.virtual")  # one error now, not one a scenario
+    importlib.import_module("callout._worlds.virtual.platform")  # one error now, not one a scenario
     yield "", builtin
     for seed in range(1, args.orders + 1):
         yield f"\n  under the random order with seed {seed}", partial(builtin, seed=seed)

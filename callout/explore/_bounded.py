@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from .._errors import ArgumentValueError, CalloutError
-from ..platforms.virtual import Context
+from .._core.errors import ArgumentValueError, CalloutError
+from .._worlds.virtual.platform import Context
 from ..testing import VirtualSMP
 
 Scenario = Callable[[VirtualSMP], object]

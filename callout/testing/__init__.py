@@ -11,7 +11,7 @@ import typing
 from ._slab import Allocation, Slab, Where
 
 if typing.TYPE_CHECKING:
-    from ._vm import VirtualSMP
+    from .._worlds.virtual.vm import VirtualSMP
 
 __all__ = ["Allocation", "Slab", "VirtualSMP", "Where"]
 
@@ -20,7 +20,7 @@ if not typing.TYPE_CHECKING:  # a type checker would take every name for one tha
     def __getattr__(name: str) -> object:
         """Import what needs an extra when it is asked for; raises ``MissingExtraError`` if that is not installed."""
         if name == "VirtualSMP":
-            from ._vm import VirtualSMP
+            from .._worlds.virtual.vm import VirtualSMP
 
             return VirtualSMP
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

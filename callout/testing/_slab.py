@@ -26,32 +26,26 @@ import threading
 import weakref
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
 from types import FrameType, MemberDescriptorType, new_class
 from typing import Final, Generic, NoReturn, ParamSpec, TypeVar, cast
 
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from .. import _softclock
-from .._cpu import CURRENT, WAITING, Cpu, Run
-from .._engine import arm, initialize, lock_cpu, unschedule
-from .._errors import ArgumentTypeError, ArgumentValueError, CalloutError, UseAfterFree
-from .._guard import guarded
-from .._locks import Lock
-from .._platform import RawLock
-from .._state import MOVING, Callout, Refusal
+from .._core import frames, softclock
+from .._core.arm import arm, initialize, lock_cpu, unschedule
+from .._core.cpu import CURRENT, WAITING, Cpu, Run
+from .._core.errors import ArgumentTypeError, ArgumentValueError, CalloutError, UseAfterFree
+from .._core.guard import guarded
+from .._core.platform import RawLock
+from .._core.state import MOVING, Callout, Refusal
+from .._locks.mutex import Lock
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 MAX_REPORTS: Final = 1000
 CALLERS: Final = 2  # how many are noted with a place
-
-_PACKAGE: Final = Path(__file__).parent.parent
-# Where code is the engine's, or this file's, and not that of somebody who uses them. Not the demo.
-_INSIDE: Final = frozenset(str(path) for path in (_PACKAGE, _PACKAGE / "platforms", _PACKAGE / "testing"))
 
 
 # -- who, and where ------------------------------------------------------------------------------------------------
@@ -72,11 +66,6 @@ class Where:
         return f"{self.who} at {self.file}:{self.line} in {chain}"
 
 
-@lru_cache(maxsize=1024)
-def _inside(file: str) -> bool:
-    return str(Path(file).parent) in _INSIDE
-
-
 def _look() -> tuple[Where, Run | None]:
     """Return who called, and the run of softclock that this happens in, if it does."""
     frame: FrameType | None = sys._getframe(1)
@@ -86,9 +75,9 @@ def _look() -> tuple[Where, Run | None]:
     while frame is not None:
         file = frame.f_code.co_filename
         at = frame
-        if not _inside(file):
+        if not frames.is_own(frame):
             users.append(frame)
-        elif file == _softclock.__file__ and isinstance(found := frame.f_locals.get("run"), Run):
+        elif file == softclock.__file__ and isinstance(found := frame.f_locals.get("run"), Run):
             run = found
             break
         frame = frame.f_back

@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from callout import ClosedError, cpu_call, open_callouts
-from callout._machine import close_cpu
+from callout._core.lifecycle import close_cpu
 from callout.testing import VirtualSMP
 from callout_linux.smp import (
     Completion,

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from callout.conformance import Scenario
-from callout.conformance._real import RealWorld
-from callout.conformance._virtual import VirtualWorld
-from callout.conformance._worlds import World
+from callout.conformance._worlds.real import RealWorld
+from callout.conformance._worlds.virtual import VirtualWorld
+from callout.conformance._worlds.world import World
 
 from .world import Stage
 

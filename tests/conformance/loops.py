@@ -10,7 +10,8 @@ import pytest
 import trio
 import trio.testing
 
-from callout import Callout, CalloutSystem, Mtx, _system, callout_reset, open_callouts
+from callout import Callout, CalloutSystem, Mtx, callout_reset, open_callouts
+from callout._worlds.trio import system as system_module
 
 FDS = Path("/proc/self/fd")
 
@@ -65,7 +66,7 @@ def when_the_end_waits(monkeypatch: pytest.MonkeyPatch, then: Callable[[], objec
     told: list[object] = []
 
     def follow(name: str) -> None:
-        real: Callable[..., Awaitable[None]] = getattr(_system, name)
+        real: Callable[..., Awaitable[None]] = getattr(system_module, name)
 
         async def followed(*args: object) -> None:
             with trio.CancelScope(shield=True):
@@ -75,7 +76,7 @@ def when_the_end_waits(monkeypatch: pytest.MonkeyPatch, then: Callable[[], objec
                     if not told:
                         told.append(then())
 
-        monkeypatch.setattr(_system, name, followed)
+        monkeypatch.setattr(system_module, name, followed)
 
     for name in ["quiesce"] if at_last else ["_all_tasks_done", "_close"]:
         follow(name)

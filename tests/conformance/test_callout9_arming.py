@@ -34,7 +34,7 @@ from callout import (
     sbinuptime,
 )
 from callout.conformance import Scenario
-from callout.conformance._worlds import World
+from callout.conformance._worlds.world import World
 
 from .conftest import play
 from .world import Stage

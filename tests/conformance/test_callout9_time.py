@@ -30,7 +30,7 @@ from callout import (
     ticks,
 )
 from callout.conformance import Scenario
-from callout.conformance._worlds import World
+from callout.conformance._worlds.world import World
 
 from .world import Stage
 

@@ -10,11 +10,11 @@ from collections.abc import Callable
 import pytest
 
 from callout.conformance import Scenario, load, replay, shipped
-from callout.conformance._freebsd import Dialect, FreeBSD
-from callout.conformance._linux import Linux
-from callout.conformance._real import RealWorld
-from callout.conformance._virtual import VirtualWorld
-from callout.conformance._worlds import World
+from callout.conformance._dialects.freebsd import Dialect, FreeBSD
+from callout.conformance._dialects.linux import Linux
+from callout.conformance._worlds.real import RealWorld
+from callout.conformance._worlds.virtual import VirtualWorld
+from callout.conformance._worlds.world import World
 
 DIALECTS: dict[str, Callable[[Scenario, World], Dialect]] = {"freebsd": FreeBSD, "linux": Linux}
 WORLDS: dict[str, Callable[[Scenario], World]] = {

@@ -25,9 +25,9 @@ from callout import (
     curcpu,
     giant,
 )
-from callout._softclock import cross_call
+from callout._core.softclock import cross_call
 from callout.conformance import Scenario
-from callout.conformance._worlds import World
+from callout.conformance._worlds.world import World
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -151,7 +151,7 @@ def test_stop_and_free_is_caught(
         r"pcb \d+, generation \d+ \(Pcb\) was used after it was freed: its lock 'pcb of connection \d+' was taken",
         lines[0],
     )
-    assert re.match(r"used by softclock of cpu \d at .*_softclock.py:\d+ in _get_lock\(\)$", lines[1])
+    assert re.match(r"used by softclock of cpu \d at .*softclock.py:\d+ in _get_lock\(\)$", lines[1])
     assert re.match(r"freed by task .* in Stage.free\(\) <- Service.free\(\) <- StopAndFree.finish\(\)$", lines[2])
     assert re.match(r"allocated by task .* in Site._serve\(\)", lines[3])
     assert re.match(r"callout '(\w+)', function \1_timeout, armed at .*_pcb.py:\d+ in \w", lines[4])

@@ -33,9 +33,9 @@ from callout import (
     callout_reset_on,
     callout_stop,
 )
-from callout._cpu import Cpu
-from callout._state import MOVING, PENDING, QUEUED
-from callout.platforms.virtual import RunOn, VirtualLock
+from callout._core.cpu import Cpu
+from callout._core.state import MOVING, PENDING, QUEUED
+from callout._worlds.virtual.platform import RunOn, VirtualLock
 from callout.testing import VirtualSMP
 
 MPSAFE: Final = "mpsafe"

@@ -13,7 +13,10 @@ from dataclasses import dataclass
 from types import CodeType, FunctionType
 from typing import Any, Final
 
-from callout import Mtx, RwLock, _drain, _engine, _locks, _softclock
+from callout import Mtx, RwLock
+from callout._core import arm as engine
+from callout._core import drain, softclock
+from callout._locks import mutex
 
 
 @dataclass(frozen=True)
@@ -58,151 +61,151 @@ class Mutant:
 
 NO_RECHECK_AFTER_LOCK_SWITCH: Final = Mutant(
     "a run cancelled while softclock took the lock is run all the same",
-    _softclock.confirm,
+    softclock.confirm,
     "if run.state == CANCELLED:",
     "if False:",
 )
 STARTED_TOO_LATE: Final = Mutant(
     "'not cancelled' and 'cannot be stopped now' are two steps",
-    _softclock.confirm,
+    softclock.confirm,
     "run.state = STARTED",
     "cpu.lock.release(); _enter(cpu); run.state = STARTED",
 )
 NO_CPU_RECHECK: Final = Mutant(
     "the callout's CPU is not looked at again under that CPU's lock",
-    _engine.lock_cpu,
+    engine.lock_cpu,
     "if c.cpu is cpu:",
     "if True:",
 )
 NO_CPU_RECHECK_OF_BOTH: Final = Mutant(
     "the callout's CPU is not looked at again under both CPUs' locks",
-    _engine._lock_both,
+    engine._lock_both,
     "if c.cpu is cpu:",
     "if True:",
 )
 LOCKS_IN_ANY_ORDER: Final = Mutant(
     "a reset onto another CPU takes the CPUs' locks in the order in which it comes upon them",
-    _engine._lock_both,
+    engine._lock_both,
     "(cpu, to) if cpu.id < to.id else (to, cpu)",
     "(cpu, to)",
 )
 MOVE_LOCKS_IN_ANY_ORDER: Final = Mutant(
     "the end of a run takes the CPUs' locks in the order in which it comes upon them",
-    _softclock.finish,
+    softclock.finish,
     "(cpu, to) if cpu.id <= to.id else (to, cpu)",
     "(cpu, to)",
 )
 MOVED_WHILE_RUNNING: Final = Mutant(
     "a reset onto another CPU is not put off while the callout runs",
-    _engine.arm,
+    engine.arm,
     "if (state & MOVING and not how & STAY) or to is not cpu:",
     "if False:",
 )
 MOVE_NOT_STALE: Final = Mutant(
     "a put-off move leaves the entry in the old wheel good",
-    _engine._put_off,
+    engine._put_off,
     "c.filed = 0",
     "pass",
 )
 MOVE_NOT_PENDING: Final = Mutant(
     "a callout with a put-off move is said not to be pending or active",
-    _engine._put_off,
+    engine._put_off,
     "PENDING | ACTIVE | MOVING",
     "MOVING",
 )
 MOVE_KEEPS_FILING: Final = Mutant(
     "a callout that has moved is taken to be filed in its new wheel already",
-    _engine.arm,
+    engine.arm,
     "c.filed = 0\n            c.cpu = to",
     "c.cpu = to",
 )
 MOVE_NOT_PROGRAMMED: Final = Mutant(
     "the event timer of the new CPU is not programmed for a put-off move",
-    _softclock.finish,
+    softclock.finish,
     "if kick and move is not None:",
     "if False:",
 )
 MOVE_STOPPED_SAYS_1: Final = Mutant(
     "stop answers 1 for a running callout whose put-off move it took away",
-    _engine.stop_locked,
+    engine.stop_locked,
     "facts |= RUNNING",
     "facts = facts or RUNNING",
 )
 MOVE_NOT_STOPPED: Final = Mutant(
     "a stop leaves the put-off move standing",
-    _engine.unschedule,
+    engine.unschedule,
     "c.run.move = None",
     "pass",
 )
 STOP_SAYS_1_FOR_STARTED: Final = Mutant(
     "stop answers 1 for a run that has started",
-    _engine.stop_locked,
+    engine.stop_locked,
     "if may_cancel and run.state == WAITING:",
     "if may_cancel:",
 )
 GIANT_STOP_CANCELS: Final = Mutant(
     "stop without Giant cancels a run that waits for Giant",
-    _engine.check_stop_lock,
+    engine.check_stop_lock,
     "if lock is lock.machine.giant:\n        return False",
     "if lock is lock.machine.giant:\n        return True",
 )
 REARM_ACCEPTED: Final = Mutant(
     "an arming during a drain is accepted",
-    _engine.arm,
+    engine.arm,
     "if run.refusing:",
     "if False:",
 )
 SINGLE_SLOT: Final = Mutant(
     "the second who waits for a run overwrites the first",
-    _engine.attach,
+    engine.attach,
     "run.tickets.append(ticket)",
     "run.tickets = [ticket]",
 )
 WAITER_FORGOTTEN: Final = Mutant(
     "who drains is not woken",
-    _softclock.serve,
+    softclock.serve,
     "if ticket.waiter is not None:",
     "if False:",
 )
 COMPLETED_TOO_SOON: Final = Mutant(
     "completions are called before the run is ended and the refusal lifted",
-    _softclock.softclock,
+    softclock.softclock,
     "serve(cpu, run, finish(run))",
     "serve(cpu, run, run.tickets or []); finish(run)",
 )
 DRAIN_KEEPS_QUEUED_RUN: Final = Mutant(
     "the end of a drained run leaves the queued next run standing",
-    _softclock.answer_tickets,
+    softclock.answer_tickets,
     "if unschedule(cpu, c):",
     "if False:",
 )
 CANCELLED_IS_NOTHING: Final = Mutant(
     "drain_async answers 0 while softclock still stands at the lock with a cancelled run",
-    _drain.drain_async,
+    drain.drain_async,
     "if c.run is None:",
     "if c.run is None or c.run.state == 1:",
 )
 GIANT_KEPT: Final = Mutant(
     "a drain does not give up Giant while it waits",
-    _drain.wait,
+    drain.wait,
     "depth = machine.giant.drop_all()",
     "depth = 0",
 )
 NO_LOOK_AFTER_GIANT: Final = Mutant(
     "a drain that had given up Giant does not look again",
-    _drain.wait,
+    drain.wait,
     "if not depth:",
     "if True:",
 )
 STOPPED_IN_QUEUE_RUNS: Final = Mutant(
     "a callout that was stopped in the expired queue is run",
-    _engine.unschedule,
+    engine.unschedule,
     "c.state = state & ~(PENDING | QUEUED | MOVING)",
     "c.state = state & ~(PENDING | MOVING)",
 )
 PROGRAMMED_ONCE: Final = Mutant(
     "the event timer is programmed without a second look at the deadline",
-    _engine.program,
+    engine.program,
     "if cpu.deadline == when:",
     "if True:",
 )
@@ -214,7 +217,7 @@ WOKEN_BEFORE_FREE: Final = Mutant(
 )
 NO_SECOND_TRY: Final = Mutant(
     "who parks at a lock does not try again first",
-    _locks.take_parked,
+    mutex.take_parked,
     "if lock.try_take(shared):",
     "if False:",
 )

@@ -12,7 +12,9 @@ from typing import Final
 
 import pytest
 
-from callout import LockHeldError, Mtx, UseAfterFree, _engine, _softclock
+from callout import LockHeldError, Mtx, UseAfterFree
+from callout._core import arm as engine
+from callout._core import softclock
 from callout.explore import Violation, explore
 from callout.testing import Slab, VirtualSMP
 from callout_linux import v2_3
@@ -456,8 +458,8 @@ PUT_OFF: Final = "if (state & MOVING and not how & STAY) or to is not cpu:"
 @pytest.mark.parametrize(
     ("scenario", "function", "changes"),
     [
-        (r01, _softclock._begin, (("c.run = run", "cpu.lock.release(); _enter(cpu); c.run = run"),)),
-        (r02, _engine.arm, ((PUT_OFF, "if False:"),)),
+        (r01, softclock._begin, (("c.run = run", "cpu.lock.release(); _enter(cpu); c.run = run"),)),
+        (r02, engine.arm, ((PUT_OFF, "if False:"),)),
     ],
     ids=["R0.1", "R0.2"],
 )

@@ -12,7 +12,9 @@ from typing import Any, Final
 
 import pytest
 
-from callout import _drain, _engine, _primitives, _softclock
+from callout._api import primitives
+from callout._core import arm as engine
+from callout._core import drain, softclock
 from callout.explore import Violation, explore
 from callout.testing import VirtualSMP
 from callout_linux.timer import (
@@ -185,72 +187,72 @@ Mutant = tuple[Callable[[VirtualSMP], None], Callable[..., Any], tuple[tuple[str
 MUTANTS: Final[dict[str, Mutant]] = {
     "R0.1: pending is off before running is on, with the lock dropped between": (
         race(SYNC),
-        _softclock._begin,
+        softclock._begin,
         (("c.run = run", "cpu.lock.release(); _enter(cpu); c.run = run"),),
     ),
     "R0.2, R0.4: a timer that runs is moved at once": (
         race(MOD),
-        _engine.arm,
+        engine.arm,
         ((STAYS, "if to is None:"), (PUT_OFF, "if False:")),
     ),
     "R0.4: a put-off move is carried out before the run has ended": (
         race(ADD_ON),
-        _engine.arm,
+        engine.arm,
         ((PUT_OFF, "if False:"),),
     ),
     "R1.4: a pending timer is deleted without a second look under the lock": (
         race(MOD, DEL),
-        _engine.lock_cpu,
+        engine.lock_cpu,
         (("if c.cpu is cpu:", "if True:"),),
     ),
     "the short way of a delete does not look again": (
         race(DEL, DEL),
-        _primitives.callout_dequeue,
+        primitives.callout_dequeue,
         (("if c.state == ARMED and", "if True and"),),
     ),
     "add_timer() starts a timer that is pending": (
         race(ADD, MOD),
-        _engine._applies,
+        engine._applies,
         (("if how & IF_IDLE:", "if False:"),),
     ),
     "mod_timer_pending() starts a timer that is not": (
         race(MOD_PENDING),
-        _engine._applies,
+        engine._applies,
         (("return not how & IF_PENDING", "return True"),),
     ),
     "the waiter is woken and the re-arming stays": (
         race(SYNC, function=(MOD,)),
-        _softclock.answer_tickets,
+        softclock.answer_tickets,
         (("if unschedule(cpu, c):", "if False:"),),
     ),
     "both waiters are told that they took the re-arming": (
         race(SYNC, SYNC, function=(MOD,)),
-        _softclock.answer_tickets,
+        softclock.answer_tickets,
         (("if unschedule(cpu, c):", "if unschedule(cpu, c) or True:"),),
     ),
     "the second waiter overwrites the first": (
         race(SYNC, SYNC),
-        _engine.attach,
+        engine.attach,
         (("run.tickets.append(ticket)", "run.tickets = [ticket]"),),
     ),
     "the waiter is not woken": (
         race(SYNC),
-        _softclock.serve,
+        softclock.serve,
         (("if ticket.waiter is not None:", "if False:"),),
     ),
     "the waiter is woken before the run has ended": (
         race(SYNC),
-        _softclock.execute,
+        softclock.execute,
         (("func = run.func", "[t.waiter.set() for t in run.tickets or ()]; func = run.func"),),
     ),
     "del_sync does not wait": (
         race(SYNC),
-        _drain.begin,
+        drain.begin,
         (("if run is None:", "if True:"),),
     ),
     "try_to_del_sync deletes a timer that runs": (
         race(TRY, function=(MOD,)),
-        _engine.dequeue,
+        engine.dequeue,
         (("if if_not_running and facts:\n            return facts", "if False:\n            return facts"),),
     ),
     "try_to_del_sync says 0 for a timer that runs": (
@@ -260,22 +262,22 @@ MUTANTS: Final[dict[str, Mutant]] = {
     ),
     "shutdown leaves the timer open while it runs": (
         race(SHUTDOWN, function=(MOD,)),
-        _engine.dequeue,
+        engine.dequeue,
         (("if close and not (if_not_running and facts):", "if close and not facts:"),),
     ),
     "shutdown_sync closes nothing": (
         race(SHUTDOWN_SYNC, MOD),
-        _softclock.answer_tickets,
+        softclock.answer_tickets,
         (("if close_asked(tickets):", "if False:"),),
     ),
     "a closed timer is armed": (
         race(SHUTDOWN, MOD),
-        _engine.arm,
+        engine.arm,
         (("if state & CLOSED or machine.closing:", "if False:"),),
     ),
     "the put-off move survives a delete": (
         race(SYNC, function=(ADD_ON,)),
-        _engine.unschedule,
+        engine.unschedule,
         (("c.run.move = None", "pass"),),
     ),
     "mod_timer() for the same time looks at the time first": (

@@ -31,8 +31,8 @@ from callout import (
     mtx_lock,
     mtx_unlock,
 )
-from callout._engine import stop_locked
-from callout._state import NOWHERE
+from callout._core.arm import stop_locked
+from callout._core.state import NOWHERE
 from callout.explore import Certificate, Violation, explore
 from callout.testing import VirtualSMP
 from tests.race import mutants

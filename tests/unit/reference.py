@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import Any, Final, NamedTuple
 
 import callout
-from callout._rules import table
+from callout._core.rules import table
 
 PATH: Final = Path(__file__).parents[2] / "docs" / "reference.md"
 

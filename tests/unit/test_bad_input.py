@@ -848,7 +848,7 @@ async def main():
         await ran.wait()
 
 trio.run(main)
-for name in ("callout.platforms.virtual", "callout.explore"):
+for name in ("callout._worlds.virtual.platform", "callout.explore"):
     try:
         __import__(name)
     except callout.MissingExtraError as error:
@@ -867,7 +867,7 @@ def test_greenlet_is_missing() -> None:
 
     assert done.stderr == ""
     assert done.stdout.splitlines() == [
-        "callout.platforms.virtual refused",
+        "callout._worlds.virtual.platform refused",
         "callout.explore refused",
         "VirtualSMP refused",
     ]

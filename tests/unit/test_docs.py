@@ -13,7 +13,7 @@ from typing import Final
 import pytest
 
 import callout
-from callout._rules import table
+from callout._core.rules import table
 
 from . import reference
 

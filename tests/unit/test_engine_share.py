@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callout._engine import share
+from callout._core.arm import share
 
 times = st.integers(1, 1 << 70)
 

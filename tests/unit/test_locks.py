@@ -69,8 +69,8 @@ from callout import (
     rw_wowned,
     rw_wunlock,
 )
-from callout._locks import Lock, take_parked
-from callout._platform import RawLock, Waiter
+from callout._core.platform import RawLock, Waiter
+from callout._locks.mutex import Lock, take_parked
 from callout.testing import VirtualSMP
 
 

@@ -35,7 +35,6 @@ from callout import (
     ReentrantCallError,
     RwLock,
     SleepError,
-    _machine,
     callout_deactivate,
     callout_drain,
     callout_drain_async,
@@ -49,7 +48,8 @@ from callout import (
     callout_stop,
     open_callouts,
 )
-from callout._cpu import Cpu, Machine
+from callout._core import lifecycle
+from callout._core.cpu import Cpu, Machine
 from callout.freebsd13 import callout_async_drain
 
 PACKAGE: Final = str(Path(callout.__file__).parent)
@@ -618,7 +618,7 @@ async def test_without_checking_nobody_looks() -> None:
 @pytest.mark.trio
 async def test_the_system_is_closed_while_softclock_lets_others_have_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Softclock that finds its CPU closed, back from a turn of the others, ends, and does not ask anything of it."""
-    shut = _machine._shut
+    shut = lifecycle._shut
     yielding, closed = trio.Event(), trio.Event()
 
     def shut_and_tell(cpu: Cpu, error: type[CalloutError], text: str) -> object:
@@ -630,7 +630,7 @@ async def test_the_system_is_closed_while_softclock_lets_others_have_a_turn(monk
         yielding.set()
         await closed.wait()
 
-    monkeypatch.setattr(_machine, "_shut", shut_and_tell)
+    monkeypatch.setattr(lifecycle, "_shut", shut_and_tell)
     async with open_callouts() as system:
         c = Callout()
         system._machine.budget = -1  # every run is one too long

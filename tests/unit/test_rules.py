@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from callout import LockClassError
-from callout._engine import lock_class_of
-from callout._rules import RULES, LockClass, Place, place, table
-from callout._units import CALLOUT_RETURNUNLOCKED, CALLOUT_SHAREDLOCK, CALLOUT_TRYLOCK
+from callout._core.arm import lock_class_of
+from callout._core.rules import RULES, LockClass, Place, place, table
+from callout._core.units import CALLOUT_RETURNUNLOCKED, CALLOUT_SHAREDLOCK, CALLOUT_TRYLOCK
 
 
 def test_the_table_is_complete() -> None:

@@ -9,7 +9,7 @@ import weakref
 import pytest
 
 from callout import Callout, ClosedError, NotInitializedError
-from callout._state import ACTIVE, CLOSED, DIRECT, NOWHERE, PENDING, Refusal
+from callout._core.state import ACTIVE, CLOSED, DIRECT, NOWHERE, PENDING, Refusal
 
 
 def ignore(arg: object) -> None:

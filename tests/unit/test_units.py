@@ -33,7 +33,7 @@ from callout import (
     sbttous,
     ustosbt,
 )
-from callout._units import (
+from callout._core.units import (
     C_ALL,
     INT_MAX,
     NEVER,

@@ -10,11 +10,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, rule
 
-from callout._cpu import Cpu
-from callout._engine import schedule, unschedule
-from callout._state import ACTIVE, MOVING, PENDING, Callout
-from callout._units import NEVER
-from callout._wheel import CHUNK, SHIFT, SLACK, DueQueue, Wheel
+from callout._core.arm import schedule, unschedule
+from callout._core.cpu import Cpu
+from callout._core.state import ACTIVE, MOVING, PENDING, Callout
+from callout._core.units import NEVER
+from callout._core.wheel import CHUNK, SHIFT, SLACK, DueQueue, Wheel
 
 SLOT = 1 << SHIFT
 BEGIN = 7 * SLOT + 12_345  # time does not begin at nought

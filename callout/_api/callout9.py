@@ -1,0 +1,495 @@
+"""The names of callout(9), in the kernel's argument order, and the few that we add. Nothing is decided here.
+
+What callout(9) does with out parameters is returned. Results are ints, as in C. Every function may be called from any
+thread and never blocks for longer than a lock is held, except the coroutines and their ``_sync`` twins. All raise
+``NotInitializedError`` for a callout that was never initialised, ``ClosedError`` after the system was closed,
+``ForkedError`` in a forked child.
+
+Source: callout(9); sys/callout.h.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import TypeVar
+
+from .._core.arm import (
+    DRAIN_RESULT,
+    RESET_RESULT,
+    STOP_RESULT,
+    arm,
+    callout_reset,
+    check_cpu,
+    check_func,
+    deactivate,
+    default_precision,
+    destination,
+    initialize,
+    stop,
+)
+from .._core.cpu import BARRIER, DRAIN, T_CLOSE, Cpu, Machine, current_machine
+from .._core.drain import drain_async, machine_of, wait, wait_blocking
+from .._core.errors import LockClassError
+from .._core.state import ACTIVE, FRESH, PENDING, RUNNING, Callout, Func
+from .._core.units import (
+    C_ABSOLUTE,
+    C_ALL,
+    C_DIRECT_EXEC,
+    C_HARDCLOCK,
+    C_PRECALC,
+    C_PRELGET,
+    CALLOUT_RETURNUNLOCKED,
+    CALLOUT_SHAREDLOCK,
+    CALLOUT_TRYLOCK,
+    SBT_MAX,
+    check_flags,
+    check_sbt,
+    check_ticks,
+    ns_to_sbt,
+    sbt_to_ns,
+)
+from .._locks.mutex import Lock, Mtx, RmLock, RwLock
+
+T = TypeVar("T")
+_LOCK_FLAGS = CALLOUT_RETURNUNLOCKED | CALLOUT_SHAREDLOCK | CALLOUT_TRYLOCK
+
+# -- initialisation ------------------------------------------------------------------------------------------------
+
+
+def callout_init(c: Callout, mpsafe: int, /) -> None:
+    """Make *c* a callout of the current system, on CPU 0. Never blocks.
+
+    With *mpsafe* true its callbacks run without a lock, on the CPU to which it is assigned; with false they run under
+    Giant, on CPU 0.
+
+    Raises:
+        NoSystemError: no system is open here.
+        BusyError: *c* is pending or running.
+
+    See callout(9), ``callout_init()``.
+    """
+    machine = current_machine("callout_init")
+    initialize("callout_init", machine, c, None if mpsafe else machine.giant, 0)
+
+
+def callout_init_mtx(c: Callout, mtx: Mtx, flags: int = 0, /) -> None:
+    """Make *c* a callout whose callbacks run with *mtx* held. Never blocks.
+
+    *flags*: ``CALLOUT_RETURNUNLOCKED`` (the callback gives the mutex up itself), ``CALLOUT_TRYLOCK`` (try the mutex,
+    and try again later if it is taken); ``CALLOUT_SHAREDLOCK`` means nothing for a mutex.
+
+    Raises:
+        LockClassError: *mtx* is not a ``Mtx``. A lock that can be held across an await may not be a callout's lock.
+        ArgumentValueError: unknown flag, or *mtx* belongs to another system.
+        NoSystemError, BusyError: as ``callout_init()``.
+
+    See callout(9), ``callout_init_mtx()``.
+    """
+    _init_lock("callout_init_mtx", c, mtx, Mtx, flags)
+
+
+def callout_init_rw(c: Callout, rw: RwLock, flags: int = 0, /) -> None:
+    """Make *c* a callout whose callbacks run with *rw* held: for writing, or with ``CALLOUT_SHAREDLOCK`` for reading.
+
+    Never blocks. With the flag they run on CPU 0 only, since a read lock does not exclude its other holders.
+    Otherwise as ``callout_init_mtx()``.
+
+    See callout(9), ``callout_init_rw()``.
+    """
+    _init_lock("callout_init_rw", c, rw, RwLock, flags)
+
+
+def callout_init_rm(c: Callout, rm: RmLock, flags: int = 0, /) -> None:
+    """Make *c* a callout whose callbacks run with *rm* held. Never blocks. Otherwise as ``callout_init_rw()``.
+
+    Raises:
+        LockClassError: also if *rm* is sleepable.
+
+    See callout(9), ``callout_init_rm()``.
+    """
+    _init_lock("callout_init_rm", c, rm, RmLock, flags)
+
+
+def _init_lock(call: str, c: Callout, lock: Lock, kind: type[Lock], flags: int) -> None:
+    machine = current_machine(call)
+    if not isinstance(lock, kind) or (kind is RwLock and isinstance(lock, RmLock)):
+        raise LockClassError(
+            f"{call}: the lock must be a callout.{kind.__name__}, not {lock!r}: softclock has to know its owner, "
+            "and must never find it held across an await, as a trio.Lock can be"
+        )
+    initialize(call, machine, c, lock, check_flags(call, flags, _LOCK_FLAGS))
+
+
+# -- looking -------------------------------------------------------------------------------------------------------
+
+
+def callout_pending(c: Callout, /) -> int:
+    """Return 1 if a run of *c* is scheduled and has not begun, else 0. Never blocks.
+
+    While a move to another CPU is put off this is 1, too. Without the callout's lock the answer may be old when it
+    arrives. See callout(9).
+    """
+    state = c.state
+    if state & FRESH:
+        machine_of(c)  # raises
+    return state & PENDING
+
+
+def callout_active(c: Callout, /) -> int:
+    """Return 1 from the moment *c* is armed until it is stopped or deactivated, else 0. Never blocks.
+
+    A run does not clear it. See callout(9), ``callout_active()``.
+    """
+    state = c.state
+    if state & FRESH:
+        machine_of(c)  # raises
+    return (state & ACTIVE) // ACTIVE
+
+
+def callout_deactivate(c: Callout, /) -> None:
+    """Clear the active flag, and nothing else: what is scheduled still runs. Never blocks. See callout(9)."""
+    deactivate(c)
+
+
+# -- arming --------------------------------------------------------------------------------------------------------
+
+
+def _reset(
+    call: str, c: Callout, when: int, precision: int, func: Func | None, arg: object, to: Cpu | None, direct: bool
+) -> int:
+    return RESET_RESULT[arm(call, c, when, precision, func, arg, destination(call, c, to, direct), direct)]
+
+
+def _in_ticks(call: str, c: Callout, ticks: int) -> tuple[int, int]:
+    """Return the time *ticks* from now, and the default precision."""
+    ticks = check_ticks(call, ticks)
+    cpu = machine_of(c).cpus[0]
+    when = cpu.now() + (ticks if ticks > 0 else 1) * cpu.tick
+    return when, default_precision(c, when)
+
+
+def _in_sbt(call: str, machine: Machine, sbt: int, precision: int, flags: int) -> tuple[int, int]:
+    """Return time and precision in ns, as callout_when() of kern_timeout.c reckons them, but never early."""
+    check_flags(call, flags, C_ALL)
+    check_sbt(call, "sbt", sbt)
+    check_sbt(call, "precision", precision)
+    when = sbt_to_ns(sbt)
+    pr = sbt_to_ns(precision)
+    if flags & (C_ABSOLUTE | C_PRECALC):
+        return when, pr
+    if flags & C_HARDCLOCK:
+        when = max(when, machine.tick)
+    shift = C_PRELGET(flags)
+    pr = max(pr, when >> (machine.precexp if shift < 0 else shift))
+    when += machine.platform.now()
+    if flags & C_HARDCLOCK:
+        when = machine.boot - (machine.boot - when) // machine.tick * machine.tick
+    return min(when, sbt_to_ns(SBT_MAX)), pr
+
+
+def callout_reset_on(c: Callout, ticks: int, func: Callable[[T], object], arg: T, cpu: int, /) -> int:
+    """Arm *c* as ``callout_reset()`` does, to run on CPU number *cpu*, to which it is assigned from now on.
+
+    If it runs at present the move is put off until that run has ended. Where the three rules say CPU 0 it goes there.
+
+    Raises:
+        ArgumentTypeError, ArgumentValueError: also if *cpu* is not an int or not there.
+
+    See callout(9), ``callout_reset_on()``.
+    """
+    check_func("callout_reset_on", func)
+    to = check_cpu("callout_reset_on", machine_of(c), cpu)
+    when, precision = _in_ticks("callout_reset_on", c, ticks)
+    return _reset("callout_reset_on", c, when, precision, func, arg, to, False)
+
+
+def callout_reset_curcpu(c: Callout, ticks: int, func: Callable[[T], object], arg: T, /) -> int:
+    """Arm *c* as ``callout_reset_on()`` does, on the CPU on which this code runs. See callout(9)."""
+    check_func("callout_reset_curcpu", func)
+    to = _curcpu(c)
+    when, precision = _in_ticks("callout_reset_curcpu", c, ticks)
+    return _reset("callout_reset_curcpu", c, when, precision, func, arg, to, False)
+
+
+def _curcpu(c: Callout) -> Cpu:
+    machine = machine_of(c)
+    return machine.cpus[machine.platform.current_cpu()]
+
+
+def callout_reset_sbt(
+    c: Callout, sbt: int, precision: int, func: Callable[[T], object], arg: T, flags: int = 0, /
+) -> int:
+    """Arm *c* to call ``func(arg)`` once *sbt* from now, late by at most *precision*, both in sbintime. Never blocks.
+
+    *flags*, or'ed together: ``C_ABSOLUTE`` (*sbt* is a time of ``sbinuptime()``), ``C_DIRECT_EXEC`` (run in the clock
+    interrupt), ``C_PREL(x)`` (late by at most sbt / 2**x), ``C_HARDCLOCK`` (at a clock tick), ``C_PRECALC`` (both
+    come from ``callout_when()``).
+
+    Returns 1 if a scheduled run was replaced or a waiting one cancelled, else 0.
+
+    Raises:
+        ArgumentTypeError, ArgumentValueError: a time is not an int (NaN …), negative or more than ``SBT_MAX``;
+            unknown flag; *func* is not a function.
+        LockClassError: ``C_DIRECT_EXEC`` with a lock that is not a spin mutex.
+
+    See callout(9), ``callout_reset_sbt()``.
+    """
+    check_func("callout_reset_sbt", func)
+    when, pr = _in_sbt("callout_reset_sbt", machine_of(c), sbt, precision, flags)
+    return _reset("callout_reset_sbt", c, when, pr, func, arg, None, bool(flags & C_DIRECT_EXEC))
+
+
+def callout_reset_sbt_on(
+    c: Callout, sbt: int, precision: int, func: Callable[[T], object], arg: T, cpu: int, flags: int = 0, /
+) -> int:
+    """Arm *c* as ``callout_reset_sbt()`` does, on CPU number *cpu*. See callout(9), ``callout_reset_sbt_on()``."""
+    check_func("callout_reset_sbt_on", func)
+    to = check_cpu("callout_reset_sbt_on", machine_of(c), cpu)
+    when, pr = _in_sbt("callout_reset_sbt_on", machine_of(c), sbt, precision, flags)
+    return _reset("callout_reset_sbt_on", c, when, pr, func, arg, to, bool(flags & C_DIRECT_EXEC))
+
+
+def callout_reset_sbt_curcpu(
+    c: Callout, sbt: int, precision: int, func: Callable[[T], object], arg: T, flags: int = 0, /
+) -> int:
+    """Arm *c* as ``callout_reset_sbt()`` does, on the CPU on which this code runs. See callout(9)."""
+    check_func("callout_reset_sbt_curcpu", func)
+    to = _curcpu(c)
+    when, pr = _in_sbt("callout_reset_sbt_curcpu", machine_of(c), sbt, precision, flags)
+    return _reset("callout_reset_sbt_curcpu", c, when, pr, func, arg, to, bool(flags & C_DIRECT_EXEC))
+
+
+def callout_schedule(c: Callout, ticks: int, /) -> int:
+    """Arm *c* as ``callout_reset()`` does, with the function and argument that it has. Never blocks.
+
+    Raises:
+        NeverArmedError: it has none yet.
+
+    See callout(9), ``callout_schedule()``.
+    """
+    when, precision = _in_ticks("callout_schedule", c, ticks)
+    return _reset("callout_schedule", c, when, precision, None, None, None, False)
+
+
+def callout_schedule_on(c: Callout, ticks: int, cpu: int, /) -> int:
+    """Arm *c* as ``callout_schedule()`` does, on CPU number *cpu*. See callout(9), ``callout_schedule_on()``."""
+    to = check_cpu("callout_schedule_on", machine_of(c), cpu)
+    when, precision = _in_ticks("callout_schedule_on", c, ticks)
+    return _reset("callout_schedule_on", c, when, precision, None, None, to, False)
+
+
+def callout_schedule_curcpu(c: Callout, ticks: int, /) -> int:
+    """Arm *c* as ``callout_schedule()`` does, on the CPU on which this code runs. See callout(9)."""
+    to = _curcpu(c)
+    when, precision = _in_ticks("callout_schedule_curcpu", c, ticks)
+    return _reset("callout_schedule_curcpu", c, when, precision, None, None, to, False)
+
+
+def callout_schedule_sbt(c: Callout, sbt: int, precision: int, flags: int = 0, /) -> int:
+    """Arm *c* as ``callout_reset_sbt()`` does, with the function and argument that it has. See callout(9)."""
+    when, pr = _in_sbt("callout_schedule_sbt", machine_of(c), sbt, precision, flags)
+    return _reset("callout_schedule_sbt", c, when, pr, None, None, None, bool(flags & C_DIRECT_EXEC))
+
+
+def callout_schedule_sbt_on(c: Callout, sbt: int, precision: int, cpu: int, flags: int = 0, /) -> int:
+    """Arm *c* as ``callout_schedule_sbt()`` does, on CPU number *cpu*. See callout(9)."""
+    to = check_cpu("callout_schedule_sbt_on", machine_of(c), cpu)
+    when, pr = _in_sbt("callout_schedule_sbt_on", machine_of(c), sbt, precision, flags)
+    return _reset("callout_schedule_sbt_on", c, when, pr, None, None, to, bool(flags & C_DIRECT_EXEC))
+
+
+def callout_schedule_sbt_curcpu(c: Callout, sbt: int, precision: int, flags: int = 0, /) -> int:
+    """Arm *c* as ``callout_schedule_sbt()`` does, on the CPU on which this code runs. See callout(9)."""
+    to = _curcpu(c)
+    when, pr = _in_sbt("callout_schedule_sbt_curcpu", machine_of(c), sbt, precision, flags)
+    return _reset("callout_schedule_sbt_curcpu", c, when, pr, None, None, to, bool(flags & C_DIRECT_EXEC))
+
+
+def callout_when(sbt: int, precision: int, flags: int = 0, /) -> tuple[int, int]:
+    """Return the absolute time and the precision, in sbintime, with which ``callout_reset_sbt()`` would arm now.
+    Never blocks.
+
+    Pass them on with ``C_PRECALC``, to arm many callouts for one moment. See callout(9), ``callout_when()``.
+    """
+    when, pr = _in_sbt("callout_when", current_machine("callout_when"), sbt, precision, flags)
+    return ns_to_sbt(when), ns_to_sbt(pr)
+
+
+# -- stopping and waiting ------------------------------------------------------------------------------------------
+
+
+def callout_stop(c: Callout, /) -> int:
+    """Cancel *c* if its callback has not begun. Never blocks. Hold the callout's lock.
+
+    Returns 1 if it was pending, or waiting for the lock that the caller holds: it will not run. 0 if it is running
+    and cannot be stopped, or stands cancelled at its lock; a queued next run is gone all the same. -1 if nothing was
+    scheduled or running.
+
+    Even after 1, softclock may still stand at the callout's lock: drain before you free anything.
+
+    Raises:
+        LockNotHeldError: *c* has a lock, other than Giant, and the caller does not hold it (for writing).
+
+    See callout(9), RETURN VALUES; kern_timeout.c, _callout_stop_safe().
+    """
+    return STOP_RESULT[stop("callout_stop", c)]
+
+
+async def callout_drain(c: Callout, /) -> int:
+    """Cancel *c*, and wait until a run in progress has ended. Hold no lock but Giant, which is given up while waiting.
+
+    While it waits, every arming is refused. Afterwards *c* may be freed, unless the wait was cancelled: then *c* is
+    stopped, but its callback may still be running. ``async with draining(c):`` and ``callout_drain_async()`` cannot
+    be got wrong in this way.
+
+    Returns 1 if a scheduled run was removed, else -1, also if a run was waited for.
+
+    Raises:
+        LockHeldError: the caller holds the callout's lock, or, in checking mode, any but Giant.
+        SelfDrainError: called from the callout's own callback.
+
+    See callout(9), ``callout_drain()``.
+    """
+    return DRAIN_RESULT[await wait("callout_drain", c, DRAIN)]
+
+
+def callout_drain_sync(c: Callout, /) -> int:
+    """Do as ``callout_drain()``, and block the thread, which must not run an event loop (``LoopThreadError``)."""
+    return DRAIN_RESULT[wait_blocking("callout_drain", c, DRAIN)]
+
+
+def callout_drain_async(c: Callout, func: Callable[[T], object], arg: T, /) -> int:
+    """Stop *c* as ``callout_stop()`` does, and have ``func(arg)`` called when softclock has nothing to do with it any
+    more.
+
+    Never blocks. Hold the callout's lock.
+
+    Returns 1 if something is still outstanding: *func* **will** be called, exactly once, on the CPU that ran the
+    callout, with no lock held. 0 if nothing is: *func* will not be called, and the caller may free *c* at once.
+
+    This is the opposite sense of ``callout.freebsd13.callout_async_drain()``.
+
+    Raises:
+        LockNotHeldError, ArgumentTypeError: as ``callout_stop()`` and ``callout_reset()``.
+
+    Source: the kern_timeout.c rewrite of December 2014, callout_drain_async().
+    """
+    return drain_async("callout_drain_async", c, func, arg) // RUNNING
+
+
+async def callout_barrier(c: Callout, /) -> int:
+    """Wait until the run in progress has ended; cancel nothing, refuse nothing.
+
+    Returns 1 if there was one, 0 if not. Hold no lock but Giant. Errors as ``callout_drain()``.
+    """
+    return _waited(await wait("callout_barrier", c, BARRIER))
+
+
+def callout_barrier_sync(c: Callout, /) -> int:
+    """Do as ``callout_barrier()``, and block the thread, which must not run an event loop (``LoopThreadError``)."""
+    return _waited(wait_blocking("callout_barrier", c, BARRIER))
+
+
+def _waited(facts: int) -> int:
+    return facts // RUNNING
+
+
+async def callout_terminate(c: Callout, /) -> int:
+    """Drain *c*, and refuse every later arming: a permanent shutdown. ``callout_init()`` brings it back to life.
+
+    Refused armings return 0. Returns and raises as ``callout_drain()``. DragonFly has it by this name, Linux as
+    ``timer_shutdown_sync()``.
+    """
+    return DRAIN_RESULT[await wait("callout_terminate", c, DRAIN | T_CLOSE)]
+
+
+def callout_terminate_sync(c: Callout, /) -> int:
+    """Do as ``callout_terminate()``, and block the thread, which must not run an event loop (``LoopThreadError``)."""
+    return DRAIN_RESULT[wait_blocking("callout_terminate", c, DRAIN | T_CLOSE)]
+
+
+@asynccontextmanager
+async def draining(*callouts: Callout) -> AsyncIterator[None]:
+    """Drain the callouts when the block is left, by whatever way; the wait cannot be cancelled.
+
+    ``async with draining(c, d): …``. Callouts that were never initialised, or whose system is closed, are passed over:
+    nothing of theirs can run.
+    """
+    try:
+        yield
+    finally:
+        for c in callouts:
+            if c.cpu.id >= 0 and c.cpu.open:
+                with c.cpu.machine.platform.shield():
+                    await callout_drain(c)
+
+
+# -- time ----------------------------------------------------------------------------------------------------------
+
+
+def sbinuptime() -> int:
+    """Return the time of the current system's clock as sbintime: what ``C_ABSOLUTE`` counts in. Never blocks."""
+    return ns_to_sbt(current_machine("sbinuptime").platform.now())
+
+
+def ticks() -> int:
+    """Return how many clock ticks have passed since the current system was opened. Never blocks."""
+    machine = current_machine("ticks")
+    return (machine.platform.now() - machine.boot) // machine.tick
+
+
+def hz() -> int:
+    """Return how many clock ticks the current system counts in a second. Never blocks."""
+    return current_machine("hz").hz
+
+
+def curcpu() -> int:
+    """Return the number of the CPU on which this code runs; 0 for a thread that was not bound to another.
+
+    Never blocks.
+    """
+    return current_machine("curcpu").platform.current_cpu()
+
+
+def giant() -> Mtx:
+    """Return Giant, the recursive mutex of the current system. Never blocks."""
+    return current_machine("giant").giant
+
+
+__all__ = [
+    "callout_active",
+    "callout_barrier",
+    "callout_barrier_sync",
+    "callout_deactivate",
+    "callout_drain",
+    "callout_drain_async",
+    "callout_drain_sync",
+    "callout_init",
+    "callout_init_mtx",
+    "callout_init_rm",
+    "callout_init_rw",
+    "callout_pending",
+    "callout_reset",
+    "callout_reset_curcpu",
+    "callout_reset_on",
+    "callout_reset_sbt",
+    "callout_reset_sbt_curcpu",
+    "callout_reset_sbt_on",
+    "callout_schedule",
+    "callout_schedule_curcpu",
+    "callout_schedule_on",
+    "callout_schedule_sbt",
+    "callout_schedule_sbt_curcpu",
+    "callout_schedule_sbt_on",
+    "callout_stop",
+    "callout_terminate",
+    "callout_terminate_sync",
+    "callout_when",
+    "curcpu",
+    "draining",
+    "giant",
+    "hz",
+    "sbinuptime",
+    "ticks",
+]

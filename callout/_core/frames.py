@@ -1,0 +1,52 @@
+"""Stack frames: whose code is that? The one module that looks at them.
+
+Some messages name the caller, and a re-entrant call is recognised by what stands on the stack. Both need to know which
+frames are the package's own. The demo is a user of the package, and so does not count.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from functools import lru_cache
+from pathlib import Path
+from types import FrameType
+from typing import Final
+
+_PACKAGE: Final = str(Path(__file__).parent.parent)
+_OWN: Final = tuple(
+    f"{_PACKAGE}{os.sep}{name}" for name in ("_core", "_locks", "_api", "_worlds", "testing", "freebsd13.py")
+)
+
+
+@lru_cache(maxsize=1024)
+def _own(file: str) -> bool:
+    return file.startswith(_OWN)
+
+
+def is_own(frame: FrameType) -> bool:
+    """Return whether *frame* runs code of the package itself."""
+    return _own(frame.f_code.co_filename)
+
+
+def caller(depth: int = 1) -> FrameType:
+    """Return the first frame outside the package, from *depth* frames above this call; the last one if all are own."""
+    frame = sys._getframe(depth)
+    while frame.f_back is not None and is_own(frame):
+        frame = frame.f_back
+    return frame
+
+
+def place(frame: FrameType) -> str:
+    """Return file, line and function of *frame*."""
+    return f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_qualname}()"
+
+
+def entry(depth: int = 1) -> str:
+    """Return the name of the package's outermost function on the stack: what the user has called."""
+    frame = sys._getframe(depth)
+    name = ""
+    while is_own(frame) and frame.f_back is not None:
+        name = frame.f_code.co_name
+        frame = frame.f_back
+    return name

@@ -1,0 +1,141 @@
+"""Time units and flag values: sbintime, nanoseconds, ticks; ``C_*`` and ``CALLOUT_*`` with the kernel's values.
+
+Inside, time is an ``int`` of nanoseconds. ``sbintime_t`` (32.32 fixed point seconds) exists only here and at the API.
+Rounding is late, never early: what becomes a deadline is rounded up, what says how late it is now is rounded down.
+
+Source: sys/time.h, sys/callout.h, kern_tc.c (tc_adjprecision).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from .errors import ArgumentTypeError, ArgumentValueError
+
+SBT_1S: Final = 1 << 32
+SBT_1M: Final = SBT_1S * 60
+SBT_1MS: Final = SBT_1S // 1000
+SBT_1US: Final = SBT_1S // 1_000_000
+SBT_1NS: Final = SBT_1S // 1_000_000_000
+SBT_MAX: Final = 0x7FFF_FFFF_FFFF_FFFF
+
+INT_MAX: Final = 0x7FFF_FFFF
+NS_PER_S: Final = 1_000_000_000
+NEVER: Final = 1 << 63  # nanoseconds: later than every time that can be asked for
+
+# Flags of callout_reset_sbt() and callout_schedule_sbt().
+C_DIRECT_EXEC: Final = 0x0001
+C_HARDCLOCK: Final = 0x0100
+C_ABSOLUTE: Final = 0x0200
+C_PRECALC: Final = 0x0400
+C_PRELBITS: Final = 7
+C_PRELRANGE: Final = (1 << C_PRELBITS) - 1
+C_ALL: Final = C_DIRECT_EXEC | C_HARDCLOCK | C_ABSOLUTE | C_PRECALC | C_PRELRANGE << 1
+
+# Flags of callout_init_mtx(), callout_init_rw() and callout_init_rm().
+CALLOUT_RETURNUNLOCKED: Final = 0x0010
+CALLOUT_SHAREDLOCK: Final = 0x0020
+CALLOUT_TRYLOCK: Final = 0x0040
+
+
+def C_PREL(x: int) -> int:  # noqa: N802 - the kernel's name
+    """Return the flag that allows a callout to be late by its interval divided by 2**x (x from 0 to 62).
+
+    Never blocks. See callout(9), ``C_PREL()``; sys/callout.h.
+    """
+    if not 0 <= x <= 62:
+        raise ArgumentValueError(f"C_PREL({x}): give the power of two by which to divide the interval, 0 to 62")
+    return (x + 1) << 1
+
+
+def C_PRELGET(flags: int) -> int:  # noqa: N802 - the kernel's name
+    """Return the x of the ``C_PREL(x)`` in *flags*, or -1 if there is none."""
+    return ((flags >> 1) & C_PRELRANGE) - 1
+
+
+def ns_to_sbt(ns: int) -> int:
+    """Return *ns* nanoseconds as sbintime, rounded down. Never blocks."""
+    return (ns << 32) // NS_PER_S
+
+
+def sbt_to_ns(sbt: int) -> int:
+    """Return *sbt* as nanoseconds, rounded up: a deadline is never early. Never blocks."""
+    return -((-sbt * NS_PER_S) >> 32)
+
+
+def sbttons(sbt: int) -> int:
+    """Return sbintime *sbt* as nanoseconds, rounded down, as the kernel's ``sbttons()`` does. Never blocks."""
+    return (sbt * NS_PER_S) >> 32
+
+
+def sbttous(sbt: int) -> int:
+    """Return sbintime *sbt* as microseconds, rounded down. Never blocks. See sys/time.h."""
+    return (sbt * 1_000_000) >> 32
+
+
+def sbttoms(sbt: int) -> int:
+    """Return sbintime *sbt* as milliseconds, rounded down. Never blocks. See sys/time.h."""
+    return (sbt * 1000) >> 32
+
+
+def _to_sbt(count: int, per_second: int) -> int:
+    """Round up, as sys/time.h has done since 2018: nstosbt(1) is not nothing."""
+    return -((-count << 32) // per_second)
+
+
+def nstosbt(ns: int) -> int:
+    """Return *ns* nanoseconds as sbintime, rounded up. Never blocks. See sys/time.h."""
+    return _to_sbt(ns, NS_PER_S)
+
+
+def ustosbt(us: int) -> int:
+    """Return *us* microseconds as sbintime, rounded up. Never blocks. See sys/time.h."""
+    return _to_sbt(us, 1_000_000)
+
+
+def mstosbt(ms: int) -> int:
+    """Return *ms* milliseconds as sbintime, rounded up. Never blocks. See sys/time.h."""
+    return _to_sbt(ms, 1000)
+
+
+def precision_exponent(alloweddeviation: int) -> int:
+    """Return by which power of two an interval is divided to give its default precision.
+
+    *alloweddeviation* is the tunable ``kern.timecounter.alloweddeviation``, per cent; 0 means exact.
+    Source: kern_tc.c, tc_adjprecision().
+    """
+    if alloweddeviation == 0:
+        return 63
+    times = (99 + alloweddeviation) // alloweddeviation
+    return (times + (times >> 1)).bit_length() - 1
+
+
+def check_ticks(call: str, ticks: object) -> int:
+    """Return *ticks* if it is an int that fits into C's; non-positive ones are legal and count as one."""
+    if not isinstance(ticks, int):
+        raise ArgumentTypeError(f"{call}: ticks must be an int (a number of clock ticks), not {ticks!r}")
+    if ticks > INT_MAX:
+        raise ArgumentValueError(f"{call}: {ticks} ticks is more than an int of the kernel holds ({INT_MAX})")
+    return ticks
+
+
+def check_sbt(call: str, what: str, sbt: object) -> int:
+    """Return *sbt* if it is an int from 0 to ``SBT_MAX``."""
+    if not isinstance(sbt, int):
+        raise ArgumentTypeError(
+            f"{call}: {what} must be an int of sbintime (SBT_1S is a second; see mstosbt()), not {sbt!r}"
+        )
+    if sbt < 0:
+        raise ArgumentValueError(f"{call}: {what} must not be negative, got {sbt}")
+    if sbt > SBT_MAX:
+        raise ArgumentValueError(f"{call}: {what} {sbt} is more than SBT_MAX, the largest sbintime (68 years)")
+    return sbt
+
+
+def check_flags(call: str, flags: object, known: int) -> int:
+    """Return *flags* if no bit but those of *known* is set."""
+    if not isinstance(flags, int):
+        raise ArgumentTypeError(f"{call}: flags must be an int (or'ed together from the constants), not {flags!r}")
+    if flags & ~known:
+        raise ArgumentValueError(f"{call}: unknown flag {flags & ~known:#x}")
+    return flags

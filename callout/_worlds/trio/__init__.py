@@ -1,0 +1,1 @@
+"""Real loops and real threads."""

@@ -1,0 +1,1 @@
+"""Deterministic virtual CPUs: every schedule can be chosen."""

@@ -1,0 +1,1 @@
+"""The operations of the traces, done with the API of each kernel."""

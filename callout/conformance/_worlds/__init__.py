@@ -1,0 +1,1 @@
+"""The worlds in which the package's own implementations are replayed."""
