@@ -85,7 +85,8 @@ def as_junit(tally: Tally) -> bytes:
             found = ET.SubElement(case, "failure", message=_xml(verdict.failure.kind))
             found.text = _xml("\n".join(verdict.failure.lines))
     ET.indent(root)
-    return b'<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(root, "utf-8") + b"\n"
+    made: bytes = ET.tostring(root, "utf-8", xml_declaration=True)
+    return made + b"\n"
 
 
 def _xml(text: str) -> str:

@@ -148,8 +148,8 @@ def _expected(want: object, have: object, nothing: str = "null") -> str:
 
 def _different_results(what: str, want: object, have: object) -> tuple[str, str, list[str]]:
     # The text of an error differs from one scenario to the next, and is not compared.
-    kind = _expected(*({"error": "…"} if _is_error(each) else each for each in (want, have)))
-    return f"{what}: {kind}", f"{what.split(' ')[0]}: {_expected(want, have)}", []
+    kind = _expected("an error" if _is_error(want) else want, "an error" if _is_error(have) else have)
+    return f"{what}: {kind}", f"{what.partition(' ')[0]}: {_expected(want, have)}", []
 
 
 def replay(scenario: Scenario, subsystem: Subsystem) -> Mismatch | None:
@@ -195,7 +195,7 @@ def replay_steps(scenario: Scenario, subsystem: Subsystem, note: Callable[[int],
 
 def _settle(subsystem: Subsystem, events: dict[str, list[Event]]) -> None:
     subsystem.settle()
-    found = subsystem.events()
+    found: object = subsystem.events()  # object: it is somebody else's
     if not isinstance(found, Mapping):
         raise TypeError(f"events() must return a dict: actor -> list of events, not {_type(found)}")
     for actor, done in found.items():
