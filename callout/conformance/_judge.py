@@ -123,7 +123,7 @@ def _said(error: BaseException) -> str:
         return ""
 
 
-class Bench:
+class Judge:
     """Judges scenarios one after the other.
 
     One thread serves as long as nothing hangs in it: a new one for each scenario takes seven times as long, as

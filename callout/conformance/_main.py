@@ -21,7 +21,7 @@ from .._core.errors import CalloutError, TraceError
 from ._builtin import PLATFORMS, builtin
 from ._export import as_json, as_junit
 from ._format import Scenario, numbered, shipped
-from ._judge import Bench, Factory, place_of
+from ._judge import Factory, Judge, place_of
 from ._report import report, show
 from ._schema import OPS
 from ._tally import Tally, columns, count_tags
@@ -357,13 +357,13 @@ def _replay(
 ) -> int:
     platform, each, factories = _factories(args)
     tally = Tally(args.impl or "freebsd", platform, len(scenarios) * each)
-    bench = Bench(getattr(args, "timeout", TIMEOUT))
+    judge = Judge(getattr(args, "timeout", TIMEOUT))
     progress = _Progress(tally)
     try:
         for scenario in scenarios:
             for seed, factory in factories():
                 progress.draw(scenario)
-                tally.add(bench.judge(scenario, factory, seed))
+                tally.add(judge.judge(scenario, factory, seed))
                 if args.max_failures and len(tally.failures) >= args.max_failures:
                     tally.capped = True
                     break
