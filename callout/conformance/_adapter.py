@@ -173,6 +173,12 @@ class Adapter:
         assert isinstance(thread, WorkbenchThread), "only a thread of self.bench can be a CPU"
         thread.actor = f"cpu{cpu}"
 
+    def curcpu(self) -> int:
+        """Return the CPU that the current thread is, or is on."""
+        thread = threading.current_thread()
+        actor = thread.actor if isinstance(thread, WorkbenchThread) else "cpu0"
+        return self.scenario.thread_cpu.get(actor, 0) if actor in self._orders else int(actor.removeprefix("cpu"))
+
     # -- operations that all have --------------------------------------------------------------------------------
 
     def op_lock(self, lock: str) -> None:
