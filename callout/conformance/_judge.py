@@ -10,6 +10,7 @@ endless loop ends, and does not slow the others down. What waits in C stays unti
 from __future__ import annotations
 
 import ctypes
+import inspect
 import queue
 import sys
 import sysconfig
@@ -70,6 +71,9 @@ class _Trial:
         """Return why it failed, or None."""
         try:
             subsystem = self.factory(self.scenario)
+            if inspect.iscoroutine(subsystem):
+                subsystem.close()
+                return Failure("the factory returned a coroutine: it must not be async", ())
             missing = [name for name in METHODS if not callable(getattr(subsystem, name, None))]
             if missing:
                 kind = f"the factory returned something of type {type(subsystem).__name__}, which has no "

@@ -56,14 +56,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     what.add_argument(
         "--orders",
-        type=_positive,
+        type=int,
         metavar="N",
         help="replay under N random orders of who runs next, too, with the seeds 1 to N (platform virtual)",
     )
     what.add_argument(
         "--timeout",
-        type=_timeout,
-        default=argparse.SUPPRESS,
         metavar="SECONDS",
         help=f"for each scenario; what takes longer has failed it (default: {TIMEOUT:g}; none: no limit, and all runs "
         "in the main thread)",
@@ -83,7 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "files", nargs="*", metavar="FILE", type=Path, help="trace files (default: those that come with the package)"
     )
     how = parser.add_argument_group("what is reported")
-    how.add_argument("--max-failures", type=_positive, metavar="N", help="end the run after so many failures")
+    how.add_argument("--max-failures", type=int, metavar="N", help="end the run after so many failures")
     how.add_argument(
         "--fail-fast", action="store_const", const=1, dest="max_failures", help="the same as --max-failures 1"
     )
@@ -93,22 +91,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     instead = parser.add_argument_group("instead of a replay").add_mutually_exclusive_group()
     instead.add_argument("--list-tags", action="store_true", help="print the tags, with how many scenarios have each")
     instead.add_argument("--show", action="append", metavar="ID", help="print what happens in a scenario")
-
-
-def _positive(value: str) -> int:
-    number = int(value)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, not {number}")
-    return number
-
-
-def _timeout(value: str) -> float | None:
-    if value == "none":
-        return None
-    seconds = float(value)
-    if not math.isfinite(seconds) or not 0 < seconds <= threading.TIMEOUT_MAX:
-        raise argparse.ArgumentTypeError(f"must be a number of seconds above 0, or none, not {text(value, 30)}")
-    return seconds
 
 
 def run(args: argparse.Namespace) -> int:
@@ -127,7 +109,25 @@ def run(args: argparse.Namespace) -> int:
         return UNUSABLE
 
 
+def _timeout(value: str | None) -> float | None:
+    if value is None:
+        return TIMEOUT
+    if value == "none":
+        return None
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds <= threading.TIMEOUT_MAX:  # of NaN nothing is true
+        raise UsageError(f"--timeout must be a number of seconds above 0, or none, not {text(value, 30)}")
+    return seconds
+
+
 def _check_options(args: argparse.Namespace) -> None:
+    for option, number in (("--orders", args.orders), ("--max-failures", args.max_failures)):
+        if number is not None and number < 1:
+            raise UsageError(f"{option} must not be negative, nor 0")
+    _timeout(args.timeout)
     own = args.impl is not None and ":" in args.impl
     if args.impl is not None and not own and args.impl not in OPS:
         raise UsageError(
@@ -138,7 +138,7 @@ def _check_options(args: argparse.Namespace) -> None:
         given = {
             "--platform": args.platform,
             "--orders": args.orders,
-            "--timeout": hasattr(args, "timeout"),
+            "--timeout": args.timeout,
             "--max-failures": args.max_failures,
             "--summary": args.summary,
             "--json": args.json,
@@ -330,7 +330,7 @@ def _junit(args: argparse.Namespace) -> Iterator[Callable[[Tally], None] | None]
     if any(_same(args.junit, path) for path in args.files):
         raise UsageError(f"--junit {args.junit}: that is one of the trace files")
     try:
-        file = args.junit.open("wb")
+        file = args.junit.open("wb", buffering=0)
     except (OSError, ValueError) as error:
         raise UsageError(f"--junit {text(str(args.junit))}: {error}") from error
     with file:
@@ -338,7 +338,6 @@ def _junit(args: argparse.Namespace) -> Iterator[Callable[[Tally], None] | None]
         def write(tally: Tally) -> None:
             try:
                 file.write(as_junit(tally))
-                file.flush()
             except OSError as error:
                 raise UsageError(f"--junit {args.junit}: {error}") from error
 
@@ -357,7 +356,7 @@ def _replay(
 ) -> int:
     platform, each, factories = _factories(args)
     tally = Tally(args.impl or "freebsd", platform, len(scenarios) * each)
-    judge = Judge(getattr(args, "timeout", TIMEOUT))
+    judge = Judge(_timeout(args.timeout))
     progress = _Progress(tally)
     try:
         for scenario in scenarios:
@@ -373,14 +372,20 @@ def _replay(
         tally.interrupted = True
     finally:
         progress.clear()
+    failed: UsageError | None = None
     if junit is not None:
-        junit(tally)
+        try:
+            junit(tally)
+        except UsageError as error:  # the report on standard output is still wanted
+            failed = error
     if args.json:
         json.dump(as_json(tally), out, indent=1)
         print(file=out)
     else:
         for line in report(tally, with_summary=args.summary):
             print(line, file=out)
+    if failed is not None:
+        raise failed
     return INTERRUPTED if tally.interrupted else FAILED if tally.failures else PASSED
 
 

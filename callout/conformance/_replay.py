@@ -202,12 +202,14 @@ def _settle(subsystem: Subsystem, events: dict[str, list[Event]]) -> None:
         if not isinstance(actor, str) or not isinstance(done, list | tuple):
             raise TypeError(f"events() must map names of actors to lists, not {_type(actor)} to {_type(done)}")
         for event in done:
-            if not isinstance(event, list | tuple) or not event or len(event) != 1 + _WORDS.get(event[0], len(event)):
-                raise TypeError(f"events() has {_words.value(_json(event))}, which is no event of the format")
-            events.setdefault(actor, []).append(_json(event))
+            plain = _json(event)
+            word = plain[0] if isinstance(plain, list) and plain else None
+            if not isinstance(word, str) or len(plain) != 1 + _WORDS.get(word, len(plain)):
+                raise TypeError(f"events() has {_words.value(plain)}, which is no event of the format")
+            events.setdefault(actor, []).append(plain)
 
 
-_WORDS: Final[Mapping[object, int]] = {
+_WORDS: Final[Mapping[str, int]] = {
     "ret": 1,
     "error": 1,
     **{name: len(kinds) for name, kinds in EVENTS.items() if name != "unblocked"},
