@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from .._core.errors import ArgumentValueError, CalloutError
-from .._worlds.virtual.platform import Context
+from .._worlds.virtual.scheduler import Context
 from ..testing import VirtualSMP
 
 Scenario = Callable[[VirtualSMP], object]

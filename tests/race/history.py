@@ -35,7 +35,8 @@ from callout import (
 )
 from callout._core.cpu import Cpu
 from callout._core.state import MOVING, PENDING, QUEUED
-from callout._worlds.virtual.platform import RunOn, VirtualLock
+from callout._worlds.virtual.platform import VirtualLock
+from callout._worlds.virtual.scheduler import RunOn
 from callout.testing import VirtualSMP
 
 MPSAFE: Final = "mpsafe"

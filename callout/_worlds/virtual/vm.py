@@ -12,7 +12,8 @@ from ..._core.errors import DeadlockError
 from ..._core.lifecycle import boot, check_int
 from ..._core.softclock import cross_call
 from ..._core.state import Callout, Func
-from .platform import Chooser, Context, VirtualPlatform
+from .platform import VirtualPlatform
+from .scheduler import Chooser, Context
 
 T = TypeVar("T")
 
