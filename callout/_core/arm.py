@@ -480,7 +480,7 @@ def initialize(call: str, machine: Machine, c: Callout, lock: Lock | None, flags
     c.arg = None
     c.run = None
     c.filed = c.precision = c.seq = c.time = 0
-    careful = machine.precexp < 63 or machine.origins is not None or flags & CALLOUT_TRYLOCK
+    careful = machine.careful or machine.precexp < 63 or flags & CALLOUT_TRYLOCK
     c.state = CAREFUL if careful else 0
     c.cpu = machine.cpus[0]
 

@@ -139,7 +139,7 @@ class Cpu:
     def __init__(self, machine: Machine, number: int) -> None:
         self.id = number
         self.machine = machine
-        self.lock: RawLock = machine.platform.raw_lock(f"cpu{number}")
+        self.lock: RawLock = machine.platform.cpu_lock(number)
         self.now: Callable[[], int] = machine.platform.now
         self.tick: int = machine.tick  # nanoseconds
         self.boot: int = machine.boot
@@ -165,10 +165,12 @@ class Machine:
         "__weakref__",
         "boot",
         "budget",
+        "careful",
         "closing",
         "cpus",
         "dead",
         "expensive",
+        "faults",
         "giant",
         "held",
         "hz",
@@ -194,6 +196,9 @@ class Machine:
         # Checking mode: the locks that each thread holds, oldest first, and where each callout was armed. None: off.
         self.held: dict[Thread, list[Lock]] | None = None
         self.origins: WeakKeyDictionary[Callout, str] | None = None
+        self.careful = False  # every call takes the long way: for tests of it
+        # What must not be lost even if the user's code catches it, a slab's reports for example. None: off.
+        self.faults: list[BaseException] | None = None
         self.budget = NEVER  # nanoseconds for which softclock may run without a checkpoint
         self.slow = NEVER  # nanoseconds after which a callback is an expensive one
         self.report: Callable[[BaseException, Callout | None], None]  # an exception left a callback or a completion

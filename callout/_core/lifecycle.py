@@ -22,6 +22,7 @@ from .units import NEVER, NS_PER_S, precision_exponent
 
 CLOSED_TEXT = "the callout system was closed: its `async with open_callouts()` block has been left"
 MAX_CPUS = 1024
+MAX_HZ = 1_000_000
 
 
 def check_int(call: str, name: str, value: object, low: int, high: int) -> int:
@@ -45,7 +46,7 @@ def boot(
 ) -> Machine:
     """Make a machine and hand its CPUs to the platform."""
     check_int("open_callouts", "cpus", cpus, 1, MAX_CPUS)
-    check_int("open_callouts", "hz", hz, 1, 1_000_000)
+    check_int("open_callouts", "hz", hz, 1, MAX_HZ)
     check_int("open_callouts", "alloweddeviation", alloweddeviation, 0, 100)
     machine = Machine(platform, hz, NS_PER_S // hz, precision_exponent(alloweddeviation))
     machine.report = report

@@ -17,19 +17,19 @@ Thread = Hashable
 
 
 class RawLock(Protocol):
-    """A plain mutual exclusion lock, as ``threading.Lock``."""
+    """A plain mutual exclusion lock, as ``threading.Lock``: acquired again by its holder it blocks for ever."""
 
     def acquire(self, blocking: bool = True, /) -> bool:
         """Take the lock; without *blocking*, return False if it is taken."""
         ...
 
     def release(self, /) -> None:
-        """Give the lock back; any thread may."""
+        """Release the lock, on the thread that acquired it. RuntimeError if it is not held."""
         ...
 
 
 class Waiter(Protocol):
-    """A one-shot event with one waiter."""
+    """A one-shot event with one waiter: it is set once and waited for once, by the task or thread that made it."""
 
     async def wait(self) -> None:
         """Wait until it is set."""
@@ -82,6 +82,10 @@ class Platform(Protocol):
 
     def raw_lock(self, label: str) -> RawLock:
         """Return a new lock. Its taking and dropping are switch points of the virtual platform."""
+        ...
+
+    def cpu_lock(self, cpu: int) -> RawLock:
+        """Return the lock of a CPU: a ``raw_lock()`` that the virtual platform knows by its kind."""
         ...
 
     def waiter(self) -> Waiter:

@@ -28,7 +28,9 @@ QUEUED: Final = 0x04  # pending in the expired queue of its CPU (the kernel: CAL
 MOVING: Final = 0x08  # pending as a put-off move (the kernel: CALLOUT_DFRMIGRATION)
 DIRECT: Final = 0x10  # runs in the clock interrupt; once direct, always direct
 CLOSED: Final = 0x20  # callout_terminate() came: never armed again
-CAREFUL: Final = 0x40  # arming has more to do than the short path does (checking mode, coalescing, TRYLOCK)
+CAREFUL: Final = (
+    0x40  # arming has more to do than the short path does (coalescing, TRYLOCK), or is to take the long way
+)
 FRESH: Final = 0x80  # never initialised
 
 ARMED: Final = PENDING | ACTIVE  # the whole state of a plain callout in the wheel: what the short path tests for

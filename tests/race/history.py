@@ -7,7 +7,7 @@ ended; every arming has a number of its own, so that it can be told which of the
 I1 to I7 are those of Seed 4; where each is checked:
 
 - I3, drains: ``_nothing_of_before``. I5, truthful answers: there, and by the sums of ``_sums``.
-- I4, lists: ``CheckedLock`` looks at wheel and callout whenever the lock of a CPU is dropped.
+- I4, lists: ``in_order`` looks at wheel and callout whenever the lock of a CPU is about to be released.
 - I6, completions: ``_completions``.
 - I7, progress: ``explore`` finds deadlocks, livelocks and who waits for what never comes; ``verify`` finds a CPU that
   still has work.
@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from callout import (
@@ -35,7 +36,7 @@ from callout import (
 )
 from callout._core.cpu import Cpu
 from callout._core.state import MOVING, PENDING, QUEUED
-from callout._worlds.virtual.platform import VirtualLock
+from callout._worlds.virtual.platform import CpuLock
 from callout._worlds.virtual.scheduler import RunOn
 from callout.testing import VirtualSMP
 
@@ -63,30 +64,20 @@ WITHOUT_LOCK: Final = (DRAIN, BARE_RESET, BARE_ELSEWHERE, BARE_STOP)
 FOR_EVER: Final = 1 << 62
 
 
-class CheckedLock(VirtualLock):
-    """The lock of a CPU; whoever drops it leaves everything that it guards in order."""
-
-    __slots__ = ("bench", "cpu")
-
-    cpu: Cpu
-    bench: Bench
-
-    def release(self, /) -> None:
-        """Check, then drop it."""
-        cpu, c = self.cpu, self.bench.c
-        cpu.wheel.check()
-        assert cpu.deadline <= cpu.wheel.next_event(), "the event timer would strike too late"
-        if c.cpu is cpu:
-            state, run = c.state, c.run
-            assert state & PENDING or not state & (QUEUED | MOVING), "queued or moving, but not pending"
-            assert run is None or run.cpu is cpu, "it is on another CPU than its run"
-            assert bool(state & MOVING) is (run is not None and run.move is not None), "MOVING and the move differ"
-            if state & QUEUED:
-                queues = (cpu.expireq._callouts, cpu.directq._callouts)
-                assert any(c in queue for queue in queues), "queued, but in no queue"
-            elif state & PENDING and not state & MOVING:
-                assert c.filed > 0, "pending, but filed nowhere"
-        super().release()
+def in_order(cpu: Cpu, c: Callout) -> None:
+    """Assert that what the lock of *cpu* guards is in order; called whenever it is about to be released."""
+    cpu.wheel.check()
+    assert cpu.deadline <= cpu.wheel.next_event(), "the event timer would expire too late"
+    if c.cpu is cpu:
+        state, run = c.state, c.run
+        assert state & PENDING or not state & (QUEUED | MOVING), "queued or moving, but not pending"
+        assert run is None or run.cpu is cpu, "it is on another CPU than its run"
+        assert bool(state & MOVING) is (run is not None and run.move is not None), "MOVING and the move differ"
+        if state & QUEUED:
+            queues = (cpu.expireq._callouts, cpu.directq._callouts)
+            assert any(c in queue for queue in queues), "queued, but in no queue"
+        elif state & PENDING and not state & MOVING:
+            assert c.filed > 0, "pending, but filed nowhere"
 
 
 @contextmanager
@@ -136,9 +127,8 @@ class Bench:
         self.c = Callout()
         with undisturbed(vm):
             for cpu in vm.machine.cpus:
-                lock = CheckedLock(vm.platform, f"cpu{cpu.id}")
-                lock.cpu, lock.bench = cpu, self
-                cpu.lock = lock
+                assert isinstance(cpu.lock, CpuLock)
+                cpu.lock.before_release = partial(in_order, cpu, self.c)
             self.lock: Mtx | None = None
             if kind == MUTEX:
                 self.lock = Mtx("m")
@@ -204,7 +194,9 @@ class Bench:
     def completed(self, call: Call) -> None:
         """The completion of a ``callout_drain_async()``."""
         assert not call.completed, "a completion was called twice"
-        assert self.vm.platform.locked == 0, "a completion was called with a CPU's lock held"
+        assert (self.vm.platform.current or self.vm.platform.outside).cpu_locks == 0, (
+            "a completion was called with a CPU's lock held"
+        )
         assert self.lock is None or not self.lock.owned(), "a completion was called with the callout's lock held"
         call.completed = self.now()
         pending, run = callout_pending(self.c), self.c.run
@@ -225,7 +217,7 @@ class Bench:
         assert not callout_pending(c), "it never came"
         for cpu in self.vm.machine.cpus:
             assert cpu.wheel.live == 0, "something is left in a wheel"
-            assert isinstance(cpu.lock, VirtualLock)
+            assert isinstance(cpu.lock, CpuLock)
             assert cpu.lock.holder is None, "a CPU's lock was left taken"
         assert self.lock is None or self.lock._owner is None, "the callout's lock was left taken"
         numbers = [ran.number for ran in self.runs]

@@ -1,11 +1,15 @@
-"""Deterministic virtual SMP: CPUs, interrupts, softclocks and user threads are greenlets under one scheduler.
+"""The primitives of the deterministic world: locks, waiters, the event timers and interrupts of virtual CPUs.
 
-Time is virtual and moves only when a clock interrupt is taken. Switch points are: taking or dropping a lock, a wake-up,
-a read that no lock guards.
+CPUs, interrupts, softclocks and user threads are greenlets under one scheduler. Time is virtual and moves only when a
+clock interrupt is taken. Switch points are: acquiring or releasing a lock, a wake-up, a read that no lock guards.
 
 A virtual CPU is one loop, as on trio: its interrupt and its tasks take turns and give way only where they await. So a
 direct callout runs when softclock is idle or parked at a lock, never in the middle of another callback of its CPU. A
 callback that blocks the thread blocks the whole CPU.
+
+No primitive is kinder than its twin on trio: what ``threading.Lock``, a trio event or a call outside a task refuses
+is refused here, with the same exception, and what blocks there blocks here. tests/unit/test_platforms.py makes the same
+assertions about both. Where the real one has no answer, because it would corrupt a loop, this one raises.
 
 Not modelled: weak memory (everything is sequentially consistent), trio's scheduler, preemption inside plain Python code
 between two switch points.
@@ -13,99 +17,178 @@ between two switch points.
 
 from __future__ import annotations
 
-import contextlib
+from collections.abc import Callable, Coroutine
 from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import Any, Final, TypeVar
+from weakref import WeakValueDictionary
 
-import greenlet
-
+from ..._core.errors import CalloutError
 from ..._core.platform import Entry, Thread
 from ..._core.state import Callout
 from ..._core.units import NEVER, NS_PER_S
-from .scheduler import Blocker, Chooser, Context, RunOn, Scheduler
+from .scheduler import INTERRUPT, SOFTCLOCK, Chooser, Context, RunOn, Scheduler
 
-__all__ = [
-    "Blocker",
-    "Chooser",
-    "Context",
-    "RunOn",
-    "VirtualLock",
-    "VirtualPlatform",
-    "VirtualWaiter",
-]
+__all__ = ["CpuLock", "Interrupt", "RunOn", "TaskWaiter", "ThreadWaiter", "VirtualLock", "VirtualPlatform"]
+
+T = TypeVar("T")
 
 
 class VirtualLock:
-    """A raw lock whose taking and dropping are switch points."""
+    """A raw lock whose acquiring and releasing are switch points."""
 
-    __slots__ = ("_platform", "holder", "label")
+    __slots__ = ("_platform", "holder", "name")
 
-    def __init__(self, platform: VirtualPlatform, label: str) -> None:
+    def __init__(self, platform: VirtualPlatform, name: str) -> None:
         self._platform = platform
-        self.label = label
+        self.name = name
         self.holder: Context | None = None
+
+    @property
+    def label(self) -> str:
+        """Its name and its holder."""
+        return f"the lock {self.name!r}" + ("" if self.holder is None else f", which {self.holder.name} holds")
 
     def ready(self) -> bool:
         """Whether the lock is free."""
         return self.holder is None
 
     def acquire(self, blocking: bool = True, /) -> bool:
-        """Take the lock; without *blocking*, return False if it is taken."""
+        """Acquire the lock; without *blocking*, return False if it is held, by this very context too."""
         platform = self._platform
-        if platform.off:
-            raise greenlet.GreenletExit
+        me = platform.me()
         platform.point()
         if self.holder is not None:
             if not blocking:
                 return False
             platform.block(self)
-        self.holder = platform.current or platform.outside
-        self.holder_depth(1)
+        self.holder = me
         return True
 
     def release(self, /) -> None:
-        """Give the lock back."""
-        self.holder_depth(-1)
+        """Release the lock.
+
+        Raises:
+            RuntimeError: it is not held, as ``threading.Lock`` does; or by another thread, which ``threading.Lock``
+                would accept and the engine must never do.
+        """
+        self._check_holder(same_thread=True)
         self.holder = None
         self._platform.point()
 
-    def holder_depth(self, by: int) -> None:
-        """Count the CPU locks that a context holds: reads are not racy under one."""
-        if self.label.startswith("cpu"):
-            self._platform.locked += by
+    def _check_holder(self, *, same_thread: bool) -> Context:
+        """Return the holder, which must be the caller, or another context of the same thread if that is enough."""
+        me = self._platform.current or self._platform.outside
+        holder = self.holder
+        if holder is not me:
+            if holder is None:
+                raise RuntimeError(f"release unlocked lock: {me.name} does not hold {self.label}")
+            if not same_thread or holder.thread != me.thread:
+                raise RuntimeError(f"{me.name} releases {self.label}")
+        return me
 
 
-class VirtualWaiter:
-    """A one-shot event; a task that waits for it gives its CPU's loop to the other tasks."""
+class CpuLock(VirtualLock):
+    """The lock of a CPU: with one held, nothing that a callout's record says can change, so reading it is no point."""
 
-    __slots__ = ("_blocks_cpu", "_is_set", "_platform", "label")
+    __slots__ = ("before_release",)
 
-    def __init__(self, platform: VirtualPlatform, blocks_cpu: bool) -> None:
+    def __init__(self, platform: VirtualPlatform, name: str) -> None:
+        super().__init__(platform, name)
+        self.before_release: Callable[[], None] | None = None  # looks at what the lock guards, while it does
+
+    def acquire(self, blocking: bool = True, /) -> bool:
+        """Acquire the lock and count it."""
+        if not super().acquire(blocking):
+            return False
+        (self._platform.current or self._platform.outside).cpu_locks += 1
+        return True
+
+    def release(self, /) -> None:
+        """Release the lock. RuntimeError if this very context does not hold it."""
+        me = self._check_holder(same_thread=False)
+        if self.before_release is not None and not self._platform.off:
+            self.before_release()
+        me.cpu_locks -= 1
+        super().release()
+
+
+class _Waiter:
+    """A one-shot event with one waiter."""
+
+    __slots__ = ("_is_set", "_platform", "_waited")
+
+    def __init__(self, platform: VirtualPlatform) -> None:
         self._platform = platform
-        self._blocks_cpu = blocks_cpu
         self._is_set = False
-        self.label = "a wake-up"
+        self._waited = False
+
+    label = "a wake-up"
 
     def ready(self) -> bool:
         """Whether it is set."""
         return self._is_set
 
-    async def wait(self) -> None:
-        """Wait until it is set. Never yields: the greenlet is switched instead."""
-        if self._blocks_cpu:
-            if not self._is_set:
-                self._platform.block(self)
-        else:
-            self._platform.give_way(self)
-
     def set(self) -> None:
-        """Set it."""
+        """Set it, from anywhere. RuntimeError if it is set: who counts wake-ups has miscounted."""
+        if self._platform.off:
+            return  # as the token of a loop that has ended
+        self._platform.me()
+        if self._is_set:
+            raise RuntimeError("release unlocked lock: a waiter is set twice")
         self._is_set = True
         self._platform.point()
 
-    set_here = set
+    def _begin(self) -> None:
+        if self._waited:
+            raise RuntimeError("a waiter is waited for twice: it is a one-shot event with one waiter")
+        self._waited = True
 
 
-class _Interrupt:
+class TaskWaiter(_Waiter):
+    """A waiter for a task, which gives its loop to the loop's other tasks meanwhile."""
+
+    __slots__ = ("_loop",)
+
+    def __init__(self, platform: VirtualPlatform) -> None:
+        super().__init__(platform)
+        self._loop = platform.current_loop("a waiter is made")
+
+    async def wait(self) -> None:
+        """Wait until it is set. Never yields: the greenlet is switched instead."""
+        self._check_loop("a waiter is waited for")
+        self._begin()
+        self._platform.give_way(self)
+
+    def set_here(self) -> None:
+        """Set it, from a task of the same loop."""
+        if not self._platform.off:
+            self._check_loop("set_here() is called")
+        self.set()
+
+    def _check_loop(self, what: str) -> None:
+        if self._platform.current_loop(what) != self._loop:
+            raise RuntimeError(f"{what} on another loop than the one that the waiter was made on")
+
+
+class ThreadWaiter(_Waiter):
+    """A waiter for a thread, which blocks it, and with it the whole CPU if it is one."""
+
+    __slots__ = ()
+
+    async def wait(self) -> None:
+        """Block until it is set. Never yields."""
+        self._platform.me()
+        self._begin()
+        if not self._is_set:
+            self._platform.block(self)
+
+    def set_here(self) -> None:
+        """Set it."""
+        self.set()
+
+
+class Interrupt:
     """What a CPU's interrupt context waits for: its clock or a call from another CPU."""
 
     __slots__ = ("_cpu", "_platform", "label")
@@ -116,14 +199,32 @@ class _Interrupt:
         self.label = f"an interrupt of cpu {cpu}"
 
     def ready(self) -> bool:
+        """Whether one has come, or may come."""
         platform = self._platform
         return platform.called[self._cpu] or platform.clock_may_strike(self._cpu)
+
+
+class _Shield:
+    """A block that nothing can cancel, as nothing here can be cancelled: it is for tasks only, all the same."""
+
+    __slots__ = ("_platform",)
+
+    def __init__(self, platform: VirtualPlatform) -> None:
+        self._platform = platform
+
+    def __enter__(self) -> None:
+        self._platform.current_loop("a shielded block is entered")
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Nothing is held."""
 
 
 class VirtualPlatform(Scheduler):
     """The deterministic world.
 
-    ``free_clock``: a timer may strike at any moment after it was set; else only ``tick()`` makes it.
+    ``free_clock``: a timer may expire at any moment after it was set; else only ``tick()`` makes it.
     """
 
     coalesces = False
@@ -141,7 +242,7 @@ class VirtualPlatform(Scheduler):
     # -- the Platform protocol ----------------------------------------------------------------------------------
 
     def attach(self, cpu: int, entry: Entry) -> None:
-        """Give the CPU its interrupt and its softclock."""
+        """Learn what to run for *cpu*."""
         assert cpu == len(self.entries)
         self.entries.append(entry)
         self.events.append(NEVER)
@@ -152,9 +253,10 @@ class VirtualPlatform(Scheduler):
 
     def power_on(self) -> None:
         """Start the interrupt and the softclock of every CPU, with the caller's context variables."""
+        self.adopt_driver()
         for cpu, entry in enumerate(self.entries):
-            self.spawn(f"cpu{cpu}.interrupt", self._interrupts, cpu, entry, cpu=cpu)
-            self.spawn(f"cpu{cpu}", self.drive, entry.softclock, cpu=cpu)
+            self.spawn(f"cpu{cpu}.interrupt", self._interrupts, cpu, entry, cpu=cpu, kind=INTERRUPT)
+            self.spawn(f"cpu{cpu}", _softclock, entry, cpu=cpu, kind=SOFTCLOCK)
 
     def now(self) -> int:
         """Return the virtual time."""
@@ -170,30 +272,35 @@ class VirtualPlatform(Scheduler):
         return context.bound if context.cpu is None else context.cpu
 
     def in_loop(self) -> bool:
-        """Whether the current context is a task of a CPU."""
-        return self.current is not None and self.current.cpu is not None
+        """Whether the current context is a task of a CPU, or a thread that runs a loop of its own."""
+        context = self.current or self.outside
+        return context.cpu is not None or context.runs_loop
 
     def raw_lock(self, label: str) -> VirtualLock:
         """Return a lock."""
         return VirtualLock(self, label)
 
-    def waiter(self) -> VirtualWaiter:
-        """Return a waiter."""
-        self._about_to_park()
-        return VirtualWaiter(self, blocks_cpu=False)
+    def cpu_lock(self, cpu: int) -> CpuLock:
+        """Return the lock of a CPU."""
+        return CpuLock(self, f"cpu{cpu}")
 
-    def thread_waiter(self) -> VirtualWaiter:
+    def waiter(self) -> TaskWaiter:
+        """Return a waiter for the current task. RuntimeError outside a task, as trio raises it."""
+        self._about_to_park()
+        return TaskWaiter(self)
+
+    def thread_waiter(self) -> ThreadWaiter:
         """Return a waiter that stops the whole CPU, if it is one."""
         self._about_to_park()
-        return VirtualWaiter(self, blocks_cpu=True)
+        return ThreadWaiter(self)
 
     def _about_to_park(self) -> None:
-        """Between finding that one has to wait and saying that one waits, others may run."""
-        if not self.locked:
+        """Between finding that it has to wait and saying that it waits, others may run."""
+        if not self.me().cpu_locks:
             self.point()
 
     def set_event(self, cpu: int, when: int) -> None:
-        """Program the event timer."""
+        """Program the event timer; nothing happens on a system that was left, as with a closed timer."""
         self.point()
         self.events[cpu] = when
 
@@ -203,12 +310,13 @@ class VirtualPlatform(Scheduler):
         self.point()
 
     async def checkpoint(self) -> None:
-        """Give the CPU's loop away and take it back."""
+        """Give the CPU's loop away and take it back. RuntimeError outside a task, as trio raises it."""
+        self.current_loop("a checkpoint is called")
         self.give_way(None)
 
     def shield(self) -> AbstractContextManager[object]:
-        """Return an empty block: there is no cancellation here."""
-        return contextlib.nullcontext()
+        """Return a block for tasks."""
+        return _Shield(self)
 
     def racy(self, record: type) -> type:
         """Return a subclass of a callout record in which unlocked reads are switch points."""
@@ -219,15 +327,18 @@ class VirtualPlatform(Scheduler):
             made = _RACY[record] = type(record.__name__, (_Racy, record), {"__slots__": ()})
         return made
 
-    # -- time and interrupts ------------------------------------------------------------------------------------
+    # -- loops ----------------------------------------------------------------------------------------------------
 
-    def stuck(self) -> list[Context]:
-        """Return the contexts that have not finished and cannot run, except interrupts and softclocks that have
-        nothing to do.
-        """
-        return [
-            c for c in self.contexts if not (c.cpu is not None and isinstance(c.waits_for, _Interrupt | VirtualWaiter))
-        ]
+    def current_loop(self, what: str) -> object:
+        """Return what stands for the loop of the current task. RuntimeError, which says *what*, if this is no task."""
+        me = self.me()
+        if me.cpu is not None:
+            return me.cpu
+        if me.runs_loop:
+            return me
+        raise RuntimeError(f"{what} outside a task: {me.name} is a thread without a loop; use vm.run() there")
+
+    # -- time and interrupts ------------------------------------------------------------------------------------
 
     def tick(self, tick: int) -> None:
         """Move a hand-driven clock by *tick* ns; every CPU whose deadline has come is to take its clock interrupt."""
@@ -242,7 +353,7 @@ class VirtualPlatform(Scheduler):
         return self.events[cpu] != NEVER if self.free_clock else self.struck[cpu]
 
     def _interrupts(self, cpu: int, entry: Entry) -> None:
-        waits = _Interrupt(self, cpu)
+        waits = Interrupt(self, cpu)
         while True:
             self.give_way(waits)
             if self.called[cpu]:
@@ -259,6 +370,25 @@ class VirtualPlatform(Scheduler):
                 self.striking[cpu] = False
 
 
+def _softclock(entry: Entry) -> None:
+    drive(entry.softclock())
+
+
+def drive(awaits: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine whose awaits are the platform's: they switch greenlets, so it never yields."""
+    try:
+        awaits.send(None)
+    except StopIteration as end:
+        result: T = end.value
+        return result
+    awaits.close()
+    name = getattr(awaits, "__qualname__", repr(awaits))
+    raise CalloutError(
+        f"{name}() awaits something that is not of this package: on virtual CPUs only callout's own awaitables can be "
+        "waited for"
+    )
+
+
 class _Racy:
     """Makes the unlocked reads of a callout switch points."""
 
@@ -271,7 +401,7 @@ def _racy_field(name: str) -> property:
     def read(self: Callout) -> object:
         cpu = _slot_cpu.__get__(self)
         platform = cpu.machine.platform if cpu.id >= 0 else None
-        if platform is not None and not platform.locked:
+        if platform is not None and not (platform.current or platform.outside).cpu_locks:
             platform.point()
         return slot.__get__(self)
 
@@ -284,4 +414,8 @@ def _racy_field(name: str) -> property:
 _slot_cpu = Callout.__dict__["cpu"]
 _Racy.cpu = _racy_field("cpu")  # type: ignore[attr-defined]  # added to the class by name
 _Racy.state = _racy_field("state")  # type: ignore[attr-defined]  # as above
-_RACY: dict[type, type] = {}
+
+# Weak: a class that a scenario defines goes with it. The one of Callout itself stays.
+_RACY: Final[WeakValueDictionary[type, type]] = WeakValueDictionary()
+_RACY_CALLOUT: Final = type(Callout.__name__, (_Racy, Callout), {"__slots__": ()})
+_RACY[Callout] = _RACY_CALLOUT

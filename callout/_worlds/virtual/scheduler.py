@@ -1,16 +1,24 @@
-"""Contexts, and who of them runs: greenlets that switch where the platform says so.
+"""Contexts, and which of them runs: greenlets that switch where the platform says so.
 
-Whoever runs goes on until a *switch point*. There a *chooser* picks who runs next; nothing else is left to chance, so
-the chooser's answers are the schedule.
+A context runs on until a *switch point*. There a *chooser* picks the one that runs next; nothing else is left to
+chance, so the chooser's answers are the schedule.
+
+No context can stop a run from being ended: what ends it (too many steps, Ctrl-C, a chooser that cannot go on) is not
+raised in the context that stands at the point, where an ``except`` may swallow it. The scheduler keeps it, goes back
+to the greenlet that drives it, the *hub*, and raises it there.
+
+All of it belongs to the thread and the greenlet that opened it. The calls of any other are refused: they would resume
+a context in the middle of another one's work.
 """
 
 from __future__ import annotations
 
 import contextvars
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, Protocol, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Final, NoReturn, Protocol
 
-from ..._core.errors import DeadlockError, LivelockError, MissingExtraError
+from ..._core import frames
+from ..._core.errors import ClosedError, DeadlockError, LivelockError, MissingExtraError, NoSystemError
 from ..._core.platform import Thread
 
 try:
@@ -20,19 +28,46 @@ except ImportError as error:  # pragma: no cover - the test for it blocks the im
         "the virtual platform needs greenlet: install it with  pip install 'callout[explore]'"
     ) from error
 
-T = TypeVar("T")
+THREAD: Final = "thread"
+TASK: Final = "task"  # of a CPU's loop
+SOFTCLOCK: Final = "softclock"
+INTERRUPT: Final = "interrupt"
+
+PATIENCE: Final = 8  # how often a context that is being ended may catch that and go on
+
+LEFT: Final = (
+    "this virtual callout system was left: its `with VirtualSMP()` block, or its schedule of explore(), has ended; "
+    "a lock, callout or event that outlives it, in a global for example, cannot be used in the next one: make it there"
+)
+
+# What could not be ended. Thrown away, each would be told to end once more, and would go on again.
+_UNENDING: Final[list[Context]] = []
 
 
 class Context:
     """One thread of control: a user thread, a CPU's interrupt, a CPU's softclock, or a task on a CPU."""
 
-    __slots__ = ("bound", "cpu", "error", "greenlet", "name", "thread", "waits_for")
+    __slots__ = (
+        "bound",
+        "cpu",
+        "cpu_locks",
+        "error",
+        "greenlet",
+        "kind",
+        "name",
+        "runs_loop",
+        "thread",
+        "waits_for",
+    )
 
-    def __init__(self, name: str, cpu: int | None, bound: int, thread: Thread) -> None:
+    def __init__(self, kind: str, name: str, cpu: int | None, bound: int, thread: Thread) -> None:
+        self.kind = kind
         self.name = name
         self.cpu = cpu  # whose loop it is a task of
         self.bound = bound  # the current CPU, for a thread that is no loop
         self.thread = thread
+        self.runs_loop = False  # a thread in vm.run(): it runs a loop of its own meanwhile
+        self.cpu_locks = 0  # how many it holds
         self.waits_for: Blocker | None = None
         self.error: BaseException | None = None
         self.greenlet: greenlet.greenlet
@@ -40,11 +75,21 @@ class Context:
     def __repr__(self) -> str:
         return f"<{self.name}{'' if self.waits_for is None else f' waits for {self.waits_for.label}'}>"
 
+    def place(self) -> str:
+        """Return where in the user's code it stands, or an empty string if that is not known."""
+        frame = self.greenlet.gr_frame
+        while frame is not None and frames.is_own(frame):
+            frame = frame.f_back
+        return "" if frame is None else frames.place(frame)
+
 
 class Blocker(Protocol):
     """What a context can wait for."""
 
-    label: str
+    @property
+    def label(self) -> str:
+        """What it is, for a report."""
+        ...
 
     def ready(self) -> bool:
         """Whether the wait is over."""
@@ -52,18 +97,18 @@ class Blocker(Protocol):
 
 
 class Chooser(Protocol):
-    """Picks who runs next."""
+    """Picks the context that runs next."""
 
     def choose(self, runnable: Sequence[Context], current: Context | None) -> Context:
         """Return one of *runnable*, which is sorted by age and not empty.
 
-        *current* is who stands at a switch point, if it could go on.
+        *current* is the one that stands at a switch point, if it could go on.
         """
         ...
 
 
 class RunOn:
-    """The default chooser: whoever runs goes on; then the oldest."""
+    """The default chooser: the current context goes on; then the oldest."""
 
     def choose(self, runnable: Sequence[Context], current: Context | None) -> Context:
         """Return *current* if it can go on."""
@@ -71,7 +116,7 @@ class RunOn:
 
 
 class _Quiet:
-    """What a context waits for that wants everybody else to have come to a standstill."""
+    """What a context waits for that wants all others to be unable to go on."""
 
     label = "a standstill of all others"
 
@@ -90,28 +135,98 @@ class Scheduler:
         self.steps = 0
         self.contexts: list[Context] = []
         self.current: Context | None = None
-        self.locked = 0  # CPU locks held by the current context
-        self.loops: list[Context | None] = []  # who has the loop of each CPU
+        self.loops: list[Context | None] = []  # which context has the loop of each CPU
         self.errors: list[BaseException] = []  # what left a context
-        self.outside = Context("outside", None, 0, "outside")
-        self.off = False
+        self.failure: BaseException | None = None  # what ended the run
+        self.outside = Context(THREAD, "outside", None, 0, "outside")
+        self.adopt_driver()
+        self.off = False  # the contexts are being ended, or were
+        self._ending: Context | None = None
+        self._pleas = 0
         self._left: list[Context] = []  # have ended, in the act of switching to another
-        self._hub = greenlet.getcurrent()
-        self._depths: dict[Context, int] = {}
+        self._names: dict[str, int] = {self.outside.name: 1}
+
+    def adopt_driver(self) -> None:
+        """Make the caller the code that drives the platform."""
+        self.outside.greenlet = greenlet.getcurrent()
+
+    def power_off(self) -> list[str]:
+        """End every context where it stands, and return the names of those that went on all the same. From outside.
+
+        Nothing else can: the stack of a suspended greenlet keeps alive what it refers to, the platform with it, and the
+        garbage collector does not look into it. What is unwound gets no lock any more and wakes nobody.
+        """
+        self.off = True
+        unending = []
+        for context in (*self.contexts, *self._left):
+            self.current = self._ending = context
+            self._pleas = 0
+            context.greenlet.throw(greenlet.GreenletExit)
+            if not context.greenlet.dead:
+                unending.append(context)
+        self.current = self._ending = None
+        self.contexts.clear()
+        self._left.clear()
+        _UNENDING.extend(unending)
+        return [context.name for context in unending]
+
+    def refuse(self) -> NoReturn:
+        """Raise for a use of what was left; a context that is being ended goes on ending."""
+        if self._ending is not None:
+            self._pleas += 1
+            while self._pleas > PATIENCE:  # it catches whatever is raised in it: leave it standing where it is
+                self.outside.greenlet.switch()
+            raise greenlet.GreenletExit
+        for context in _UNENDING:
+            while context.greenlet is greenlet.getcurrent():  # the interpreter exits, and throws it away
+                self.outside.greenlet.switch()
+        raise ClosedError(LEFT)
+
+    def me(self) -> Context:
+        """Return the current context, or the outside; raise if the caller is neither."""
+        if self.off:
+            self.refuse()
+        me = self.current or self.outside
+        if greenlet.getcurrent() is not me.greenlet:
+            raise NoSystemError(
+                "this virtual callout system is not the one that this code runs in, and so its locks, callouts and "
+                "events cannot be used here: it belongs to the thread that opened it, and to what is spawned in it"
+            )
+        return me
+
+    # -- contexts -------------------------------------------------------------------------------------------------
 
     def spawn(
-        self, name: str, func: Callable[..., object], *args: object, cpu: int | None = None, bound: int = 0
+        self,
+        name: str,
+        func: Callable[..., object],
+        *args: object,
+        cpu: int | None = None,
+        bound: int = 0,
+        kind: str = "",
     ) -> Context:
-        r"""Start *func(\*args)* as a thread, or as a task of *cpu*. It runs when it is chosen."""
-        context = Context(name, cpu, bound, name if cpu is None else ("cpu", cpu))
+        r"""Start *func(\*args)* as a thread, or as a task of *cpu*. It runs when it is chosen.
+
+        Names are made unique: a thread is known by its name, and two threads of one name would own each other's locks.
+        """
+        number = self._names[name] = self._names.get(name, 0) + 1
+        if number > 1:
+            name = f"{name}#{number}"
+        context = Context(
+            kind or (THREAD if cpu is None else TASK), name, cpu, bound, name if cpu is None else ("cpu", cpu)
+        )
 
         def body() -> None:
             if cpu is not None:
                 self.loops[cpu] = context
             try:
                 func(*args)
-            except greenlet.GreenletExit:
-                raise
+            except greenlet.GreenletExit as error:
+                if self.off:
+                    return
+                context.error = error  # the user's code has raised it
+            except KeyboardInterrupt as error:
+                self.failure = error
             except BaseException as error:
                 context.error = error
             if self.off:
@@ -120,75 +235,105 @@ class Scheduler:
                 self.loops[cpu] = None
             self._leave(context)
 
-        context.greenlet = greenlet.greenlet(body, parent=self._hub)
+        context.greenlet = greenlet.greenlet(body, parent=self.outside.greenlet)
         context.greenlet.gr_context = contextvars.copy_context()
         self.contexts.append(context)
         return context
 
     def settle(self) -> None:
-        """Run everything until nothing can run any more. Called from outside."""
-        assert self.current is None, "settle() is for whoever drives the platform"
-        while runnable := self._runnable():
-            self._switch(self.chooser.choose(runnable, None))
+        """Run everything until nothing can run any more, and raise what ended the run if something did. From
+        outside.
+        """
+        self.me()
+        assert self.current is None, "settle() is for the code that drives the platform"
+        while self.failure is None and (runnable := self._runnable()):
+            self._switch(self._choose(runnable, None))
+        if self.failure is not None:
+            self._end()
 
     def wait_until_quiet(self) -> None:
-        """Wait, as a context, until nobody else can run any more."""
+        """Wait, as a context, until no other can run any more."""
         self.block(_Quiet())
 
     def point(self) -> None:
-        """A switch point: somebody else may run here."""
+        """A switch point: another context may run here."""
         current = self.current
         if current is None or self.off:
             return
-        self.steps += 1
-        if self.steps > self.max_steps:
-            raise LivelockError(
-                f"no end after {self.max_steps} steps; is something re-arming itself, or retrying, for ever?"
-            )
+        if greenlet.getcurrent() is not current.greenlet:
+            self.me()  # raises
+        self._step()
         runnable = self._runnable()
         if len(runnable) > 1:
-            chosen = self.chooser.choose(runnable, current)
+            chosen = self._choose(runnable, current)
             if chosen is not current:
                 self._switch(chosen)
+        if self.failure is not None:
+            self._end()
 
     def block(self, blocker: Blocker) -> None:
         """Wait for *blocker*, keeping the CPU's loop."""
-        if self.off:
-            raise greenlet.GreenletExit
-        current = self.current
-        if current is None:
-            if not blocker.ready():
-                raise DeadlockError(f"whoever drives the platform would wait for {blocker.label}")
+        me = self.me()
+        if self.current is None:
+            while self.failure is None and not blocker.ready():
+                runnable = self._runnable()
+                if not runnable:
+                    raise DeadlockError(f"the code that drives the platform would wait for ever for {blocker.label}")
+                self._switch(self._choose(runnable, None))
+            if self.failure is not None:
+                self._end()
             return
-        current.waits_for = blocker
+        me.waits_for = blocker
         self._pass_on()
-        current.waits_for = None
+        me.waits_for = None
 
     def give_way(self, blocker: Blocker | None) -> None:
         """Wait for *blocker*, or for a turn, while other tasks have the CPU's loop."""
-        if self.off:
-            raise greenlet.GreenletExit
-        current = self.current
-        if current is None or current.cpu is None:
-            if blocker is not None and not blocker.ready():
+        me = self.me()
+        if me.cpu is None:
+            if blocker is None or blocker.ready():
+                self.point()
+            else:
                 self.block(blocker)
             return
-        cpu = current.cpu
-        self.loops[cpu] = None
-        current.waits_for = blocker
+        self.loops[me.cpu] = None
+        me.waits_for = blocker
         self._pass_on()
-        current.waits_for = None
-        self.loops[cpu] = current
+        me.waits_for = None
+        self.loops[me.cpu] = me
 
-    @staticmethod
-    def drive(make: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Run a coroutine whose awaits are this platform's: they switch greenlets, so it never yields."""
+    def fail(self, error: BaseException) -> None:
+        """End the run with *error*: it is raised where the platform is driven, as soon as that is reached."""
+        if self.failure is None:
+            self.failure = error
+
+    # -- choosing and switching -----------------------------------------------------------------------------------
+
+    def _step(self) -> None:
+        self.steps += 1
+        if self.steps > self.max_steps:
+            self.fail(
+                LivelockError(
+                    f"no end after {self.max_steps} steps; is something re-arming itself, or retrying, for ever? "
+                    f"{(self.current or self.outside).name} was running"
+                )
+            )
+            self._end()
+
+    def _end(self) -> NoReturn:
+        """Go back to the hub for good."""
+        if self.current is not None:
+            self._switch(None)
+            raise greenlet.GreenletExit  # it was resumed to be ended
+        assert self.failure is not None
+        raise self.failure
+
+    def _choose(self, runnable: Sequence[Context], current: Context | None) -> Context:
         try:
-            make().send(None)
-        except StopIteration as end:
-            result: T = end.value
-            return result
-        raise AssertionError("a coroutine yielded to the virtual platform: await only what it provides")
+            return self.chooser.choose(runnable, current)
+        except BaseException as error:
+            self.fail(error)
+            self._end()
 
     def _runnable(self) -> list[Context]:
         out = []
@@ -202,16 +347,17 @@ class Scheduler:
         return out or [context for context in self.contexts if isinstance(context.waits_for, _Quiet)][:1]
 
     def _pass_on(self) -> None:
-        """The current context cannot go on: run another, or go back to whoever drives the platform."""
+        """The current context cannot go on: run another, or go back to the hub."""
+        self._step()
         runnable = self._runnable()
-        current = self.current
-        if runnable:
-            chosen = self.chooser.choose(runnable, None)
-            if chosen is current:
-                return
-            self._switch(chosen)
+        if runnable and self.failure is None:
+            chosen = self._choose(runnable, None)
+            if chosen is not self.current:
+                self._switch(chosen)
         else:
             self._switch(None)
+        if self.failure is not None:
+            self._end()
 
     def _leave(self, context: Context) -> None:
         """A context has ended: never come back to it."""
@@ -222,22 +368,5 @@ class Scheduler:
         self._pass_on()
 
     def _switch(self, to: Context | None) -> None:
-        leaving = self.current
-        if leaving is not None:
-            self._depths[leaving] = self.locked
         self.current = to
-        self.locked = 0 if to is None else self._depths.pop(to, 0)
-        (self._hub if to is None else to.greenlet).switch()
-
-    def power_off(self) -> None:
-        """End every context where it stands. Called from outside.
-
-        Nobody else can: the stack of a suspended greenlet keeps alive what it refers to, the platform with it, and the
-        garbage collector does not look into it. What is unwound gets no lock any more and wakes nobody.
-        """
-        self.off = True
-        for context in (*self.contexts, *self._left):
-            context.greenlet.throw(greenlet.GreenletExit)
-        self.contexts.clear()
-        self._left.clear()
-        self._depths.clear()
+        (self.outside if to is None else to).greenlet.switch()
