@@ -210,7 +210,7 @@ class Wheel:
         assert self.size == len(self._heap) + sum(map(len, self._buckets.values())), "size is wrong"
         waiting = [c for c in good if c.state & PENDING and not c.state & (QUEUED | MOVING)]
         assert self.live == len(waiting), f"live is {self.live}, counted {len(waiting)}"
-        assert all(c.time >= c.filed > 0 for c in waiting), "a callout is filed later than it is due"
+        assert all(c.time >= c.filed >= 0 for c in waiting), "a callout is filed later than it is due"
 
 
 class DueQueue:

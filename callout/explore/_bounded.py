@@ -110,6 +110,7 @@ class _Search:
         self.setting = setting
         self.prefix = prefix
         self.before = seen
+        self.differs: str | None = None  # how this run is not the one that its prefix is of
         self.taken: list[int] = []
         self.seen: list[Choice] = []
         self.preemptions = 0
@@ -132,7 +133,10 @@ class _Search:
         if at < len(self.prefix):
             choice = self.prefix[at]
             if self.before is not None and self.before[at] != here:
-                raise NondeterminismError(_differs(at, self.before[at], here))
+                # Let it run on: what goes wrong in it may say why it differs.
+                self.differs = _differs(at, self.before[at], here)
+                self.prefix = ()
+                choice = 0
             if choice >= len(order):
                 raise ArgumentValueError(
                     f"replay: the schedule does not fit this scenario: its choice {at} is number {choice}, but only "
@@ -144,10 +148,14 @@ class _Search:
             self.preemptions += 1
         return self._note(order[choice])
 
-    @property
-    def left_over(self) -> int:
-        """How many choices of the prefix were never come to."""
-        return max(len(self.prefix) - len(self.taken), 0)
+    def left_over(self) -> str | None:
+        """Return what is known of a run that has ended: how it differs from the one whose choices it repeats."""
+        if self.differs is None and len(self.prefix) > len(self.taken):
+            return (
+                f"the scenario is not deterministic: it ended after {len(self.taken)} choices, and with the same "
+                f"choices it had {len(self.prefix)} or more before; does it keep anything from one run to the next?"
+            )
+        return self.differs
 
     def schedule(self) -> str:
         """Return the setting, and the choices without the zeros at the end."""
@@ -223,16 +231,18 @@ def explore(
     while schedules < most:
         search = _Search(setting, prefix, seen)
         schedules += 1
+        problem: BaseException | None = None
         try:
             longest = max(longest, _run(scenario, search))
-        except (NondeterminismError, KeyboardInterrupt):
+        except KeyboardInterrupt:
             raise
         except BaseException as error:
-            if search.left_over:
-                raise NondeterminismError(_ended(search)) from error
-            raise Violation(search.schedule(), schedules, search.lanes) from error
-        if search.left_over:
-            raise NondeterminismError(_ended(search))
+            problem = error
+        differs = search.left_over()
+        if differs is not None:
+            raise NondeterminismError(differs if problem is None else f"{differs} It ended in {problem!r}") from problem
+        if problem is not None:
+            raise Violation(search.schedule(), schedules, search.lanes) from problem
         prefix, seen = search.taken, search.seen
         while prefix and prefix[-1] + 1 >= len(seen[len(prefix) - 1].names):
             prefix.pop()
@@ -240,13 +250,6 @@ def explore(
             return Certificate(schedules, longest, bound, exhausted=True)
         prefix[-1] += 1
     return Certificate(schedules, longest, bound, exhausted=False)
-
-
-def _ended(search: _Search) -> str:
-    return (
-        f"the scenario is not deterministic: it ended after {len(search.taken)} choices, and with the same choices "
-        f"it had {len(search.prefix)} or more before; does it keep anything from one run to the next?"
-    )
 
 
 def replay(scenario: Scenario, schedule: str) -> None:
@@ -261,7 +264,7 @@ def replay(scenario: Scenario, schedule: str) -> None:
     setting, choices = _parse(schedule)
     search = _Search(setting, choices, None)
     _run(scenario, search)
-    if search.left_over:
+    if len(choices) > len(search.taken):
         raise ArgumentValueError(
             f"replay: the schedule does not fit this scenario: it has {len(choices)} choices, and the run ended, with "
             f"nothing wrong, after {len(search.taken)}; has the scenario changed, or the code?"

@@ -144,6 +144,7 @@ class Scheduler:
         self._ending: Context | None = None
         self._pleas = 0
         self._left: list[Context] = []  # have ended, in the act of switching to another
+        self._behind: dict[Context, set[Context]] = {}  # who has given way, and whose turn comes first
         self._names: dict[str, int] = {self.outside.name: 1}
 
     def adopt_driver(self) -> None:
@@ -188,10 +189,13 @@ class Scheduler:
             self.refuse()
         me = self.current or self.outside
         if greenlet.getcurrent() is not me.greenlet:
-            raise NoSystemError(
+            error = NoSystemError(
                 "this virtual callout system is not the one that this code runs in, and so its locks, callouts and "
-                "events cannot be used here: it belongs to the thread that opened it, and to what is spawned in it"
+                "events cannot be used here: it belongs to the thread that opened it, and to what vm.spawn() starts"
             )
+            if self.current is not None:
+                self.fail(error)  # a thread that a scenario has started: nobody else would hear of it
+            raise error
         return me
 
     # -- contexts -------------------------------------------------------------------------------------------------
@@ -298,6 +302,8 @@ class Scheduler:
             return
         self.loops[me.cpu] = None
         me.waits_for = blocker
+        if blocker is None:
+            self._line_up(me)
         self._pass_on()
         me.waits_for = None
         self.loops[me.cpu] = me
@@ -344,6 +350,8 @@ class Scheduler:
             if context.cpu is not None and loops[context.cpu] is not None and loops[context.cpu] is not context:
                 continue
             out.append(context)
+        if self._behind:
+            out = [context for context in out if not any(other in out for other in self._behind.get(context, ()))]
         return out or [context for context in self.contexts if isinstance(context.waits_for, _Quiet)][:1]
 
     def _pass_on(self) -> None:
@@ -352,12 +360,23 @@ class Scheduler:
         runnable = self._runnable()
         if runnable and self.failure is None:
             chosen = self._choose(runnable, None)
+            if self._behind:
+                self._take_turn(chosen)
             if chosen is not self.current:
                 self._switch(chosen)
         else:
             self._switch(None)
         if self.failure is not None:
             self._end()
+
+    def _line_up(self, me: Context) -> None:
+        """Put *me* behind the tasks of its loop that can run: each has a turn first, as at a checkpoint of trio."""
+        self._behind[me] = {o for o in self._runnable() if o.cpu == me.cpu and o.kind != INTERRUPT and o is not me}
+
+    def _take_turn(self, chosen: Context) -> None:
+        self._behind.pop(chosen, None)
+        for others in self._behind.values():
+            others.discard(chosen)
 
     def _leave(self, context: Context) -> None:
         """A context has ended: never come back to it."""
