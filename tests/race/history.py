@@ -11,6 +11,7 @@ I1 to I7 are those of Seed 4; where each is checked:
 - I6, completions: ``_completions``.
 - I7, progress: ``explore`` finds deadlocks, livelocks and who waits for what never comes; ``verify`` finds a CPU that
   still has work.
+- Every answer, together with all others: ``sequential.py`` has the reference.
 - I1 and I2 need something to free: ``test_seed4.py``.
 """
 
@@ -39,6 +40,7 @@ from callout._core.state import MOVING, PENDING, QUEUED
 from callout._worlds.virtual.platform import CpuLock
 from callout._worlds.virtual.scheduler import RunOn
 from callout.testing import VirtualSMP
+from tests.race.sequential import ARM, FOR_EVER, Asked, Happened, History, explained
 
 MPSAFE: Final = "mpsafe"
 MUTEX: Final = "mutex"
@@ -61,7 +63,7 @@ TO_CPU_1: Final = (ELSEWHERE, BARE_ELSEWHERE)
 DRAINS: Final = (DRAIN, HELD_DRAIN, DRAIN_ASYNC)
 WITHOUT_LOCK: Final = (DRAIN, BARE_RESET, BARE_ELSEWHERE, BARE_STOP)
 
-FOR_EVER: Final = 1 << 62
+KIND_OF: Final = {BARE_STOP: STOP, HELD_DRAIN: DRAIN}  # for the sequential reference
 
 
 def in_order(cpu: Cpu, c: Callout) -> None:
@@ -228,6 +230,28 @@ class Bench:
         self._completions()
         for call in self.calls:
             self._nothing_of_before(call)
+        history = self.history()
+        assert explained(history), f"no order of the calls explains all answers: {history}"
+
+    def history(self) -> History:
+        """Return everything that was seen, for the sequential reference."""
+        return History(
+            locked=self.lock is not None,
+            calls=tuple(
+                Asked(
+                    kind=ARM if call.op in ARMING else KIND_OF.get(call.op, call.op),
+                    cpu=None if call.op in (RESET, BARE_RESET) else int(call.op in TO_CPU_1 and self.kind != GIANT),
+                    cancels=self.lock is not None and call.op not in WITHOUT_LOCK,
+                    sleeps_again=call.op == HELD_DRAIN,
+                    begun=call.begun,
+                    ended=call.ended,
+                    result=call.result,
+                    completed=call.completed,
+                )
+                for call in self.calls
+            ),
+            runs=tuple(Happened(run.number, run.begun, run.ended) for run in self.runs),
+        )
 
     def _places(self) -> None:
         """Each run was on the CPU that the three rules and its arming say."""
