@@ -332,13 +332,14 @@ async def async_generator_scenario(vm: VirtualSMP) -> AsyncIterator[None]:
 @pytest.mark.parametrize("scenario", [generator_scenario, async_generator_scenario, None, 3, "scenario"])
 def test_what_would_run_nothing_is_refused(scenario: Scenario) -> None:
     """A generator function, or what cannot be called, is no scenario and no thread."""
-    for call in (
-        lambda: explore(scenario),
-        lambda: replay(scenario, "v2,cpus=1,hz=1000,bound=0,paths=short:"),
-        lambda: VirtualSMP().__enter__().spawn(scenario),
-    ):
-        with pytest.raises(ArgumentTypeError):
-            call()
+    with VirtualSMP() as vm:
+        for call in (
+            lambda: explore(scenario),
+            lambda: replay(scenario, "v2,cpus=1,hz=1000,bound=0,paths=short:"),
+            lambda: vm.spawn(scenario),
+        ):
+            with pytest.raises(ArgumentTypeError):
+                call()
 
 
 def test_a_coroutine_is_refused() -> None:

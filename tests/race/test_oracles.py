@@ -57,7 +57,11 @@ CASES: Final[list[tuple[str, bool, History]]] = [
     ("stopped", True, History(False, (ARMED, asked(STOP, 3, 4, 1)), ())),
     ("stopped, and it ran", False, History(False, (ARMED, asked(STOP, 3, 4, 1)), (Happened(0, 5, 6),))),
     ("stop says that it runs, and it does", True, History(False, (ARMED, asked(STOP, 4, 5, 0)), (Happened(0, 3, 6),))),
-    ("stop says that it runs, too late", False, History(False, (ARMED, asked(STOP, 7, 8, 0)), (Happened(0, 3, 6),))),
+    (
+        "stop says that there is nothing, while it runs",
+        False,
+        History(False, (ARMED, asked(STOP, 4, 5, -1)), (Happened(0, 3, 6),)),
+    ),
     ("stopped twice, once each", True, History(False, (ARMED, asked(STOP, 3, 6, -1), asked(STOP, 4, 5, 1)), ())),
     ("stopped twice, both say 1", False, History(False, (ARMED, asked(STOP, 3, 6, 1), asked(STOP, 4, 5, 1)), ())),
     ("replaced", True, History(False, (ARMED, asked(ARM, 3, 4, 1)), (Happened(1, 5, 6),))),

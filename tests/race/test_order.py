@@ -195,7 +195,7 @@ SAME_ORDER: Final = Mutant(
     "a callout that is armed does not go behind those that are due at the same time",
     engine.schedule,
     "c.seq = seq",
-    "c.seq = -seq",
+    "c.seq = (1 << 32) - seq",
 )
 
 
