@@ -33,6 +33,10 @@ class Violation(CalloutError, AssertionError):  # noqa: N818 - the field's name 
     def __init__(self, schedule: str, number: int, lanes: list[str]) -> None:
         super().__init__(f"schedule {number} went wrong; replay it with {schedule!r}; who ran: {' '.join(lanes)}")
         self.schedule = schedule
+        self._args = schedule, number, lanes
+
+    def __reduce__(self) -> tuple[type[Violation], tuple[str, int, list[str]]]:
+        return type(self), self._args  # it may be found in another process
 
 
 class NondeterminismError(CalloutError, RuntimeError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import pickle
 import re
 import signal
 import subprocess
@@ -608,6 +609,14 @@ def test_a_schedule_names_all_that_it_needs() -> None:
     assert caught.value.schedule.startswith("v2,cpus=3,hz=100,bound=2,paths=long:")
     with pytest.raises(AssertionError, match="it ran before"):
         replay(wrong_in_one_schedule, caught.value.schedule)
+
+
+def test_a_violation_can_be_sent_from_another_process() -> None:
+    """Pickled and unpickled it says the same."""
+    violation = Violation("v2,cpus=1,hz=1000,bound=0,paths=short:", 7, ["main", "cpu0"])
+    again = pickle.loads(pickle.dumps(violation))  # noqa: S301 - it is our own
+
+    assert (str(again), again.schedule) == (str(violation), violation.schedule)
 
 
 GOOD: Final = "v2,cpus=1,hz=1000,bound=2,paths=short:"

@@ -201,7 +201,7 @@ class Interrupt:
     def ready(self) -> bool:
         """Whether one has come, or may come."""
         platform = self._platform
-        return platform.called[self._cpu] or platform.clock_may_strike(self._cpu)
+        return platform.called[self._cpu] or platform.clock_may_expire(self._cpu)
 
 
 class _Shield:
@@ -234,8 +234,8 @@ class VirtualPlatform(Scheduler):
         self.free_clock = free_clock
         self.time = NS_PER_S
         self.events: list[int] = []
-        self.struck: list[bool] = []  # hand-driven clock: this CPU's interrupt is due
-        self.striking: list[bool] = []  # its clock interrupt is being served
+        self.expired: list[bool] = []  # hand-driven clock: this CPU's interrupt is due
+        self.serving: list[bool] = []  # its clock interrupt is being served
         self.called: list[bool] = []
         self.entries: list[Entry] = []
 
@@ -246,8 +246,8 @@ class VirtualPlatform(Scheduler):
         assert cpu == len(self.entries)
         self.entries.append(entry)
         self.events.append(NEVER)
-        self.struck.append(False)
-        self.striking.append(False)
+        self.expired.append(False)
+        self.serving.append(False)
         self.called.append(False)
         self.loops.append(None)
 
@@ -345,12 +345,12 @@ class VirtualPlatform(Scheduler):
         self.time += tick
         for cpu, when in enumerate(self.events):
             # Interrupts that come while one is being served merge into one that follows it.
-            if when <= self.time or self.striking[cpu]:
-                self.struck[cpu] = True
+            if when <= self.time or self.serving[cpu]:
+                self.expired[cpu] = True
 
-    def clock_may_strike(self, cpu: int) -> bool:
+    def clock_may_expire(self, cpu: int) -> bool:
         """Whether this CPU's clock interrupt may be taken now."""
-        return self.events[cpu] != NEVER if self.free_clock else self.struck[cpu]
+        return self.events[cpu] != NEVER if self.free_clock else self.expired[cpu]
 
     def _interrupts(self, cpu: int, entry: Entry) -> None:
         waits = Interrupt(self, cpu)
@@ -359,15 +359,15 @@ class VirtualPlatform(Scheduler):
             if self.called[cpu]:
                 self.called[cpu] = False
                 entry.calls()
-            elif self.clock_may_strike(cpu):
-                self.struck[cpu] = False
+            elif self.clock_may_expire(cpu):
+                self.expired[cpu] = False
                 if self.free_clock:
                     self.time = max(self.time, self.events[cpu])
                 self.events[cpu] = NEVER
-                self.striking[cpu] = True
+                self.serving[cpu] = True
                 while entry.hardclock():
                     self.give_way(None)
-                self.striking[cpu] = False
+                self.serving[cpu] = False
 
 
 def _softclock(entry: Entry) -> None:

@@ -118,7 +118,7 @@ class RunOn:
 class _Quiet:
     """What a context waits for that wants all others to be unable to go on."""
 
-    label = "a standstill of all others"
+    label = "all others to be quiescent"
 
     @staticmethod
     def ready() -> bool:
