@@ -30,6 +30,7 @@ from .wheel import callouts_of
 
 CLOSED_TEXT = "the callout system was closed: its `async with open_callouts()` block has been left"
 MAX_CPUS = 1024
+MAX_HZ = 1_000_000
 
 
 def boot(
@@ -44,7 +45,7 @@ def boot(
 ) -> Machine:
     """Make a machine and hand its CPUs to the platform."""
     check_int("open_callouts", "cpus", cpus, 1, MAX_CPUS)
-    check_int("open_callouts", "hz", hz, 1, 1_000_000)
+    check_int("open_callouts", "hz", hz, 1, MAX_HZ)
     check_int("open_callouts", "alloweddeviation", alloweddeviation, 0, 100)
     machine = Machine(platform, hz, precision_exponent(alloweddeviation))
     machine.report = report
