@@ -15,8 +15,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from .._core.checks import check_int
 from .._core.errors import ArgumentTypeError, ArgumentValueError, CalloutError
-from .._core.lifecycle import MAX_CPUS, MAX_HZ, check_int
+from .._core.lifecycle import MAX_CPUS, MAX_HZ
 from .._worlds.virtual.scheduler import Context
 from .._worlds.virtual.vm import VirtualSMP, check_thread
 

@@ -7,7 +7,7 @@ from typing import Final
 import pytest
 
 from callout import Callout, callout_deactivate, callout_init, callout_reset
-from callout._core import arm as engine
+from callout._core import stop as engine
 from callout.explore import Violation, explore
 from callout.testing import VirtualSMP
 from tests.race.mutants import Mutant
@@ -36,7 +36,7 @@ def test_a_write_without_the_lock_is_found() -> None:
     """Whether or not it does any harm in the schedule."""
     with WRITES_WITHOUT_THE_LOCK.planted(), pytest.raises(Violation) as caught:
         explore(deactivates, bound=0)
-    assert "Callout.state is written without the lock of cpu 0" in str(caught.value.__cause__)
+    assert "Callout.state of cpu 0 is written without the lock of the callout's CPU" in str(caught.value.__cause__)
     assert explore(deactivates, bound=0).exhausted
 
 

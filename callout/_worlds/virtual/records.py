@@ -8,10 +8,13 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-from ..._core.cpu import Cpu, Machine
+from ..._core.cpu import Cpu
 from ..._core.errors import ClosedError
+from ..._core.invariants import check_cpu
 from ..._core.lifecycle import stop_all
-from ..._core.state import Refusal
+from ..._core.machine import Machine
+from ..._core.refusal import Refusal
+from ..._core.wheel import callouts_of
 from .scheduler import LEFT
 
 
@@ -22,12 +25,11 @@ def idles(cpu: Cpu, waits_for: object) -> bool:
 
 def complaints(cpu: Cpu, event: int) -> Iterator[str]:
     """Yield what is left undone on *cpu*, whose softclock idles and whose event timer is set to *event*."""
-    for run in (cpu.standing, cpu.direct):
-        if run is not None:
-            yield f"the run of {run.callout!r} on cpu {cpu.id} has not ended"
-    for queue in (cpu.expireq, cpu.directq):
-        if queue:
-            yield f"{len(queue)} callouts of cpu {cpu.id} are due, and nothing will run them"
+    for lane in cpu.lanes:
+        if lane.run is not None:
+            yield f"{lane} is still at {lane.run.callout!r}"
+        if lane.queue:
+            yield f"{lane} has {len(list(callouts_of(lane.queue)))} callouts to run, and nothing will run them"
     if cpu.calls:
         yield f"{len(cpu.calls)} cross-CPU calls to cpu {cpu.id} were not taken"
     if cpu.deadline < event:
@@ -36,7 +38,7 @@ def complaints(cpu: Cpu, event: int) -> Iterator[str]:
 
 def check(cpu: Cpu) -> None:
     """Assert the invariants of what *cpu*'s lock guards."""
-    cpu.wheel.check()
+    check_cpu(cpu)
 
 
 class _FreeLock:
@@ -48,15 +50,20 @@ class _FreeLock:
     def release(self, /) -> None:
         """Nobody waits."""
 
+    def _is_owned(self, /) -> bool:
+        return True
+
 
 def shut(machine: Machine) -> None:
     """Leave nothing scheduled, and have every later call refused. The contexts are gone."""
     for cpu in machine.cpus:
         lock = cpu.lock
         cpu.lock = _FreeLock()
+        cpu.busy = False
         # What a context was doing when it was thrown away is half done, and stopping everything may stumble over it.
         with contextlib.suppress(Exception):
             stop_all(cpu)
+        cpu.busy = False
         cpu.open = False
         cpu.idle = None
         cpu.calls.clear()

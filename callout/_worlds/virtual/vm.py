@@ -8,7 +8,8 @@ from contextvars import Token
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from ..._core.cpu import CURRENT, Machine
+from ..._core.calls import cross_call
+from ..._core.checks import check_int
 from ..._core.errors import (
     ArgumentTypeError,
     BusyError,
@@ -19,8 +20,8 @@ from ..._core.errors import (
     LoopThreadError,
     NoSystemError,
 )
-from ..._core.lifecycle import boot, check_int
-from ..._core.softclock import cross_call
+from ..._core.lifecycle import boot
+from ..._core.machine import CURRENT, Machine
 from ..._core.state import Callout, Func
 from . import records
 from .platform import Interrupt, VirtualPlatform, drive
@@ -71,7 +72,8 @@ class VirtualSMP:
             report=self._report,
             expensive=_ignore,
         )
-        self.machine.careful = not short_paths
+        if not short_paths:
+            self.machine.careful = True
         self._chooser = chooser
         self._token: Token[Machine] | None = None
 
