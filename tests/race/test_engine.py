@@ -120,7 +120,7 @@ def test_an_operation_against_a_callback_that_operates_on_its_own_callout(
 
 
 @pytest.mark.parametrize("callback", ["", BACK, RESET])
-@pytest.mark.parametrize("ops", [(BACK,), (BACK, ELSEWHERE), (BACK, STOP), (BACK, DRAIN)])
+@pytest.mark.parametrize("ops", [(BACK,), (BACK, ELSEWHERE), (ELSEWHERE, BACK), (BACK, STOP), (BACK, DRAIN)])
 def test_a_callout_that_comes_back_from_another_cpu(ops: tuple[str, ...], callback: str, paths: str) -> None:
     """No schedule with one preemption breaks an invariant when a callout of CPU 1 is moved to CPU 0."""
     certificate = explore(race(MPSAFE, *ops, callback=callback, first=ELSEWHERE), bound=1)
