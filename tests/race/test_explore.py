@@ -26,6 +26,7 @@ from callout import (
     DeadlockError,
     Event,
     LivelockError,
+    LockError,
     LockNotHeldError,
     LoopThreadError,
     Mtx,
@@ -149,6 +150,19 @@ def test_idle_softclocks_and_interrupts_may_wait_for_ever() -> None:
     assert explore(lambda vm: None, cpus=3, bound=1).exhausted
 
 
+@pytest.mark.parametrize("cpu", [None, 1])
+def test_a_lock_that_was_never_released_is_a_violation(cpu: int | None) -> None:
+    """A thread or task that ends with a lock held is reported, though nobody waits for it."""
+
+    def scenario(vm: VirtualSMP) -> None:
+        vm.spawn(Mtx("kept").lock, name="forgetful", cpu=cpu)
+
+    error = found(scenario)
+    assert isinstance(error, LockError)
+    assert not isinstance(error, LockNotHeldError)
+    assert "still holds" in str(error)
+
+
 # -- what a slab reported ----------------------------------------------------------------------------------------------
 
 
@@ -198,8 +212,13 @@ def test_what_survives_from_an_earlier_schedule_is_told_at_once() -> None:
 
     def lock(vm: VirtualSMP) -> None:
         it = lazily("lock", lambda: Mtx("lazy"))
-        vm.spawn(it.lock)
-        vm.spawn(it.trylock)
+
+        def use() -> None:
+            with it:
+                pass
+
+        vm.spawn(use)
+        vm.spawn(it.owned)
 
     def callout(vm: VirtualSMP) -> None:
         c = lazily("callout", armed)
@@ -251,13 +270,27 @@ def test_a_run_with_other_options_is_nondeterminism(differs: str) -> None:
         first = len(runs) == 1
         name = "a" if first or differs != "names" else "b"
         for _ in range({"more": 1 if first else 2, "fewer": 2 if first else 1}.get(differs, 1)):
-            vm.spawn(Mtx("m").lock, name=name)
+            vm.spawn(vm.platform.point, name=name)
         if differs == "later" and not first:
             vm.platform.steps += 1
-        Mtx("n").lock()
+        vm.platform.point()
 
     with pytest.raises(NondeterminismError, match="not deterministic"):
         explore(scenario, bound=2)
+
+
+def test_what_the_first_run_leaves_behind_is_noticed_though_it_is_the_only_one() -> None:
+    """The first schedule is run again at the end."""
+    runs: list[int] = []
+
+    def scenario(vm: VirtualSMP) -> None:
+        if not runs:
+            vm.platform.point()
+        runs.append(1)
+
+    with pytest.raises(NondeterminismError, match="first schedule"):
+        explore(scenario, bound=0)
+    assert len(runs) == 2
 
 
 # -- scenarios that would run nothing ----------------------------------------------------------------------------------
@@ -460,6 +493,15 @@ def test_the_signal_passes() -> None:
     """SIGINT in the middle of a scenario ends the search."""
     with pytest.raises(KeyboardInterrupt):
         explore(lambda vm: signal.raise_signal(signal.SIGINT))
+
+
+def test_threads_that_spawn_threads_for_ever_are_a_livelock() -> None:
+    """Each begins with as much of the interpreter's stack as the first."""
+
+    def again(vm: VirtualSMP) -> None:
+        vm.spawn(again, vm)
+
+    assert isinstance(found(again), LivelockError)
 
 
 @pytest.mark.parametrize("caught", [CalloutError, Exception, BaseException])
