@@ -321,8 +321,8 @@ class Scheduler:
         if self.steps > self.max_steps:
             self.fail(
                 LivelockError(
-                    f"no end after {self.max_steps} steps; is something re-arming itself, or retrying, for ever? "
-                    f"{(self.current or self.outside).name} was running"
+                    f"no end after {self.max_steps} steps; is something re-arming itself, or retrying, for ever?"
+                    f"{'' if self.current is None else f' {self.current.name} was running'}"
                 )
             )
             self._end()

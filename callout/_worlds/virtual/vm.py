@@ -153,7 +153,7 @@ class VirtualSMP:
                     f"{func!r} has returned a coroutine, and nothing has awaited it: give the coroutine function itself"
                 )
             self.run(lambda: result)
-        elif inspect.isgenerator(result) or inspect.isasyncgen(result) or inspect.isawaitable(result):
+        elif inspect.isgenerator(result) or inspect.isasyncgen(result):
             raise ArgumentTypeError(f"{func!r} has returned {result!r}, and nothing has run it")
 
     def call(self, cpu: int, func: Callable[..., object], *args: object) -> None:
