@@ -18,6 +18,7 @@ from typing import Final, NamedTuple
 from .._core.checks import check_int
 from .._core.errors import ArgumentTypeError, ArgumentValueError, CalloutError
 from .._core.lifecycle import MAX_CPUS, MAX_HZ
+from .._worlds.virtual import records
 from .._worlds.virtual.scheduler import Context
 from .._worlds.virtual.vm import VirtualSMP, check_thread
 
@@ -189,6 +190,7 @@ def _run(scenario: Scenario, search: _Search) -> int:
     with VirtualSMP(
         setting.cpus, hz=setting.hz, chooser=search, max_steps=MAX_STEPS, short_paths=setting.short_paths
     ) as vm:
+        records.watch(vm.machine)
         search.step = lambda: vm.platform.steps
         vm.spawn(scenario, vm, name="main")
         vm.settle()
@@ -219,8 +221,9 @@ def explore(
 
     The scenario is the main thread of a fresh ``VirtualSMP``; it may spawn others and ``vm.settle()``. It may be a
     coroutine function, whose awaits must be callout's own. Violations are: what leaves it, one of its threads or a
-    callback; what a ``Slab`` reported, also if that was caught; a thread or task that waits for what never comes; a run
-    without end. Without *short_paths* every call takes the long way: a short one is a different program, so try both.
+    callback; what a ``Slab`` reported, also if that was caught; a thread or task that waits for what never comes, or
+    has ended with a lock held; a run without end; a CPU that is not in order when its lock is released. Without
+    *short_paths* every call takes the long way: a short one is a different program, so try both.
 
     Raises:
         Violation: for the first schedule that goes wrong.

@@ -40,6 +40,28 @@ def test_a_write_without_the_lock_is_found() -> None:
     assert explore(deactivates, bound=0).exhausted
 
 
+IN_THE_WHEEL_NOT_PENDING: Final = Mutant(
+    "callout_deactivate() clears PENDING, and for a moment the callout stays in the wheel",
+    engine.deactivate,
+    "c.state &= ~ACTIVE",
+    "before = c.state; c.state = 0; cpu.lock.release(); cpu.lock.acquire(); c.state = before & ~ACTIVE",
+)
+
+
+def test_a_cpu_that_is_not_in_order_is_found_when_its_lock_is_released() -> None:
+    """Every scenario is checked so: this one has no assertion of its own."""
+
+    def scenario(vm: VirtualSMP) -> None:
+        c = Callout()
+        callout_init(c, 1)
+        callout_reset(c, 1, lambda _: None, None)
+        callout_deactivate(c)
+
+    with IN_THE_WHEEL_NOT_PENDING.planted(), pytest.raises(Violation) as caught:
+        explore(scenario, bound=0)
+    assert isinstance(caught.value.__cause__, AssertionError)
+
+
 # -- the sequential reference ------------------------------------------------------------------------------------------
 
 

@@ -1,12 +1,13 @@
 """What the virtual platform reads of the engine's records: whether a CPU is at rest, and in order. All of it is here.
 
-Called when nothing can run any more, so nothing of it is a race.
+Called when nothing can run any more, or with the CPU's lock held, so nothing of it is a race.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from functools import partial
 
 from ..._core.cpu import Cpu
 from ..._core.errors import ClosedError
@@ -15,6 +16,7 @@ from ..._core.lifecycle import stop_all
 from ..._core.machine import Machine
 from ..._core.refusal import Refusal
 from ..._core.wheel import callouts_of
+from .platform import CpuLock
 from .scheduler import LEFT
 
 
@@ -39,6 +41,22 @@ def complaints(cpu: Cpu, event: int) -> Iterator[str]:
 def check(cpu: Cpu) -> None:
     """Assert the invariants of what *cpu*'s lock guards."""
     check_cpu(cpu)
+
+
+def watch(machine: Machine) -> None:
+    """Look at every CPU whenever its lock is about to be released; keep what is found in ``Machine.faults``."""
+    for cpu in machine.cpus:
+        lock = cpu.lock
+        assert isinstance(lock, CpuLock)
+        lock.before_release = partial(_look, cpu)
+
+
+def _look(cpu: Cpu) -> None:
+    try:
+        check_cpu(cpu)
+    except AssertionError as error:  # raised here it would leave the lock held, and look like an error of the call
+        assert cpu.machine.faults is not None
+        cpu.machine.faults.append(error)
 
 
 class _FreeLock:
