@@ -17,6 +17,7 @@ from ..._core.errors import (
     ClosedError,
     DeadlockError,
     LivelockError,
+    LockError,
     LoopThreadError,
     NoSystemError,
 )
@@ -72,7 +73,8 @@ class VirtualSMP:
             report=self._report,
             expensive=_ignore,
         )
-        self.machine.careful = not short_paths
+        if not short_paths:
+            self.machine.careful = True
         self._chooser = chooser
         self._token: Token[Machine] | None = None
 
@@ -151,7 +153,7 @@ class VirtualSMP:
                     f"{func!r} has returned a coroutine, and nothing has awaited it: give the coroutine function itself"
                 )
             self.run(lambda: result)
-        elif inspect.isgenerator(result) or inspect.isasyncgen(result) or inspect.isawaitable(result):
+        elif inspect.isgenerator(result) or inspect.isasyncgen(result):
             raise ArgumentTypeError(f"{func!r} has returned {result!r}, and nothing has run it")
 
     def call(self, cpu: int, func: Callable[..., object], *args: object) -> None:
@@ -222,7 +224,8 @@ class VirtualSMP:
     def check(self) -> None:
         """Let all run until nothing can, and raise what went wrong, if anything did: what left a thread or a callback,
         what a ``Slab`` reported (even if it was caught), DeadlockError if a thread or task waits for what will
-        never come. Called from outside: a scenario need not call it, ``explore()`` does.
+        never come, LockError if one has ended with a lock held. Called from outside: a scenario need not call it,
+        ``explore()`` does.
         """
         self._driver("check")
         self.platform.settle()
@@ -232,6 +235,10 @@ class VirtualSMP:
         stuck = [context for context in self.platform.contexts if not self._rests(context)]
         if stuck:
             raise DeadlockError("nothing can run any more: " + "; ".join(map(self._tell, stuck)))
+        for thread, locks in (self.machine.held or {}).items():
+            if thread != self.platform.outside.thread:
+                name = " ".join(map(str, thread)) if isinstance(thread, tuple) else str(thread)
+                raise LockError(f"{name} has ended, or idles, and still holds {locks}: they were never released")
         for cpu in cpus:
             for complaint in records.complaints(cpu, self.platform.events[cpu.id]):
                 raise DeadlockError(complaint)
