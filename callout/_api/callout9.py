@@ -10,9 +10,9 @@ Source: callout(9); sys/callout.h.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from .._core.arm import (
     DRAIN_RESULT,
@@ -50,6 +50,7 @@ from .._core.units import (
     sbt_to_ns,
 )
 from .._locks.mutex import Lock, Mtx, RmLock, RwLock
+from .awaitable import must_await, refuse_wait
 
 T = TypeVar("T")
 _LOCK_FLAGS = CALLOUT_RETURNUNLOCKED | CALLOUT_SHAREDLOCK | CALLOUT_TRYLOCK
@@ -336,7 +337,7 @@ def callout_stop(c: Callout, /) -> int:
     return STOP_RESULT[stop("callout_stop", c)]
 
 
-async def callout_drain(c: Callout, /) -> int:
+def callout_drain(c: Callout, /) -> Coroutine[Any, Any, int]:
     """Cancel *c*, and wait until a run in progress has ended. Hold no lock but Giant, which is given up while waiting.
 
     While it waits, every arming is refused. Afterwards *c* may be freed, unless the wait was cancelled: then *c* is
@@ -351,7 +352,12 @@ async def callout_drain(c: Callout, /) -> int:
 
     See callout(9), ``callout_drain()``.
     """
-    return DRAIN_RESULT[await wait("callout_drain", c, DRAIN)]
+    refuse_wait("callout_drain", c)
+    return must_await("callout_drain", _drain("callout_drain", c, DRAIN))
+
+
+async def _drain(call: str, c: Callout, asks: int) -> int:
+    return DRAIN_RESULT[await wait(call, c, asks)]
 
 
 def callout_drain_sync(c: Callout, /) -> int:
@@ -378,11 +384,16 @@ def callout_drain_async(c: Callout, func: Callable[[T], object], arg: T, /) -> i
     return drain_async("callout_drain_async", c, func, arg) // RUNNING
 
 
-async def callout_barrier(c: Callout, /) -> int:
+def callout_barrier(c: Callout, /) -> Coroutine[Any, Any, int]:
     """Wait until the run in progress has ended; cancel nothing, refuse nothing.
 
     Returns 1 if there was one, 0 if not. Hold no lock but Giant. Errors as ``callout_drain()``.
     """
+    refuse_wait("callout_barrier", c)
+    return must_await("callout_barrier", _barrier(c))
+
+
+async def _barrier(c: Callout) -> int:
     return _waited(await wait("callout_barrier", c, BARRIER))
 
 
@@ -395,13 +406,14 @@ def _waited(facts: int) -> int:
     return facts // RUNNING
 
 
-async def callout_terminate(c: Callout, /) -> int:
+def callout_terminate(c: Callout, /) -> Coroutine[Any, Any, int]:
     """Drain *c*, and refuse every later arming: a permanent shutdown. ``callout_init()`` brings it back to life.
 
     Refused armings return 0. Returns and raises as ``callout_drain()``. DragonFly has it by this name, Linux as
     ``timer_shutdown_sync()``.
     """
-    return DRAIN_RESULT[await wait("callout_terminate", c, DRAIN | T_CLOSE)]
+    refuse_wait("callout_terminate", c)
+    return must_await("callout_terminate", _drain("callout_terminate", c, DRAIN | T_CLOSE))
 
 
 def callout_terminate_sync(c: Callout, /) -> int:

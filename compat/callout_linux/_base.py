@@ -24,6 +24,7 @@ from callout import (
     callout_terminated,
     check_callback,
     check_wait,
+    must_await,
 )
 
 from ._jiffies import check_jiffies
@@ -116,20 +117,26 @@ def refuse_not_set_up(call: str, timer: TimerBase) -> None:
         raise not_set_up(call, timer) from None
 
 
-def refuse_wait(call: str, timer: TimerBase) -> None:
+def refuse_wait(call: str, timer: TimerBase, *, blocking: bool = False) -> None:
     """Raise what would make a wait for *timer* hang, or what it could not be for; nothing has changed then."""
     refuse_not_set_up(call, timer)
-    check_wait(call, timer.entry)
-
-
-async def quiesce(timer: TimerBase, *, close: bool = False) -> int:
-    """Wait until the timer is neither pending nor running; return 1 if it was pending."""
-    return await callout_quiesce(timer.entry, close=close) & CALLOUT_REMOVED
-
-
-def quiesce_blocking(timer: TimerBase, *, close: bool = False) -> int:
-    """Do as ``quiesce``, and block the thread."""
-    return callout_quiesce_sync(timer.entry, close=close) & CALLOUT_REMOVED
+    check_wait(call, timer.entry, blocking=blocking)
 
 
 Waiting = Coroutine[Any, Any, int]  # Any: what a coroutine yields to its loop is the loop's business
+
+
+def quiesce(call: str, timer: TimerBase, *, close: bool = False) -> Waiting:
+    """Wait until the timer is neither pending nor running; give 1 if it was pending."""
+    refuse_wait(call, timer)
+    return must_await(call, _quiesce(timer, close=close), f"{call}_blocking")
+
+
+async def _quiesce(timer: TimerBase, *, close: bool) -> int:
+    return await callout_quiesce(timer.entry, close=close) & CALLOUT_REMOVED
+
+
+def quiesce_blocking(call: str, timer: TimerBase, *, close: bool = False) -> int:
+    """Do as ``quiesce``, and block the thread."""
+    refuse_wait(call, timer, blocking=True)
+    return callout_quiesce_sync(timer.entry, close=close) & CALLOUT_REMOVED

@@ -517,3 +517,47 @@ def test_the_older_names_are_the_same_functions() -> None:
 def test_a_timer_says_what_it_is() -> None:
     """The repr of a timer names its function, and what it is doing; of one that was never set up, that."""
     assert "not set up" in repr(timer_list())
+
+
+def test_mod_timer_to_the_time_of_the_run_in_progress_replaces_a_deferred_arming(s2: Stage) -> None:
+    """While an add_timer_on() waits for the end of the run, mod_timer() to the time for which the timer runs is no
+    no-op: the timer is armed for that time, on the CPU where it runs.
+    """
+    ran: list[int] = []
+    answers: list[int] = []
+
+    def function(t: timer_list) -> None:
+        ran.append(t.expires)
+        if len(ran) == 1:
+            first = t.expires
+            t.expires = first + 500
+            add_timer_on(t, 1)
+            answers.append(mod_timer(t, first))
+            answers.append(t.expires - first)
+
+    timer = s2.do(DEFINE_TIMER, function)
+    first = s2.do(jiffies) + 1
+    s2.do(mod_timer, timer, first)
+    s2.tick(5)
+
+    assert answers == [1, 0]
+    assert ran == [first, first]
+    assert s2.do(timer_pending, timer) == 0
+
+
+def test_mod_timer_to_the_time_of_a_deferred_arming_changes_nothing(s2: Stage) -> None:
+    """mod_timer() to the time for which an add_timer_on() waits leaves that where it is: on its CPU."""
+    cpus: list[int] = []
+
+    def function(t: timer_list) -> None:
+        cpus.append(curcpu())
+        if len(cpus) == 1:
+            t.expires = later = t.expires + 3
+            add_timer_on(t, 1)
+            assert mod_timer(t, later) == 1
+
+    timer = s2.do(DEFINE_TIMER, function)
+    s2.do(mod_timer, timer, s2.do(jiffies) + 1)
+    s2.tick(8)
+
+    assert cpus == [0, 1]

@@ -19,7 +19,9 @@ from callout.explore import Violation, explore
 from callout.testing import VirtualSMP
 from callout_linux.timer import (
     _list,
+    add_timer_on,
     mod_timer,
+    mod_timer_pending,
     timer_delete,
     timer_delete_sync,
     timer_list,
@@ -177,6 +179,46 @@ def test_arming_for_the_time_that_it_had_before() -> None:
     assert certificate.schedules >= 100
 
 
+def the_last_word(vm: VirtualSMP) -> None:
+    """A timer armed for 50 runs; its function adds it on CPU 1 for 900, and then has the last word: 50. A thread
+    says 50, too, at any time.
+    """
+    ran: list[int] = []
+
+    class Timer(timer_list):
+        def __call__(self, expires: int) -> None:
+            ran.append(expires)
+            super().__call__(expires)
+
+    timer = Timer()
+    answers: list[int] = []
+
+    def function(_: timer_list) -> None:
+        if len(ran) == 1:
+            vm.platform.point()
+            timer.expires = 900
+            add_timer_on(timer, 1)
+            answers.append(mod_timer(timer, 50))
+
+    with undisturbed(vm):
+        timer_setup(timer, function, 0)
+        mod_timer(timer, 50)
+        vm.spawn(mod_timer_pending, timer, 50, name="bystander", bound=1)
+    vm.settle()
+
+    assert answers == [1]
+    assert ran == [50, 50]
+    assert timer.expires == 50
+
+
+def test_the_last_arming_counts_also_after_a_deferred_one() -> None:
+    """mod_timer() to the time of the run in progress replaces a deferred add_timer_on(), in every schedule."""
+    certificate = explore(the_last_word, bound=2)
+
+    assert certificate.exhausted
+    assert certificate.schedules >= 20
+
+
 # -- planted bugs ---------------------------------------------------------------------------------------------------
 
 PUT_OFF: Final = "if (state & MOVING and not how & STAY) or to is not cpu:"
@@ -282,8 +324,13 @@ MUTANTS: Final[dict[str, Mutant]] = {
     ),
     "mod_timer() for the same time looks at the time first": (
         the_same_time,
-        mod_timer,
-        (("callout_pending(c) and c.arg == expires", "callout_pending(c)"),),
+        primitives.callout_armed_with,
+        (("== PENDING and c.arg == arg", "== PENDING"),),
+    ),
+    "mod_timer() for the same time takes a deferred arming for the one that it replaces": (
+        the_last_word,
+        primitives.callout_armed_with,
+        (("state & (PENDING | MOVING) == PENDING", "state & PENDING == PENDING"),),
     ),
 }
 

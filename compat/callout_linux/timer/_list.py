@@ -18,6 +18,7 @@ from callout import (
     NotInitializedError,
     callout_arm_curcpu,
     callout_arm_on,
+    callout_armed_with,
     callout_dequeue,
     callout_pending,
     callout_terminated,
@@ -32,7 +33,6 @@ from .._base import (
     quiesce,
     quiesce_blocking,
     refuse_pending,
-    refuse_wait,
     set_up,
 )
 from .._jiffies import Variable, check_jiffies
@@ -213,9 +213,8 @@ def mod_timer(timer: timer_list, expires: int | Variable, /) -> int:
     if type(expires) is not int:
         expires = check_jiffies("mod_timer", "expires", expires)
     c = timer.entry
-    # As Linux does, before any lock: the commonest call of networking code changes nothing. Pending first, then the
-    # time: both are true at the moment of the first look if the time is the same before and after it.
-    if c.arg == expires and callout_pending(c) and c.arg == expires:
+    # As Linux does, before any lock: the commonest call of networking code changes nothing.
+    if c.arg == expires and callout_armed_with(c, expires):
         timer._assigned = None
         return 1
     try:
@@ -307,14 +306,12 @@ def timer_delete_sync(timer: timer_list, /) -> Waiting:
         ArgumentValueError: the timer belongs to another system.
         NotInitializedError: it was never set up.
     """
-    refuse_wait("timer_delete_sync", timer)
-    return quiesce(timer)
+    return quiesce("timer_delete_sync", timer)
 
 
 def timer_delete_sync_blocking(timer: timer_list, /) -> int:
     """Do as ``timer_delete_sync()``, and block the thread, which must not run an event loop (``LoopThreadError``)."""
-    refuse_wait("timer_delete_sync_blocking", timer)
-    return quiesce_blocking(timer)
+    return quiesce_blocking("timer_delete_sync_blocking", timer)
 
 
 def timer_shutdown_sync(timer: timer_list, /) -> Waiting:
@@ -325,14 +322,12 @@ def timer_shutdown_sync(timer: timer_list, /) -> Waiting:
 
     Returns 1 if it was pending, or was armed while this waited, else 0. Raises as ``timer_delete_sync()``.
     """
-    refuse_wait("timer_shutdown_sync", timer)
-    return quiesce(timer, close=True)
+    return quiesce("timer_shutdown_sync", timer, close=True)
 
 
 def timer_shutdown_sync_blocking(timer: timer_list, /) -> int:
     """Do as ``timer_shutdown_sync()``, and block the thread, which must not run an event loop (``LoopThreadError``)."""
-    refuse_wait("timer_shutdown_sync_blocking", timer)
-    return quiesce_blocking(timer, close=True)
+    return quiesce_blocking("timer_shutdown_sync_blocking", timer, close=True)
 
 
 # The older spellings.
