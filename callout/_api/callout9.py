@@ -138,9 +138,12 @@ def callout_pending(c: Callout, /) -> int:
 
 
 def callout_active(c: Callout, /) -> int:
-    """Return 1 from the moment *c* is armed until it is stopped or deactivated, else 0. Never blocks.
+    """Return 1 from the moment *c* is armed until it is deactivated, until a stop finds it scheduled or running, or
+    until a drain finds it scheduled; else 0. Never blocks.
 
-    A run does not clear it. See callout(9), ``callout_active()``.
+    A run does not clear it, nor does a stop that finds nothing to stop: after its run an idle callout is still active,
+    and ``callout_stop()`` returns -1 and leaves it so. See callout(9), ``callout_active()``; kern_timeout.c,
+    _callout_stop_safe().
     """
     state = c.state
     if state & FRESH:

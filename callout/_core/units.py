@@ -150,11 +150,6 @@ def _pair(call: str, second: str, pair: object) -> tuple[int, int]:
             raise ArgumentTypeError(f"{call}: give a pair of ints, seconds and {second}, not {pair!r}")
 
 
-def ticks_to_sbt(ticks: int, hz: int) -> int:
-    """Return how long *ticks* clock ticks are, as sbintime, rounded up; ``SBT_MAX`` if that is too long for one."""
-    return min(_to_sbt(ticks, hz), SBT_MAX)
-
-
 def precision_exponent(alloweddeviation: int) -> int:
     """Return by which power of two an interval is divided to give its default precision.
 

@@ -85,6 +85,13 @@ class TimerBase:
         if self.entry.arg == expires:
             self._assigned = None
 
+    def forget(self) -> None:
+        """Be a timer that was never set up."""
+        expires = self.expires
+        self.entry = Callout()
+        self._function = None
+        self._assigned = expires
+
 
 def set_up(call: str, timer: TimerBase) -> None:
     """Bind a timer to the current system."""

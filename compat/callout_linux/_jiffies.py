@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from callout import ArgumentTypeError, curcpu, hz, ticks
+from callout import ArgumentTypeError, NoSystemError, curcpu, hz, ticks
 
 BITS_PER_LONG: Final = 64
 _SIGN: Final = 1 << BITS_PER_LONG - 1
@@ -44,10 +44,13 @@ class Variable:
         return f"<{self._name}: an int that is looked up each time it is used>"
 
     def __str__(self) -> str:
-        return str(self._read())
+        try:
+            return str(self._read())
+        except NoSystemError:  # in a message of somebody who only wants to name it
+            return repr(self)
 
     def __format__(self, spec: str) -> str:
-        return format(self._read(), spec)
+        return format(self._read(), spec) if spec else str(self)
 
     def __int__(self) -> int:
         return self._read()

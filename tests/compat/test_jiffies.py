@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import pytest
 
-from callout import ArgumentTypeError
+from callout import ArgumentTypeError, NoSystemError
 from callout.testing import VirtualSMP
 from callout_linux._jiffies import Variable
 from callout_linux.timer import (
@@ -212,6 +212,15 @@ def test_a_variable_shows_its_number(vm: VirtualSMP) -> None:
     assert hex(HZ) == "0x64"
     assert 1000 / HZ == 10.0
     assert 1 << jiffies == 8
+
+
+def test_a_variable_can_be_named_where_no_system_is_open() -> None:
+    """Without a system there is no number: str() says what it is, and whatever needs the number is an error."""
+    assert f"{jiffies} {HZ!s}" == f"{jiffies!r} {HZ!r}"
+    uses: list[Callable[[Variable], object]] = [int, lambda j: f"{j:d}", lambda j: j + 1]
+    for use in uses:
+        with pytest.raises(NoSystemError, match="open_callouts"):
+            use(jiffies)
 
 
 @pytest.mark.parametrize(

@@ -154,10 +154,14 @@ def a_task_and_a_thread(vm: VirtualSMP) -> None:
             shop.items -= 1
             shop.taken.append("task")
 
+    def post_twice() -> None:
+        shop.post(wakeup_one)
+        shop.post(wakeup_one)
+
     with undisturbed(vm):
         vm.spawn(lambda: vm.run(buy), name="task", cpu=0)
         vm.spawn(shop.buy, "thread", name="thread", bound=1)
-        vm.spawn(lambda: (shop.post(wakeup_one), shop.post(wakeup_one)), name="post")
+        vm.spawn(post_twice, name="post")
     shop.verify()
     assert sorted(shop.taken) == ["task", "thread"]
 

@@ -11,6 +11,7 @@ Where the kernel warns, these raise, before anything has changed.
 from .._jiffies import (
     HZ,
     MAX_JIFFY_OFFSET,
+    MAX_SCHEDULE_TIMEOUT,
     NEXT_TIMER_MAX_DELTA,
     get_jiffies_64,
     jiffies,
@@ -56,6 +57,7 @@ from ._list import (
     del_timer,
     del_timer_sync,
     del_timer_sync_blocking,
+    destroy_timer_on_stack,
     mod_timer,
     mod_timer_pending,
     timer_delete,
@@ -65,15 +67,18 @@ from ._list import (
     timer_pending,
     timer_reduce,
     timer_setup,
+    timer_setup_on_stack,
     timer_shutdown,
     timer_shutdown_sync,
     timer_shutdown_sync_blocking,
     try_to_del_timer_sync,
 )
+from ._sleep import schedule_timeout, schedule_timeout_blocking
 
 __all__ = [
     "HZ",
     "MAX_JIFFY_OFFSET",
+    "MAX_SCHEDULE_TIMEOUT",
     "NEXT_TIMER_MAX_DELTA",
     "get_jiffies_64",
     "jiffies",
@@ -116,6 +121,7 @@ __all__ = [
     "del_timer",
     "del_timer_sync",
     "del_timer_sync_blocking",
+    "destroy_timer_on_stack",
     "mod_timer",
     "mod_timer_pending",
     "timer_delete",
@@ -125,10 +131,13 @@ __all__ = [
     "timer_pending",
     "timer_reduce",
     "timer_setup",
+    "timer_setup_on_stack",
     "timer_shutdown",
     "timer_shutdown_sync",
     "timer_shutdown_sync_blocking",
     "try_to_del_timer_sync",
     "destroy_all",
     "destroy_all_blocking",
+    "schedule_timeout",
+    "schedule_timeout_blocking",
 ]

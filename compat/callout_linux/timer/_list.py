@@ -15,12 +15,14 @@ from callout import (
     CALLOUT_RUNNING,
     ArgumentTypeError,
     ArgumentValueError,
+    BusyError,
     NotInitializedError,
     callout_arm_curcpu,
     callout_arm_on,
     callout_armed_with,
     callout_dequeue,
     callout_pending,
+    callout_running,
     callout_terminated,
 )
 
@@ -32,6 +34,7 @@ from .._base import (
     not_set_up,
     quiesce,
     quiesce_blocking,
+    refuse_not_set_up,
     refuse_pending,
     set_up,
 )
@@ -112,6 +115,26 @@ def DEFINE_TIMER(function: Callable[[timer_list], object], /) -> timer_list:  # 
     timer = timer_list()
     timer_setup(timer, function, 0)
     return timer
+
+
+def timer_setup_on_stack(timer: timer_list, function: Callable[[timer_list], object], flags: int = 0, /) -> None:
+    """Do as ``timer_setup()``: a timer that is a local variable is like any other here. Never blocks."""
+    timer_setup(timer, function, flags)
+
+
+def destroy_timer_on_stack(timer: timer_list, /) -> None:
+    """Make *timer* one that was never set up: every later use is an error, until it is set up anew. Never blocks.
+
+    The last call of a function for a timer that is its local variable, after ``timer_delete_sync()``.
+
+    Raises:
+        BusyError: it is pending or running (Linux: a warning, if it checks).
+        NotInitializedError: it was never set up.
+    """
+    refuse_not_set_up("destroy_timer_on_stack", timer)
+    if callout_pending(timer.entry) or callout_running(timer.entry):
+        raise BusyError(f"destroy_timer_on_stack: {timer!r} is in use; await timer_delete_sync() first")
+    timer.forget()
 
 
 def timer_pending(timer: timer_list, /) -> int:
