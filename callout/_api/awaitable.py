@@ -64,11 +64,16 @@ class _Waiting(Unfinished, Coroutine[Any, Any, T_co]):  # Any: what a coroutine 
     def __getattr__(self, name: str) -> object:
         """Look at the coroutine inside: ``cr_frame`` and its like, for those who print the stacks of tasks."""
         if not name.startswith("cr_"):
-            raise AttributeError(f"{self!r} has no attribute {name!r}; await it, and look at what that gives")
+            raise AttributeError(
+                f"what is to be awaited has no attribute {name!r}; await it, and look at what that gives"
+            )
         return getattr(self._coroutine, name)
 
     def __await__(self) -> Generator[Any, Any, T_co]:
         return self._coroutine.__await__()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(f"{self!r} cannot be copied or pickled, as no coroutine can")
 
     def send(self, value: object, /) -> object:
         return self._coroutine.send(value)

@@ -74,8 +74,8 @@ class _Call:
         *,
         priority: int = 0,
         kind: LockClass | None = LockClass.MUTEX,
-        timo: int | None = None,
-        sbt: tuple[int, int, int] = (0, 0, 0),
+        timo: int = 0,
+        sbt: tuple[int, int, int] | None = None,
         pause: bool = False,
     ) -> None:
         machine = self._machine = current_machine(call)
@@ -83,7 +83,7 @@ class _Call:
         if not pause:
             check_chan(call, chan)
         self._drop = _drop(call, priority)
-        if timo is not None:
+        if sbt is None:
             self._timeout = _ticks(call, machine, timo, least=int(pause))
         else:
             self._timeout = _sbt(call, machine, *sbt, least=int(pause))

@@ -13,6 +13,7 @@ from callout import (
     ARM_IF_IDLE,
     ARM_STAY,
     CALLOUT_REMOVED,
+    ArgumentTypeError,
     BusyError,
     Callout,
     NotInitializedError,
@@ -95,6 +96,8 @@ class TimerBase:
 
 def set_up(call: str, timer: TimerBase) -> None:
     """Bind a timer to the current system."""
+    if not isinstance(timer, TimerBase):
+        raise no_timer(call, timer)
     assigned = timer.expires
     callout_init(timer.entry, 1)
     timer._assigned = assigned
@@ -103,6 +106,11 @@ def set_up(call: str, timer: TimerBase) -> None:
 def check_function(call: str, function: object) -> None:
     """Raise unless *function* can be a timer's function."""
     check_callback(call, function)
+
+
+def no_timer(call: str, timer: object) -> ArgumentTypeError:
+    """Return the error for what is no timer."""
+    return ArgumentTypeError(f"{call}: the first argument must be a timer, a timer_list, not {timer!r}")
 
 
 def not_set_up(call: str, timer: TimerBase) -> NotInitializedError:
@@ -117,7 +125,9 @@ def refuse_pending(call: str, timer: TimerBase, facts: int) -> None:
 
 
 def refuse_not_set_up(call: str, timer: TimerBase) -> None:
-    """Raise if the timer was never set up."""
+    """Raise if the timer was never set up, or is none."""
+    if not isinstance(timer, TimerBase):
+        raise no_timer(call, timer)
     try:
         callout_running(timer.entry)
     except NotInitializedError:

@@ -192,28 +192,28 @@ def check_jiffies(call: str, what: str, value: object) -> int:
 # C compares the sign of a difference of unsigned longs, so that times compare well across the wrap.
 
 
-def _before(a: int | Variable, b: int | Variable) -> bool:
-    return bool((_an_int("time_before", a) - _an_int("time_before", b)) & _SIGN)
+def _before(call: str, a: int | Variable, b: int | Variable) -> bool:
+    return bool((_an_int(call, a) - _an_int(call, b)) & _SIGN)
 
 
 def time_after(a: int | Variable, b: int | Variable, /) -> bool:
     """Return whether time *a*, in jiffies, is after *b*, also if one of them has wrapped at 2**64. Never blocks."""
-    return _before(b, a)
+    return _before("time_after", b, a)
 
 
 def time_before(a: int | Variable, b: int | Variable, /) -> bool:
     """Return whether time *a*, in jiffies, is before *b*, also if one of them has wrapped. Never blocks."""
-    return _before(a, b)
+    return _before("time_before", a, b)
 
 
 def time_after_eq(a: int | Variable, b: int | Variable, /) -> bool:
     """Return whether time *a*, in jiffies, is *b* or after it, also if one of them has wrapped. Never blocks."""
-    return not _before(a, b)
+    return not _before("time_after_eq", a, b)
 
 
 def time_before_eq(a: int | Variable, b: int | Variable, /) -> bool:
     """Return whether time *a*, in jiffies, is *b* or before it, also if one of them has wrapped. Never blocks."""
-    return not _before(b, a)
+    return not _before("time_before_eq", b, a)
 
 
 def get_jiffies_64() -> int:

@@ -38,6 +38,7 @@ from ._base import (
     TimerBase,
     Waiting,
     check_function,
+    no_timer,
     not_set_up,
     quiesce,
     quiesce_blocking,
@@ -93,6 +94,8 @@ def init_timer(timer: timer_list, /) -> None:
 
 
 def _arm(call: str, timer: timer_list, expires: int, how: int) -> int:
+    if not isinstance(timer, TimerBase):
+        raise no_timer(call, timer)
     if timer._function is None:
         raise not_set_up(call, timer)
     try:
@@ -110,6 +113,8 @@ def add_timer(timer: timer_list, /) -> None:
         BusyError: it is pending already (the kernel complained and did nothing).
         NotInitializedError: ``init_timer()`` was never called, or it has no function.
     """
+    if not isinstance(timer, TimerBase):
+        raise no_timer("add_timer", timer)
     expires = timer.expires
     refuse_pending("add_timer", timer, _arm("add_timer", timer, expires, ADD))
     timer.consumed(expires)
@@ -128,6 +133,8 @@ def mod_timer(timer: timer_list, expires: int | Variable, /) -> int:
 
 def timer_pending(timer: timer_list, /) -> int:
     """Return 1 if *timer* is armed and its function has not begun, else 0. Never blocks."""
+    if not isinstance(timer, TimerBase):
+        raise no_timer("timer_pending", timer)
     try:
         return callout_pending(timer.entry)
     except NotInitializedError:
@@ -139,6 +146,8 @@ def del_timer(timer: timer_list, /) -> int:
 
     Returns 1 if it was pending, else 0.
     """
+    if not isinstance(timer, TimerBase):
+        raise no_timer("del_timer", timer)
     try:
         return callout_dequeue(timer.entry) & CALLOUT_REMOVED
     except NotInitializedError:
@@ -223,6 +232,8 @@ def timer_is_running(timer: timer_list, /) -> int:
 
     Never blocks.
     """
+    if not isinstance(timer, TimerBase):
+        raise no_timer("timer_is_running", timer)
     try:
         return callout_running(timer.entry)
     except NotInitializedError:

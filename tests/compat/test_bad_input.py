@@ -12,6 +12,7 @@ from callout import (
     ArgumentTypeError,
     ArgumentValueError,
     BusyError,
+    Callout,
     LockHeldError,
     LoopThreadError,
     Mtx,
@@ -32,6 +33,7 @@ from callout_linux.timer import (
     add_timer_on,
     destroy_all,
     destroy_all_blocking,
+    destroy_timer_on_stack,
     jiffies,
     mod_timer,
     mod_timer_pending,
@@ -94,6 +96,29 @@ def test_a_timer_that_was_never_set_up(s: Stage, call: Callable[[timer_list], ob
     """Every call with a timer that was never set up names timer_setup()."""
     with pytest.raises(NotInitializedError, match=r"timer_setup\(\)"):
         s.do(call, timer_list())
+
+
+@pytest.mark.parametrize("wrong", [None, 5, "timer", Callout()])
+def test_what_is_no_timer(s: Stage, wrong: Any) -> None:  # noqa: ANN401 - the wrong types are what is tested
+    """Every call with what is no timer says so by its own name, in both APIs."""
+    calls: list[Callable[[Any], object]] = [
+        *CALLS,
+        lambda t: timer_setup(t, ignore, 0),
+        destroy_timer_on_stack,
+        v2_3.init_timer,
+        v2_3.add_timer,
+        lambda t: v2_3.mod_timer(t, 1),
+        v2_3.timer_pending,
+        v2_3.del_timer,
+        v2_3.del_timer_sync,
+        v2_3.del_timer_sync_blocking,
+        v2_3.timer_is_running,
+        v2_3.timer_synchronize,
+        v2_3.timer_synchronize_blocking,
+    ]
+    for call in calls:
+        with pytest.raises(ArgumentTypeError, match=r"^\w+: the first argument must be a timer"):
+            s.do(call, wrong)
 
 
 def test_an_old_timer_that_was_never_initialised_or_has_no_function(s: Stage) -> None:

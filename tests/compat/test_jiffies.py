@@ -254,6 +254,15 @@ def test_a_conversion_takes_ints_and_variables_only(
             call(wrong)
 
 
+@pytest.mark.parametrize("call", [time_after, time_before, time_after_eq, time_before_eq])
+def test_what_is_no_time_is_not_compared(call: Callable[[Any, Any], bool]) -> None:  # Any: wrong ones, too
+    """A comparison of what is no int says so by its own name."""
+    for wrong in (1.5, "1", None):
+        for pair in ((wrong, 1), (1, wrong)):
+            with pytest.raises(ArgumentTypeError, match=f"{call.__name__}: give an int"):
+                call(*pair)
+
+
 def test_the_names_with_64_are_the_same_calls(vm: VirtualSMP) -> None:
     """A long has 64 bits, so there is no difference; get_jiffies_64() is a plain int."""
     vm.tick(3)

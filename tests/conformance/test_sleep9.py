@@ -499,6 +499,7 @@ WRONG: Final[dict[str, tuple[type[Exception], Callable[[Mtx, Mtx, Mtx], object]]
     "unknown flag 0x1000 in priority": (ArgumentValueError, lambda m, _, __: msleep_sync(m, m, 0x1000, "t", 0)),
     "timo must not be negative, got -1": (ArgumentValueError, lambda m, _, __: msleep_sync(m, m, 0, "t", -1)),
     "ticks must be an int": (ArgumentTypeError, lambda m, _, __: msleep_sync(m, m, 0, "t", 1.5)),  # type: ignore[arg-type]
+    "ticks must be an int .* not None": (ArgumentTypeError, lambda m, _, __: msleep_sync(m, m, 0, "t", None)),  # type: ignore[arg-type]
     "more than an int of the kernel": (ArgumentValueError, lambda m, _, __: msleep_sync(m, m, 0, "t", 1 << 40)),
     "sbt must not be negative": (ArgumentValueError, lambda m, _, __: msleep_sbt_sync(m, m, 0, "t", -1, 0)),
     "msleep_sbt_sync: unknown flag 0x1$": (ArgumentValueError, lambda m, _, __: msleep_sbt_sync(m, m, 0, "t", 1, 0, 1)),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import gc
+import pickle
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
@@ -115,6 +117,19 @@ def test_waits_are_unequal_and_can_be_kept_in_sets() -> None:
 
         vm.run(lambda: first)
         vm.run(lambda: second)
+
+
+def test_a_wait_is_not_copied() -> None:
+    """Copying and pickling are refused, as for every coroutine: two that await one would be one too many."""
+    with VirtualSMP(1, free_clock=False) as vm:
+        waiting = callout_drain(armed())
+        for make in (copy.copy, copy.deepcopy, pickle.dumps):
+            with pytest.raises(TypeError, match=r"callout_drain.* cannot be copied or pickled"):
+                make(waiting)
+        with pytest.raises(AttributeError, match="'removed'; await it"):
+            _ = waiting.removed  # type: ignore[attr-defined]  # that is the point
+
+        vm.run(lambda: waiting)
 
 
 @pytest.mark.trio

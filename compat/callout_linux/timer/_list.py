@@ -31,6 +31,7 @@ from .._base import (
     TimerBase,
     Waiting,
     check_function,
+    no_timer,
     not_set_up,
     quiesce,
     quiesce_blocking,
@@ -145,6 +146,8 @@ def timer_pending(timer: timer_list, /) -> int:
     Raises:
         NotInitializedError: it was never set up.
     """
+    if not isinstance(timer, TimerBase):
+        raise no_timer("timer_pending", timer)
     try:
         return callout_pending(timer.entry)
     except NotInitializedError:
@@ -155,6 +158,8 @@ def timer_pending(timer: timer_list, /) -> int:
 
 
 def _add(call: str, timer: timer_list) -> None:
+    if not isinstance(timer, TimerBase):
+        raise no_timer(call, timer)
     expires = timer.expires
     try:
         facts = callout_arm_curcpu(timer.entry, expires + 1, timer, expires, ADD)
@@ -199,6 +204,8 @@ def add_timer_on(timer: timer_list, cpu: int, /) -> None:
         BusyError, NotInitializedError: as ``add_timer()``.
         ArgumentTypeError, ArgumentValueError: *cpu* is not an int or not there.
     """
+    if not isinstance(timer, TimerBase):
+        raise no_timer("add_timer_on", timer)
     expires = timer.expires
     try:
         facts = callout_arm_on(timer.entry, expires + 1, timer, expires, cpu, ARM_IF_IDLE)
@@ -210,6 +217,8 @@ def add_timer_on(timer: timer_list, cpu: int, /) -> None:
 
 
 def _mod(call: str, timer: timer_list, expires: int | Variable, how: int) -> int:
+    if not isinstance(timer, TimerBase):
+        raise no_timer(call, timer)
     expires = check_jiffies(call, "expires", expires)
     try:
         facts = callout_arm_curcpu(timer.entry, expires + 1, timer, expires, how)
@@ -235,7 +244,10 @@ def mod_timer(timer: timer_list, expires: int | Variable, /) -> int:
     """
     if type(expires) is not int:
         expires = check_jiffies("mod_timer", "expires", expires)
-    c = timer.entry
+    try:
+        c = timer.entry
+    except AttributeError:
+        raise no_timer("mod_timer", timer) from None
     # As Linux does, before any lock: the commonest call of networking code changes nothing.
     if c.arg == expires and callout_armed_with(c, expires):
         timer._assigned = None
@@ -278,6 +290,8 @@ def timer_delete(timer: timer_list, /) -> int:
     Raises:
         NotInitializedError: it was never set up.
     """
+    if not isinstance(timer, TimerBase):
+        raise no_timer("timer_delete", timer)
     try:
         return callout_dequeue(timer.entry) & CALLOUT_REMOVED
     except NotInitializedError:
@@ -293,6 +307,8 @@ def try_to_del_timer_sync(timer: timer_list, /) -> int:
     Raises:
         NotInitializedError: it was never set up.
     """
+    if not isinstance(timer, TimerBase):
+        raise no_timer("try_to_del_timer_sync", timer)
     try:
         facts = callout_dequeue(timer.entry, if_not_running=True)
     except NotInitializedError:
@@ -309,6 +325,8 @@ def timer_shutdown(timer: timer_list, /) -> int:
     Raises:
         NotInitializedError: it was never set up.
     """
+    if not isinstance(timer, TimerBase):
+        raise no_timer("timer_shutdown", timer)
     try:
         return callout_dequeue(timer.entry, close=True) & CALLOUT_REMOVED
     except NotInitializedError:
