@@ -16,6 +16,7 @@ from .._core.arm import refuse_if_closed
 from .._core.cpu import STARTED, Machine, Run
 from .._core.drain import check_locks, machine_of
 from .._core.errors import ArgumentTypeError, LoopThreadError, NotAwaitedError, SelfDrainError, SleepError
+from .._core.guard import protected
 from .._core.state import Callout
 
 T = TypeVar("T")
@@ -53,6 +54,7 @@ class _Waiting(Unfinished, Coroutine[Any, Any, T_co]):  # Any: what a coroutine 
 
     __slots__ = ("__weakref__", "_call", "_coroutine", "_twin")
 
+    @protected
     def __init__(self, call: str, coroutine: Coroutine[Any, Any, T_co], twin: str) -> None:
         self._call = call
         self._coroutine = coroutine
@@ -69,6 +71,7 @@ class _Waiting(Unfinished, Coroutine[Any, Any, T_co]):  # Any: what a coroutine 
             )
         return getattr(self._coroutine, name)
 
+    @protected
     def __await__(self) -> Generator[Any, Any, T_co]:
         return self._coroutine.__await__()
 
@@ -104,6 +107,8 @@ def not_awaited(call: str, twin: str) -> str:
     )
 
 
+# A KeyboardInterrupt between the making of the coroutine and its await would look like a missing await.
+@protected
 def must_await(call: str, coroutine: Coroutine[Any, Any, T], twin: str = "", /) -> Coroutine[Any, Any, T]:
     """Return *coroutine* as something that cannot be taken for its result: as a truth value, or compared with a
     number, it raises ``NotAwaitedError``. Never blocks.
