@@ -227,22 +227,22 @@ STAYS: Final = "if to is None or (how & STAY and run is not None):"
 Mutant = tuple[Callable[[VirtualSMP], None], Callable[..., Any], tuple[tuple[str, str], ...]]  # Any: every function
 
 MUTANTS: Final[dict[str, Mutant]] = {
-    "R0.1: pending is off before running is on, with the lock dropped between": (
+    "pending is off before running is on, with the lock dropped between": (
         race(SYNC),
         softclock._begin,
         (("c.run = run", "cpu.lock.release(); _enter(cpu); c.run = run"),),
     ),
-    "R0.2, R0.4: a timer that runs is moved at once": (
+    "a timer that runs is moved at once": (
         race(MOD),
         engine.arm,
         ((STAYS, "if to is None:"), (PUT_OFF, "if False:")),
     ),
-    "R0.4: a put-off move is carried out before the run has ended": (
+    "a put-off move is carried out before the run has ended": (
         race(ADD_ON),
         engine.arm,
         ((PUT_OFF, "if False:"),),
     ),
-    "R1.4: a pending timer is deleted without a second look under the lock": (
+    "a pending timer is deleted without a second look under the lock": (
         race(MOD, DEL),
         engine.lock_cpu,
         (("if c.cpu is cpu:", "if True:"),),
