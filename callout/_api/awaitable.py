@@ -12,11 +12,12 @@ from collections.abc import Coroutine, Generator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from .._core.arm import refuse_if_closed
-from .._core.cpu import STARTED, Machine, Run
-from .._core.drain import check_locks, machine_of
+from .._core.checks import machine_of
+from .._core.drain import check_locks, is_inside
 from .._core.errors import ArgumentTypeError, LoopThreadError, NotAwaitedError, SelfDrainError, SleepError
 from .._core.guard import protected
+from .._core.machine import Machine
+from .._core.refusal import Refusal
 from .._core.state import Callout
 
 T = TypeVar("T")
@@ -132,21 +133,24 @@ def refuse_wait(call: str, c: Callout) -> Machine:
     if not isinstance(c, Callout):
         raise ArgumentTypeError(f"{call}: the first argument must be a Callout, not {c!r}")
     machine = machine_of(c)
-    refuse_if_closed(call, machine)
-    if executing(c.run):
+    refuse_closed(call, machine)
+    run = c.run
+    if run is not None and is_inside(run):
         raise SelfDrainError(
-            f"{call}: {c!r} waits for its own callback, which would never end; use callout_drain_async()"
+            f"{call}: {c!r} waits for its own callback, which would never end; use callout_drain_async()",
+            call=call,
+            callout=c,
+            cpu=run.cpu.id,
         )
     check_locks(call, c, machine)
     return machine
 
 
-def executing(run: Run | None) -> bool:
-    """Return whether this very code runs inside the callback of *run*."""
-    if run is None or run.state != STARTED:
-        return False
-    cpu = run.cpu
-    return cpu.thread == cpu.machine.platform.current_thread()
+def refuse_closed(call: str, machine: Machine) -> None:
+    """Raise if the machine was closed, or is the parent's."""
+    lock = machine.cpus[0].lock
+    if isinstance(lock, Refusal):
+        lock.refuse(call)
 
 
 def refuse_blocking(call: str, machine: Machine) -> None:
@@ -166,10 +170,10 @@ def refuse_held_locks(call: str, machine: Machine) -> None:
 
 __all__ = [
     "Unfinished",
-    "executing",
     "must_await",
     "not_awaited",
     "refuse_blocking",
+    "refuse_closed",
     "refuse_held_locks",
     "refuse_wait",
 ]

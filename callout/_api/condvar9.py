@@ -12,9 +12,10 @@ from __future__ import annotations
 from collections.abc import Coroutine
 from typing import Any
 
-from .._core.cpu import current_machine
+from .._core.deadline import after_ticks
 from .._core.drain import run_blocking
 from .._core.errors import ArgumentTypeError, ArgumentValueError, BusyError, LockDestroyedError
+from .._core.machine import current_machine
 from .._core.rules import LockClass
 from .._core.units import check_ticks
 from .._locks.mutex import Mtx
@@ -63,7 +64,7 @@ def _check_wait(call: str, cv: Cv, mtx: Mtx) -> None:
 def _until(call: str, cv: Cv, timo: int) -> Timeout:
     """Return the time *timo* ticks from now."""
     machine = cv._machine
-    return Timeout(machine.platform.now() + max(check_ticks(call, timo), 1) * machine.tick, 0)
+    return Timeout(after_ticks(machine, machine.platform.now(), check_ticks(call, timo)), 0)
 
 
 async def _wait(call: str, cv: Cv, mtx: Mtx, until: Timeout | None) -> int:

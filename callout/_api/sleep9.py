@@ -15,9 +15,10 @@ from __future__ import annotations
 from collections.abc import Coroutine
 from typing import Any, Final
 
-from .._core.cpu import Machine, current_machine
+from .._core.deadline import after_ticks
 from .._core.drain import run_blocking
 from .._core.errors import ArgumentTypeError, ArgumentValueError
+from .._core.machine import Machine, current_machine
 from .._core.rules import LockClass
 from .._core.units import C_ALL, C_DIRECT_EXEC, check_flags, check_ticks
 from .._locks.mutex import Mtx
@@ -38,7 +39,7 @@ def _ticks(call: str, machine: Machine, timo: int, *, least: int) -> Timeout | N
     if check_ticks(call, timo) < 0:
         raise ArgumentValueError(f"{call}: timo must not be negative, got {timo}")
     timo = max(timo, least)
-    return Timeout(machine.platform.now() + timo * machine.tick, 0) if timo else None
+    return Timeout(after_ticks(machine, machine.platform.now(), timo), 0) if timo else None
 
 
 def _sbt(call: str, machine: Machine, sbt: int, pr: int, flags: int, *, least: int) -> Timeout | None:
@@ -47,7 +48,7 @@ def _sbt(call: str, machine: Machine, sbt: int, pr: int, flags: int, *, least: i
     when, precision = _in_sbt(call, machine, sbt, pr, flags)
     if sbt:
         return Timeout(when, precision)
-    return Timeout(machine.platform.now() + machine.tick, 0) if least else None
+    return Timeout(after_ticks(machine, machine.platform.now(), 1), 0) if least else None
 
 
 def _drop(call: str, priority: int) -> bool:

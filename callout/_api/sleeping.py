@@ -11,10 +11,10 @@ from enum import Enum
 from typing import Final
 from weakref import WeakKeyDictionary
 
-from .._core.arm import refuse_if_closed
-from .._core.cpu import Machine
 from .._core.guard import protected
+from .._core.machine import Machine
 from .._core.platform import Waiter
+from .awaitable import refuse_closed
 
 
 class Why(Enum):
@@ -54,7 +54,7 @@ def enlist(call: str, machine: Machine, new_waiter: Callable[[], Waiter]) -> Sle
     Raises:
         ClosedError, ForkedError: the machine was closed.
     """
-    refuse_if_closed(call, machine)
+    refuse_closed(call, machine)
     sleeper = Sleeper(new_waiter())
     _SLEEPERS.setdefault(machine, {})[sleeper] = None
     return sleeper

@@ -18,14 +18,14 @@ from __future__ import annotations
 
 import errno
 from collections import deque
+from collections.abc import Callable
 from contextlib import nullcontext
 from types import BuiltinMethodType, MethodType, MethodWrapperType
 from typing import Final, NamedTuple
 from weakref import WeakKeyDictionary
 
 from .._core.arm import arm, initialize
-from .._core.cpu import Machine
-from .._core.drain import _take_back
+from .._core.drain import _reacquire
 from .._core.errors import (
     ArgumentTypeError,
     ArgumentValueError,
@@ -33,14 +33,17 @@ from .._core.errors import (
     LockClassError,
     LockError,
     LockNotHeldError,
+    ReentrantCallError,
     SleepError,
 )
-from .._core.guard import check_reentry, guarded, protected
+from .._core.guard import protected
+from .._core.machine import Machine
+from .._core.platform import Thread
 from .._core.rules import LockClass
+from .._core.short import callout_stop
 from .._core.state import Callout
 from .._locks.mutex import Mtx
 from .awaitable import refuse_blocking
-from .callout9 import callout_stop
 from .sleeping import Sleeper, Why, claim, enlist, wake
 
 # What has no identity of its own: equal ones may be one object or two, and a method is a new object at each look.
@@ -61,27 +64,39 @@ class Timeout(NamedTuple):
 class SleepQueues:
     """The queues of one machine."""
 
-    __slots__ = ("_guard", "_queues")
+    __slots__ = ("_guard", "_me", "_owner", "_queues")
 
     def __init__(self, machine: Machine) -> None:
+        self._me: Callable[[], Thread] = machine.platform.current_thread
+        self._owner: Thread = None  # looked at only when the guard is taken: by this very thread?
         self._guard = machine.platform.raw_lock("sleep queues")
         self._queues: dict[int, deque[Sleeper]] = {}  # identity of a channel, which its sleepers keep alive -> who
 
     def _enter(self) -> None:
         if not self._guard.acquire(False):
-            check_reentry()
+            if self._owner == self._me():
+                raise ReentrantCallError(
+                    "wakeup: called by a finalizer, weakref callback or signal handler that interrupted a sleep or a "
+                    "wake-up of the same thread, and would wait for itself; hand the call to the loop instead: "
+                    "system.cpu(0).call(function, *args)"
+                )
             self._guard.acquire()
+        self._owner = self._me()
 
-    @guarded
+    def _leave_guard(self) -> None:
+        self._owner = None
+        self._guard.release()
+
+    @protected
     def join(self, chan: object, sleeper: Sleeper) -> None:
         """Put *sleeper* at the end of the queue of *chan*."""
         self._enter()
         try:
             self._queues.setdefault(id(chan), deque()).append(sleeper)
         finally:
-            self._guard.release()
+            self._leave_guard()
 
-    @guarded
+    @protected
     def leave(self, chan: object, sleeper: Sleeper) -> None:
         """Take *sleeper* off the queue of *chan*, if it is still there."""
         self._enter()
@@ -92,9 +107,9 @@ class SleepQueues:
                 if not queue:
                     del self._queues[id(chan)]
         finally:
-            self._guard.release()
+            self._leave_guard()
 
-    @guarded
+    @protected
     def take(self, chan: object, everybody: bool) -> list[Sleeper]:
         """Take the first sleeper off the queue of *chan*, or all; return whom."""
         self._enter()
@@ -109,7 +124,7 @@ class SleepQueues:
                 queue.popleft()
             return taken
         finally:
-            self._guard.release()
+            self._leave_guard()
 
     def occupied(self, chan: object) -> bool:
         """Return whether somebody sleeps on *chan*. The answer may be old when it arrives."""
@@ -218,9 +233,9 @@ async def sleep(
         finally:
             with nullcontext() if blocking else platform.shield():
                 if depth:
-                    await _take_back(machine.giant, depth, new_waiter)
+                    await _reacquire(machine.giant, depth, new_waiter)
                 if mtx is not None and released:
-                    await _take_back(mtx, 1, new_waiter)
+                    await _reacquire(mtx, 1, new_waiter)
     finally:
         claim(machine, sleeper)
         if chan is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .._core.cpu import current_machine
+from .._core.machine import current_machine
 from .._core.units import SBT_1S
 
 

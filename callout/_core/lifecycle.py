@@ -8,29 +8,28 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from weakref import WeakKeyDictionary
 
 from .._locks.mutex import MTX_RECURSE, Mtx
-from .arm import attach, unschedule
-from .cpu import BARRIER, Cpu, Machine, Ticket
-from .errors import ArgumentTypeError, ArgumentValueError, CalloutError, ClosedError
-from .guard import guarded
+from .arm import unschedule
+from .calls import cross_call, run_calls
+from .checks import check_int
+from .cpu import Cpu
+from .cpulock import acquire
+from .deadline import precision_exponent
+from .drain import barrier
+from .errors import CalloutError, ClosedError
+from .guard import protected
+from .machine import Machine
+from .origins import Origins
 from .platform import Entry, Platform
-from .softclock import _enter, cross_call, hardclock, run_calls, softclock
-from .state import ACTIVE, MOVING, PENDING, Callout, Func, Refusal
-from .units import NEVER, NS_PER_S, precision_exponent
+from .refusal import Refusal
+from .softclock import hardclock, softclock
+from .state import ACTIVE, PENDING, QUEUED, Callout, Func
+from .units import NEVER
+from .wheel import callouts_of
 
 CLOSED_TEXT = "the callout system was closed: its `async with open_callouts()` block has been left"
 MAX_CPUS = 1024
-
-
-def check_int(call: str, name: str, value: object, low: int, high: int) -> int:
-    """Return *value* if it is an int in that range."""
-    if type(value) is not int:
-        raise ArgumentTypeError(f"{call}: {name} must be an int, not {value!r}")
-    if not low <= value <= high:
-        raise ArgumentValueError(f"{call}: {name} must be from {low} to {high}, got {value}")
-    return value
 
 
 def boot(
@@ -47,12 +46,12 @@ def boot(
     check_int("open_callouts", "cpus", cpus, 1, MAX_CPUS)
     check_int("open_callouts", "hz", hz, 1, 1_000_000)
     check_int("open_callouts", "alloweddeviation", alloweddeviation, 0, 100)
-    machine = Machine(platform, hz, NS_PER_S // hz, precision_exponent(alloweddeviation))
+    machine = Machine(platform, hz, precision_exponent(alloweddeviation))
     machine.report = report
     machine.expensive = expensive
     if checking:
         machine.held = {}
-        machine.origins = WeakKeyDictionary()
+        machine.origins = Origins()
     machine.giant = Mtx("Giant", MTX_RECURSE, machine=machine)
     machine.cpus = tuple(Cpu(machine, number) for number in range(cpus))
     machine.cpus[0].only = cpus == 1
@@ -61,36 +60,26 @@ def boot(
     return machine
 
 
-@guarded
+@protected
 def stop_all(cpu: Cpu) -> None:
-    """Stop what is pending on *cpu*, and put-off moves; leave runs in progress alone."""
-    _enter(cpu)
+    """Stop what is pending on *cpu*, and deferred migrations; leave runs in progress alone."""
+    acquire(cpu)
     try:
         cpu.deadline = NEVER
-        for c in cpu.wheel.clear():
-            c.state &= ~(PENDING | ACTIVE)
-        for queue in (cpu.expireq, cpu.directq):
-            while (due := queue.pop()) is not None:
-                due.state &= ~(PENDING | ACTIVE)
-        for run in (cpu.standing, cpu.direct):
-            if run is not None and run.callout.state & MOVING:
+        gone = cpu.wheel.clear()
+        for lane in cpu.lanes:
+            for c in callouts_of(lane.queue):
+                cpu.wheel.remove(c)
+                gone.append(c)
+        for c in gone:
+            c.state &= ~(PENDING | ACTIVE | QUEUED)
+        for lane in cpu.lanes:
+            run = lane.run
+            if run is not None and run.move is not None:
                 unschedule(cpu, run.callout)
                 run.callout.state &= ~ACTIVE
     finally:
-        cpu.lock.release()
-
-
-@guarded
-def _barrier(cpu: Cpu) -> Ticket | None:
-    """Return a ticket for the end of softclock's run on *cpu*, or None if it has none."""
-    _enter(cpu)
-    try:
-        if cpu.standing is None:
-            return None
-        ticket = Ticket(BARRIER, cpu.machine.platform.waiter())
-        attach(cpu.standing.callout, ticket)
-        return ticket
-    finally:
+        cpu.busy = False
         cpu.lock.release()
 
 
@@ -106,13 +95,15 @@ def close_cpu(cpu: Cpu, error: type[CalloutError] = ClosedError, text: str = CLO
         run_calls(cpu)
 
 
-@guarded
+@protected
 def _shut(cpu: Cpu, error: type[CalloutError], text: str) -> Callable[[], None] | None:
-    _enter(cpu)
+    refusal = Refusal(error, text)
+    acquire(cpu)
     lock = cpu.lock
     cpu.open = False
     idle, cpu.idle = cpu.idle, None
-    cpu.lock = Refusal(error, text, lock)
+    cpu.lock = refusal
+    cpu.busy = False
     lock.release()
     return None if idle is None else idle.set
 
@@ -127,9 +118,9 @@ async def quiesce(machine: Machine) -> None:
     for cpu in cpus:
         stop_all(cpu)
     for cpu in cpus:
-        while (ticket := _barrier(cpu)) is not None:
-            assert ticket.waiter is not None
-            await ticket.waiter.wait()
+        while waiters := barrier(cpu, machine.platform.waiter):
+            for waiter in waiters:
+                await waiter.wait()
 
 
 async def close(machine: Machine) -> None:

@@ -180,7 +180,7 @@ def test_locks_exclude_and_lose_no_wake_up(scenario: Scenario, bound: int, at_le
 DOWNGRADE_WAKES_NOBODY: Final = Mutant(
     "turning the write lock into a read lock wakes nobody",
     RwLock.downgrade,
-    "self._wake(everybody=True)",
+    "self.parked.wake_all()",
     "pass",
 )
 
@@ -230,7 +230,7 @@ def readers_together(vm: VirtualSMP) -> None:
         (mutants.WOKEN_BEFORE_FREE, mutex),
         (mutants.NO_SECOND_TRY, mutex),
         (mutants.NO_SECOND_TRY, read_write),
-        (mutants.READERS_WAKE_ONE, readers_together),
+        (mutants.WAKES_ONE, readers_together),
         (DOWNGRADE_WAKES_NOBODY, downgrade_and_keep),
     ],
     ids=lambda value: getattr(value, "__name__", str(value)),

@@ -44,6 +44,7 @@ from callout import (
     tvtosbt,
     ustosbt,
 )
+from callout._core.deadline import precision_exponent
 from callout._core.units import (
     C_ALL,
     INT_MAX,
@@ -53,7 +54,6 @@ from callout._core.units import (
     check_sbt,
     check_ticks,
     ns_to_sbt,
-    precision_exponent,
     sbt_to_ns,
 )
 from callout.testing import VirtualSMP

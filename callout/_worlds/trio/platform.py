@@ -1,4 +1,4 @@
-"""The real world: a CPU is a trio loop, a thread is a thread, a raw lock is a ``threading.Lock``.
+"""The real world: a CPU is a trio loop, a thread is a thread, a raw lock is a ``threading.RLock``.
 
 The event timer of a CPU is a ``timerfd`` on which its loop waits: any thread programs it with one system call, and it
 is more punctual than the timeout of epoll. Where there is none, and under a clock that is not the system's, the
@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, contextmanager, suppress
 from contextvars import Context
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol, cast
 
 import trio
 
@@ -322,8 +322,8 @@ class TrioPlatform:
         return True
 
     def raw_lock(self, label: str) -> RawLock:
-        """Return a ``threading.Lock``."""
-        return threading.Lock()
+        """Return a ``threading.RLock``."""
+        return cast("RawLock", threading.RLock())
 
     def waiter(self) -> Waiter:
         """Return a waiter for the current task."""

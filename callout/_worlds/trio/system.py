@@ -29,12 +29,16 @@ from typing import Any, Final, TypeVarTuple
 
 import trio
 
-from ..._core.arm import check_cpu
-from ..._core.cpu import CURRENT, Cpu, Machine, Run
+from ..._core import describe
+from ..._core.calls import cross_call
+from ..._core.checks import check_cpu, check_int
+from ..._core.cpu import Cpu, Run
+from ..._core.deadline import ticks_since_boot
 from ..._core.errors import ArgumentTypeError, ArgumentValueError, ClockError, ClosedError, ForkedError, SleepError
-from ..._core.lifecycle import boot, check_int, close, close_cpu, quiesce
-from ..._core.softclock import cross_call
-from ..._core.state import Callout, Func, Refusal
+from ..._core.lifecycle import boot, close, close_cpu, quiesce
+from ..._core.machine import CURRENT, Machine
+from ..._core.refusal import Refusal
+from ..._core.state import Callout, Func
 from ..._core.units import NEVER, NS_PER_S, ns_to_sbt
 from ..._locks.mutex import Mtx
 from .log import log
@@ -175,7 +179,7 @@ class CalloutSystem:
 
     def ticks(self) -> int:
         """Return how many clock ticks have passed since it was opened. Never blocks."""
-        return (self._platform.now() - self._machine.boot) // self._machine.tick
+        return ticks_since_boot(self._machine, self._platform.now())
 
     def sbinuptime(self) -> int:
         """Return the time of its clock as sbintime. Never blocks."""
@@ -244,9 +248,7 @@ async def _raise(error: BaseException) -> None:
 
 
 def _expensive(func: Func, spent: int) -> None:
-    log().warning(
-        "callout.expensive", function=getattr(func, "__qualname__", repr(func)), milliseconds=round(spent / 1e6, 3)
-    )
+    log().warning("callout.expensive", function=describe.name_of(func), milliseconds=round(spent / 1e6, 3))
 
 
 class _SleepCheck(trio.abc.Instrument):
@@ -590,7 +592,7 @@ async def _name_the_late(system: CalloutSystem, over: trio.CancelScope) -> None:
 
 
 def _runs(system: CalloutSystem) -> set[Run]:
-    return {run for cpu in system._machine.cpus for run in (cpu.standing, cpu.direct) if run is not None}
+    return {run for cpu in system._machine.cpus for lane in cpu.lanes if (run := lane.run) is not None}
 
 
 def _name(runs: set[Run]) -> None:
