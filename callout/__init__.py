@@ -38,12 +38,13 @@ from ._api.callout9 import (
     callout_terminate_sync,
     callout_when,
     curcpu,
-    draining,
     giant,
     hz,
     sbinuptime,
     ticks,
 )
+from ._api.draining import draining
+from ._api.event import Event
 from ._api.mutex9 import (
     mtx_assert,
     mtx_destroy,
@@ -90,7 +91,6 @@ from ._api.primitives import (
     ARM_UNCHANGED,
     CALLOUT_REMOVED,
     CALLOUT_RUNNING,
-    Event,
     callout_arm,
     callout_arm_curcpu,
     callout_arm_on,
@@ -112,6 +112,7 @@ from ._core.errors import (
     ArgumentTypeError,
     ArgumentValueError,
     BusyError,
+    CallbackCancelledError,
     CallbackLockError,
     CalloutError,
     ClockError,
@@ -124,6 +125,7 @@ from ._core.errors import (
     LockError,
     LockHeldError,
     LockNotHeldError,
+    LoopError,
     LoopThreadError,
     MissingExtraError,
     NeverArmedError,
@@ -178,7 +180,8 @@ from ._locks.mutex import (
     RmLock,
     RwLock,
 )
-from ._worlds.trio.system import CalloutSystem, CpuHandle, open_callouts
+from ._worlds.trio.opening import open_callouts
+from ._worlds.trio.system import CalloutSystem, CpuHandle
 
 __all__ = [
     "ARM_IF_EARLIER",
@@ -201,6 +204,7 @@ __all__ = [
     "C_PREL",
     "C_PRELGET",
     "CallbackLockError",
+    "CallbackCancelledError",
     "Callout",
     "CalloutError",
     "CalloutSystem",
@@ -216,6 +220,7 @@ __all__ = [
     "LockError",
     "LockHeldError",
     "LockNotHeldError",
+    "LoopError",
     "LoopThreadError",
     "MA_NOTOWNED",
     "MA_NOTRECURSED",

@@ -19,13 +19,13 @@ ROOT: Final = Path(__file__).parent.parent
 CORE: Final = (
     ("_core.lifecycle",),
     ("_core.softclock",),
-    ("_core.drain",),
+    ("_core.drain", "_core.sleep"),
     ("_core.arm",),
     ("_locks.mutex",),
     ("_core.rules", "_core.cpu"),
     ("_core.wheel",),
     ("_core.state",),
-    ("_core.units", "_core.guard"),
+    ("_core.units", "_core.guard", "_core.phases"),
     ("_core.frames",),
     ("_core.errors",),
 )
@@ -37,6 +37,7 @@ SEAM_SEEN_BY: Final = {
     "_core.lifecycle",
     "_core.softclock",
     "_core.drain",
+    "_core.sleep",
     "_core.arm",
     "_core.cpu",
     "_locks.mutex",

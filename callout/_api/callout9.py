@@ -10,8 +10,7 @@ Source: callout(9); sys/callout.h.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from typing import TypeVar
 
 from .._core.arm import (
@@ -409,22 +408,6 @@ def callout_terminate_sync(c: Callout, /) -> int:
     return DRAIN_RESULT[wait_blocking("callout_terminate", c, DRAIN | T_CLOSE)]
 
 
-@asynccontextmanager
-async def draining(*callouts: Callout) -> AsyncIterator[None]:
-    """Drain the callouts when the block is left, by whatever way; the wait cannot be cancelled.
-
-    ``async with draining(c, d): …``. Callouts that were never initialised, or whose system is closed, are passed over:
-    nothing of theirs can run.
-    """
-    try:
-        yield
-    finally:
-        for c in callouts:
-            if c.cpu.id >= 0 and c.cpu.open:
-                with c.cpu.machine.platform.shield():
-                    await callout_drain(c)
-
-
 # -- time ----------------------------------------------------------------------------------------------------------
 
 
@@ -487,7 +470,6 @@ __all__ = [
     "callout_terminate_sync",
     "callout_when",
     "curcpu",
-    "draining",
     "giant",
     "hz",
     "sbinuptime",

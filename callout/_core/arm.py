@@ -30,11 +30,11 @@ from .errors import (
     ArgumentTypeError,
     ArgumentValueError,
     BusyError,
-    ClosedError,
     LockNotHeldError,
     NeverArmedError,
 )
 from .guard import check_reentry, guarded, protected
+from .phases import Phase, Use, admit
 from .rules import LockClass, Place, place
 from .state import (
     ACTIVE,
@@ -181,10 +181,8 @@ def program(cpu: Cpu) -> None:
 
 def refuse_if_closed(call: str, machine: Machine) -> None:
     """Raise if the machine was closed."""
-    if not machine.cpus[0].open:
-        if machine.dead is not None:
-            machine.dead.acquire()
-        raise ClosedError(f"{call}: the system was closed: its `async with open_callouts()` block has been left")
+    if machine.phase >= Phase.CLOSED:
+        admit(call, machine, Use.STOP)
 
 
 # -- under the lock ------------------------------------------------------------------------------------------------
@@ -260,7 +258,7 @@ def arm(
         state = c.state
         run = c.run
         facts = 0 if run is None else RUNNING
-        if state & CLOSED or machine.closing:
+        if state & CLOSED or machine.phase >= Phase.QUIESCING:
             return facts
         if how and not _applies(c, how, when):
             return facts | (REMOVED if state & PENDING else 0)

@@ -1,27 +1,33 @@
-"""Bringing a machine up on a platform, and taking it down.
+"""Bringing a machine up on a platform, and taking it down, phase by phase (``phases``).
 
-Taking it down stops what is pending, waits until nothing runs, and closes the CPUs one by one, each by a cross-CPU
-call: what was called before the close runs, what is called after it is refused.
+Taking it down: ``quiesce`` stops what is pending and waits until nothing runs and the last promised completion has
+returned, while every CPU works. Then ``close`` has each CPU take no more calls and run those that it took, and only
+when all have done so everything is refused. So nothing of a system that is being left ever meets a part of it that is
+closed already.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Final, NoReturn
 from weakref import WeakKeyDictionary
 
-from .._locks.mutex import MTX_RECURSE, Mtx
+from .._locks.mutex import MTX_RECURSE, Lock, Mtx
 from .arm import attach, unschedule
-from .cpu import BARRIER, Cpu, Machine, Ticket
-from .errors import ArgumentTypeError, ArgumentValueError, CalloutError, ClosedError
-from .guard import guarded
-from .platform import Entry, Platform
-from .softclock import _enter, cross_call, hardclock, run_calls, softclock
+from .cpu import BARRIER, Cpu, Machine, Run, Ticket
+from .errors import ArgumentTypeError, ArgumentValueError, CalloutError, ClosedError, ForkedError
+from .guard import guarded, protected
+from .phases import CLOSED_TEXT, FORKED_TEXT, STEPS, Phase
+from .platform import Entry, Platform, Thread, Waiter
+from .sleep import wake_all
+from .softclock import _enter, cross_call, finish, hardclock, run_calls, serve, softclock
 from .state import ACTIVE, MOVING, PENDING, Callout, Func, Refusal
 from .units import NEVER, NS_PER_S, precision_exponent
 
-CLOSED_TEXT = "the callout system was closed: its `async with open_callouts()` block has been left"
-MAX_CPUS = 1024
+MAX_CPUS: Final = 1024
+SOFTCLOCK: Final = 0  # whose run it is
+INTERRUPT: Final = 1
 
 
 def check_int(call: str, name: str, value: object, low: int, high: int) -> int:
@@ -33,6 +39,9 @@ def check_int(call: str, name: str, value: object, low: int, high: int) -> int:
     return value
 
 
+# -- up ------------------------------------------------------------------------------------------------------------
+
+
 def boot(
     platform: Platform,
     *,
@@ -40,16 +49,18 @@ def boot(
     hz: int,
     alloweddeviation: int,
     checking: bool,
-    report: Callable[[BaseException, Callout | None], None],
-    expensive: Callable[[Func, int], None],
+    report: Callable[[BaseException, Callout | None], None] | None = None,
+    expensive: Callable[[Func, int], None] | None = None,
 ) -> Machine:
-    """Make a machine and hand its CPUs to the platform."""
+    """Make a machine, which is OPENING, and hand its CPUs to the platform. When these are up, ``enter`` OPEN."""
     check_int("open_callouts", "cpus", cpus, 1, MAX_CPUS)
     check_int("open_callouts", "hz", hz, 1, 1_000_000)
     check_int("open_callouts", "alloweddeviation", alloweddeviation, 0, 100)
     machine = Machine(platform, hz, NS_PER_S // hz, precision_exponent(alloweddeviation))
-    machine.report = report
-    machine.expensive = expensive
+    if report is not None:
+        machine.report = report
+    if expensive is not None:
+        machine.expensive = expensive
     if checking:
         machine.held = {}
         machine.origins = WeakKeyDictionary()
@@ -61,89 +72,168 @@ def boot(
     return machine
 
 
+# -- phases --------------------------------------------------------------------------------------------------------
+
+
 @guarded
-def stop_all(cpu: Cpu) -> None:
-    """Stop what is pending on *cpu*, and put-off moves; leave runs in progress alone."""
+def enter(machine: Machine, phase: Phase) -> None:
+    """Enter *phase*, under the locks of all CPUs. When CLOSED, every later use of a CPU is refused."""
+    assert phase in STEPS[machine.phase], f"{machine.phase.name} -> {phase.name}"
+    held = []
+    try:
+        for cpu in machine.cpus:
+            _enter(cpu)
+            held.append(cpu.lock)
+        machine.phase = phase
+        if phase is Phase.CLOSED:
+            for cpu in machine.cpus:
+                cpu.lock = Refusal(ClosedError, CLOSED_TEXT, cpu.lock)
+    finally:
+        for lock in reversed(held):
+            lock.release()
+
+
+def fork(machine: Machine) -> None:
+    """In a forked child: refuse every use from now on.
+
+    What the child has is a picture of the parent's memory in which any lock may be held, for ever, so no lock is taken.
+    """
+    machine.phase = Phase.FORKED
+    machine.dead = Refusal(ForkedError, FORKED_TEXT)
+    machine.held = _Forked()  # every lock that is acquired or released is noted there, and so is refused
+    for cpu in machine.cpus:
+        cpu.open = False
+        cpu.lock = machine.dead
+
+
+class _Forked(dict[Thread, list[Lock]]):
+    """Stands where it is noted which locks a thread holds."""
+
+    def _refuse(self, *_: object) -> NoReturn:
+        Refusal(ForkedError, FORKED_TEXT).acquire()
+
+    setdefault = get = __getitem__ = __contains__ = _refuse  # type: ignore[assignment]  # none of them returns
+
+
+# -- down ----------------------------------------------------------------------------------------------------------
+
+
+def runs(cpu: Cpu) -> tuple[Run, ...]:
+    """Return the runs in progress on *cpu*: softclock's, and the clock interrupt's."""
+    return tuple(run for run in (cpu.standing, cpu.direct) if run is not None)
+
+
+@guarded
+def stop_all(cpu: Cpu) -> list[Callout]:
+    """Stop what is pending on *cpu*, deferred migrations too, and return it; leave runs in progress alone."""
+    stopped = []
     _enter(cpu)
     try:
         cpu.deadline = NEVER
         for c in cpu.wheel.clear():
             c.state &= ~(PENDING | ACTIVE)
+            stopped.append(c)
         for queue in (cpu.expireq, cpu.directq):
             while (due := queue.pop()) is not None:
                 due.state &= ~(PENDING | ACTIVE)
-        for run in (cpu.standing, cpu.direct):
-            if run is not None and run.callout.state & MOVING:
+                stopped.append(due)
+        for run in runs(cpu):
+            if run.callout.state & MOVING:
                 unschedule(cpu, run.callout)
                 run.callout.state &= ~ACTIVE
+                stopped.append(run.callout)
     finally:
         cpu.lock.release()
+    return stopped
 
 
 @guarded
-def _barrier(cpu: Cpu) -> Ticket | None:
-    """Return a ticket for the end of softclock's run on *cpu*, or None if it has none."""
+def _barrier(cpu: Cpu) -> list[Waiter]:
+    """Return what the ends of the runs in progress on *cpu* will set."""
+    waiters = []
     _enter(cpu)
     try:
-        if cpu.standing is None:
-            return None
-        ticket = Ticket(BARRIER, cpu.machine.platform.waiter())
-        attach(cpu.standing.callout, ticket)
-        return ticket
+        for run in runs(cpu):
+            waiters.append(cpu.machine.platform.waiter())
+            attach(run.callout, Ticket(BARRIER, waiters[-1]))
     finally:
         cpu.lock.release()
+    return waiters
 
 
-def close_cpu(cpu: Cpu, error: type[CalloutError] = ClosedError, text: str = CLOSED_TEXT) -> None:
-    """Refuse everything from now on, then run what was called before.
+async def quiesce(machine: Machine) -> list[Callout]:
+    """Stop what is pending, wait until no callback or completion runs; return what was stopped.
 
-    On the loop of *cpu*, which has no run in progress.
+    From a task of CPU 0's loop. Arming is refused from now on, and calls from callbacks.
     """
-    idle = _shut(cpu, error, text)
+    if machine.phase < Phase.CANCELLING:
+        enter(machine, Phase.CANCELLING)
+    enter(machine, Phase.QUIESCING)
+    stopped = [c for cpu in machine.cpus for c in stop_all(cpu)]
+    for cpu in machine.cpus:
+        for waiter in _barrier(cpu):
+            await waiter.wait()
+    # No run is in progress, and none will be. But the completions of the last may still be called, on the loop of their
+    # CPU, which then takes no call.
+    for cpu in machine.cpus:
+        back = machine.platform.waiter()
+        try:
+            cross_call(cpu, back.set)
+        except ClosedError:
+            continue  # its loop has died
+        await back.wait()
+    return stopped
+
+
+async def close(machine: Machine) -> None:
+    """Close a machine that is quiescent, from a task of CPU 0's loop that cannot be cancelled."""
+    for cpu in machine.cpus:
+        done = machine.platform.waiter()
+        try:
+            cross_call(cpu, partial(_end_and_tell, cpu, done.set))
+        except ClosedError:
+            continue
+        await done.wait()
+    enter(machine, Phase.CLOSED)
+    wake_all(machine)
+
+
+def _end_and_tell(cpu: Cpu, tell: Callable[[], None]) -> None:
+    try:
+        end_calls(cpu)
+    finally:
+        tell()
+
+
+def end_calls(cpu: Cpu) -> None:
+    """Have *cpu* take no more calls, run those that it took, and end its softclock. On its loop."""
+    idle = _shut(cpu)
     if idle is not None:
-        idle()
+        idle.set()
     while cpu.calls:
         run_calls(cpu)
 
 
 @guarded
-def _shut(cpu: Cpu, error: type[CalloutError], text: str) -> Callable[[], None] | None:
+def _shut(cpu: Cpu) -> Waiter | None:
     _enter(cpu)
-    lock = cpu.lock
     cpu.open = False
     idle, cpu.idle = cpu.idle, None
-    cpu.lock = Refusal(error, text, lock)
-    lock.release()
-    return None if idle is None else idle.set
+    cpu.lock.release()
+    return idle
 
 
-async def quiesce(machine: Machine) -> None:
-    """Stop what is pending and wait until no callback runs, from a task of CPU 0's loop.
-
-    A callback that arms a callout meanwhile is refused, as during a drain.
+@protected
+def abandon(cpu: Cpu, lane: int) -> None:
+    """End the run in progress of softclock or of the clock interrupt of *cpu*, which has died in the middle: release
+    the callout's lock, serve who waits. On its loop.
     """
-    machine.closing = True
-    cpus = [cpu for cpu in machine.cpus if cpu.open]
-    for cpu in cpus:
-        stop_all(cpu)
-    for cpu in cpus:
-        while (ticket := _barrier(cpu)) is not None:
-            assert ticket.waiter is not None
-            await ticket.waiter.wait()
-
-
-async def close(machine: Machine) -> None:
-    """Close the CPUs of a machine that is quiescent, from a task of CPU 0's loop that cannot be cancelled."""
-    for cpu in machine.cpus[1:]:
-        if cpu.open:
-            done = machine.platform.waiter()
-            cross_call(cpu, partial(_close_and_tell, cpu, done.set))
-            await done.wait()
-    close_cpu(machine.cpus[0])
-
-
-def _close_and_tell(cpu: Cpu, tell: Callable[[], None]) -> None:
+    run = (cpu.standing, cpu.direct)[lane]
+    if run is None:
+        return
     try:
-        close_cpu(cpu)
-    finally:
-        tell()
+        if run.lock is not None and run.lock.holds():
+            run.lock.give(run.shared)
+    except CalloutError as error:
+        cpu.machine.report(error, run.callout)
+    serve(cpu, run, finish(run))

@@ -76,6 +76,10 @@ class Platform(Protocol):
         """Return the CPU whose loop this is; for other threads the one they are bound to, 0 unless told otherwise."""
         ...
 
+    def in_callback(self) -> bool:
+        """Whether this code runs inside a callback, a completion or a cross-CPU call: on the engine's behalf."""
+        ...
+
     def in_loop(self) -> bool:
         """Whether this thread runs an event loop, so that a blocking wait would stop it."""
         ...

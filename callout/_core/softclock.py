@@ -28,6 +28,7 @@ from .arm import close_asked, program, schedule, unschedule
 from .cpu import CANCELLED, STARTED, T_DEQUEUE, WAITING, Cpu, Move, Run, Ticket
 from .errors import CallbackLockError, CalloutError, ClosedError, UseAfterFree
 from .guard import check_reentry, exposed, guarded, protected
+from .phases import CLOSED_TEXT, Phase, Use, admit
 from .platform import Waiter
 from .state import ACTIVE, CLOSED, DIRECT, MOVING, PENDING, Callout, Func
 from .units import CALLOUT_RETURNUNLOCKED, CALLOUT_SHAREDLOCK, CALLOUT_TRYLOCK
@@ -297,6 +298,9 @@ def answer_tickets(cpu: Cpu, c: Callout, tickets: list[Ticket]) -> None:
 def _carry_out(c: Callout, move: Move) -> bool:
     """Arm the callout as the put-off reset wanted. Both CPUs' locks are held."""
     c.state &= ~(PENDING | MOVING)
+    if c.cpu.machine.phase >= Phase.QUIESCING:  # refused, as every arming is; nobody will stop it any more
+        c.state &= ~ACTIVE
+        return False
     if move.cpu is not c.cpu:
         c.filed = 0
         c.cpu = move.cpu
@@ -380,7 +384,7 @@ async def _get_lock(cpu: Cpu, run: Run) -> bool:
     if machine.stall is not None:
         await machine.stall(run.callout)
     try:
-        await take_parked(lock, run.shared, machine.platform.waiter)
+        await take_parked(lock, run.shared, machine.platform.waiter, run.callout)
     except CalloutError as error:  # destroyed, or freed
         machine.report(error, run.callout)
         return False
@@ -403,9 +407,16 @@ def cross_call(cpu: Cpu, thunk: Callable[[], None]) -> None:
 
     From any thread, at any instant, also from what interrupted the engine: no lock is taken. Never blocks.
 
+    Does nothing if it is called by a callback, a completion or a call while the machine quiesces.
+
     Raises:
         ClosedError: that CPU is gone; *thunk* will not run.
     """
+    machine = cpu.machine
+    if machine.phase >= Phase.QUIESCING:
+        use = Use.CALL_INSIDE if machine.platform.in_callback() else Use.CALL
+        if not admit("call", machine, use):
+            return
     thunk = partial(thunk)  # an object of its own: the same function may be queued twice
     cpu.calls.append(thunk)
     if not cpu.open:
@@ -414,10 +425,8 @@ def cross_call(cpu: Cpu, thunk: Callable[[], None]) -> None:
             cpu.calls.remove(thunk)
         except ValueError:
             return
-        if cpu.machine.dead is not None:
-            cpu.machine.dead.acquire()
-        raise ClosedError(f"cpu {cpu.id} is closed: it takes no more calls")
-    cpu.machine.platform.interrupt(cpu.id)
+        raise ClosedError(f"call: {CLOSED_TEXT}")
+    machine.platform.interrupt(cpu.id)
 
 
 @protected

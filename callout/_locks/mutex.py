@@ -19,8 +19,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Final, Self
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING, Final, Self
 
 from .._core.cpu import Machine, current_machine
 from .._core.errors import (
@@ -36,6 +36,10 @@ from .._core.platform import RawLock, Thread, Waiter
 from .._core.rules import LockClass
 from .._core.state import Refusal
 
+if TYPE_CHECKING:
+    from .._core.state import Callout
+
+_UNWATCHED: Final = nullcontext()
 MTX_DEF: Final = 0x0
 MTX_SPIN: Final = 0x1
 MTX_RECURSE: Final = 0x4
@@ -143,8 +147,11 @@ class Lock:
         self.poison(Refusal(LockDestroyedError, f"lock {self.name!r} was destroyed"))
 
 
-async def take_parked(lock: Lock, shared: bool, new_waiter: Callable[[], Waiter]) -> None:
-    """Take *lock*, parking while it is taken. With a ``thread_waiter`` this blocks and never yields."""
+async def take_parked(lock: Lock, shared: bool, new_waiter: Callable[[], Waiter], c: Callout | None = None) -> None:
+    """Take *lock*, parking while it is taken. With a ``thread_waiter`` this blocks and never yields.
+
+    *c* is whose run needs the lock: that wait is watched.
+    """
     while not lock.try_take(shared):
         waiter = new_waiter()
         lock.parked.append(waiter)
@@ -152,7 +159,8 @@ async def take_parked(lock: Lock, shared: bool, new_waiter: Callable[[], Waiter]
             _unpark(lock, waiter)
             return
         try:
-            await waiter.wait()
+            with _UNWATCHED if c is None else lock.machine.waits("lock", c):
+                await waiter.wait()
         except BaseException:
             if not _unpark(lock, waiter):
                 lock._wake(everybody=False)  # it was woken and does not want it: the next one's turn
@@ -204,10 +212,10 @@ class Mtx(Lock):
                 )
         elif not self._raw.acquire(False):
             self._contended()
-        self._owner = me
-        self._depth += 1
         if self.machine.held is not None:
             self._note_taken()
+        self._owner = me
+        self._depth += 1
         return self
 
     @guarded
@@ -271,9 +279,9 @@ class Mtx(Lock):
                 return 0
         elif not self._raw.acquire(False):
             return 0
+        self._note_taken()
         self._owner = me
         self._depth += 1
-        self._note_taken()
         return 1
 
     def owned(self) -> bool:

@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from callout import ClosedError, cpu_call, open_callouts
-from callout._core.lifecycle import close_cpu
+from callout._core.lifecycle import end_calls
 from callout.testing import VirtualSMP
 from callout_linux.smp import (
     Completion,
@@ -149,10 +149,10 @@ def test_a_call_to_a_closed_cpu_is_refused() -> None:
     """A call to a closed CPU is an error, at once or from the wait, and no hang; the other CPUs run it."""
     calls = Calls()
     with VirtualSMP(3) as vm:
-        close_cpu(vm.machine.cpus[1])
-        with pytest.raises(ClosedError, match="cpu 1"):
+        end_calls(vm.machine.cpus[1])
+        with pytest.raises(ClosedError, match="closed"):
             smp_call_function(calls.func, "sent", False)
-        with pytest.raises(ClosedError, match="cpu 1"):
+        with pytest.raises(ClosedError, match="closed"):
             cpu_call(1, calls.func, 0)
         refused: list[BaseException] = []
 

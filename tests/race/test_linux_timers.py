@@ -273,7 +273,7 @@ MUTANTS: Final[dict[str, Mutant]] = {
     "a closed timer is armed": (
         race(SHUTDOWN, MOD),
         engine.arm,
-        (("if state & CLOSED or machine.closing:", "if False:"),),
+        (("if state & CLOSED or machine.phase >= Phase.QUIESCING:", "if False:"),),
     ),
     "the put-off move survives a delete": (
         race(SYNC, function=(ADD_ON,)),

@@ -20,7 +20,7 @@ import trio
 
 from ..._core.units import NEVER, NS_PER_S
 
-__all__ = ["HAS_TIMERFD", "DeadlineTimer", "EventTimer", "TimerFd", "strike_until_done"]
+__all__ = ["HAS_TIMERFD", "DeadlineTimer", "EventTimer", "TimerFd", "strike_until_done", "to_ns", "to_seconds"]
 
 
 class EventTimer(Protocol):
@@ -40,6 +40,23 @@ class EventTimer(Protocol):
     def close(self) -> None:
         """Give back what it holds; later calls of ``set`` do nothing."""
         ...
+
+
+def to_ns(seconds: float) -> int:
+    """Return a time of trio's clock in nanoseconds."""
+    return round(seconds * NS_PER_S)
+
+
+def to_seconds(when: int) -> float:
+    """Return the first time of trio's clock at which *when* ns have come: ``to_ns`` of it is not less than *when*.
+
+    Seconds as floats are coarser than nanoseconds after some months, so the nearest may be a little too early, and then
+    a loop that sleeps until it would find nothing to do, for ever.
+    """
+    seconds = when / NS_PER_S
+    while to_ns(seconds) < when:
+        seconds = math.nextafter(seconds, math.inf)
+    return seconds
 
 
 async def strike_until_done(strike: Callable[[], bool]) -> None:
@@ -73,7 +90,7 @@ class DeadlineTimer:
         if when == NEVER:
             return math.inf
         if self._follows_trio:
-            return when / NS_PER_S
+            return to_seconds(when)
         return trio.current_time() + (when - self._now()) / NS_PER_S
 
     @trio.lowlevel.enable_ki_protection

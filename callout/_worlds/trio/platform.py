@@ -1,7 +1,8 @@
 """The real world: a CPU is a trio loop, a thread is a thread, a raw lock is a ``threading.Lock``.
 
 What any thread does to a loop goes through ``TrioToken.run_sync_soon``, which may be called at any instant, also from
-a signal handler or finalizer that has interrupted trio itself.
+a signal handler or finalizer that has interrupted trio itself. What trio calls in this way must not raise: that would
+end the whole ``trio.run()``. So everything goes through ``Loop.post``, which lets nothing out.
 """
 
 from __future__ import annotations
@@ -9,17 +10,16 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, contextmanager, suppress
-from contextvars import Context
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from contextvars import Context, ContextVar
 from typing import TYPE_CHECKING
 
 import trio
 
 from ..._core.guard import keep_interrupts_out
 from ..._core.platform import Entry, RawLock, Thread, Waiter
-from ..._core.units import NS_PER_S
-from .event_timer import HAS_TIMERFD, DeadlineTimer, EventTimer, TimerFd
+from .event_timer import HAS_TIMERFD, DeadlineTimer, EventTimer, TimerFd, to_ns
 from .waiters import ThreadWaiter, TrioWaiter
 
 if TYPE_CHECKING:
@@ -33,16 +33,61 @@ keep_interrupts_out(trio.lowlevel.enable_ki_protection, trio.lowlevel.disable_ki
 class Loop:
     """One CPU's loop, while it runs."""
 
-    def __init__(self, entry: Entry) -> None:
+    def __init__(self, entry: Entry, fail: Callable[[BaseException], None]) -> None:
+        """*fail* is told what goes wrong where nobody else can be told."""
         self.entry = entry
+        self._fail = fail
         self.token: trio.lowlevel.TrioToken
         self.timer: EventTimer
         self.context: Context
         self.thread = 0
+        self.services: set[trio.lowlevel.Task] = set()  # softclock and the event timer: they run callbacks
+        self._in_calls = False
+
+    def post(self, func: Callable[[], object], *, once: bool = False) -> None:
+        """Have the loop call *func*; *once*: at least once after this call, however often it is posted.
+
+        From any thread, at any instant. Never blocks. If the loop is gone nothing happens.
+        """
+        try:
+            if once:
+                self.token.run_sync_soon(self._do, func, idempotent=True)
+            else:
+                self.token.run_sync_soon(self._do, func)
+        except trio.RunFinishedError:
+            pass
+
+    @trio.lowlevel.enable_ki_protection
+    def _do(self, func: Callable[[], object]) -> None:
+        try:
+            func()
+        except BaseException as error:
+            self._fail(error)
 
     def take_calls(self) -> None:
         """Run the cross-CPU calls, with the system current."""
-        self.context.run(self.entry.calls)
+        self.run_calls(self.entry.calls)
+
+    def run_calls(self, func: Callable[[], None]) -> None:
+        """Run *func*, which runs cross-CPU calls, with the system current."""
+        self._in_calls = True
+        try:
+            self.context.run(func)
+        finally:
+            self._in_calls = False
+
+    def in_callback(self) -> bool:
+        """Whether this code, on this loop's thread, was called by a service or is a cross-CPU call."""
+        if self._in_calls:
+            return True
+        try:
+            return trio.lowlevel.current_task() in self.services
+        except RuntimeError:  # the host of a guest run has the thread
+            return False
+
+
+# Which CPU of a platform is the current one of a thread, or of a task of another loop, that has bound itself to it.
+_BOUND: ContextVar[Mapping[TrioPlatform, int]] = ContextVar("callout.bound")
 
 
 class TrioPlatform:
@@ -55,24 +100,29 @@ class TrioPlatform:
         self.follows_trio = type(clock).__name__ != "SystemClock"
         self.now: Callable[[], int] = time.monotonic_ns
         if self.follows_trio:
-            self.now = lambda: round(clock.current_time() * NS_PER_S)
+            self.now = lambda: to_ns(clock.current_time())
         self.coalesces = not self.follows_trio
         self.current_thread: Callable[[], Thread] = threading.get_ident
+        self.fail: Callable[[BaseException], None]  # of the system: set before a loop runs
         self.loops: list[Loop] = []
-        self._cpus: dict[int, int] = {}  # thread -> CPU: loops, and threads that are bound
+        self._cpus: dict[int, int] = {}  # a loop's thread -> its CPU
 
     def attach(self, cpu: int, entry: Entry) -> None:
         """Learn what to run for *cpu*."""
         assert cpu == len(self.loops)
-        self.loops.append(Loop(entry))
+        self.loops.append(Loop(entry, lambda error: self.fail(error)))
 
     def power_on(self, cpu: int, context: Context) -> None:
-        """Make the loop that this is called in the loop of *cpu*; *context* is that of what it runs."""
+        """Make the loop that this is called in the loop of *cpu*; *context* is that of what it runs.
+
+        Raises:
+            OSError: there is no descriptor left for its event timer; then nothing has changed.
+        """
         loop = self.loops[cpu]
         loop.token = trio.lowlevel.current_trio_token()
         loop.context = context
-        loop.thread = threading.get_ident()
         loop.timer = self.new_timer()
+        loop.thread = threading.get_ident()
         self._cpus[loop.thread] = cpu
 
     def power_off(self, cpu: int) -> None:
@@ -87,36 +137,32 @@ class TrioPlatform:
             return DeadlineTimer(self.now, follows_trio=self.follows_trio)
         return TimerFd()
 
+    def loop_here(self) -> int | None:
+        """Return the CPU whose loop this thread is."""
+        return self._cpus.get(threading.get_ident())
+
     @contextmanager
     def bind(self, cpu: int) -> Iterator[None]:
-        """Make *cpu* the current CPU of this thread in a ``with`` block."""
-        me = threading.get_ident()
-        before = self._cpus.get(me)
-        self._cpus[me] = cpu
+        """Make *cpu* the current CPU of this thread, or of this task of another loop, in a ``with`` block."""
+        token = _BOUND.set({**_BOUND.get({}), self: cpu})
         try:
             yield
         finally:
-            if before is None:
-                del self._cpus[me]
-            else:
-                self._cpus[me] = before
+            _BOUND.reset(token)
 
     def current_cpu(self) -> int:
         """Return the CPU of this thread."""
-        return self._cpus.get(threading.get_ident(), 0)
+        cpu = self._cpus.get(threading.get_ident())
+        return _BOUND.get({}).get(self, 0) if cpu is None else cpu
+
+    def in_callback(self) -> bool:
+        """Whether this code runs inside a callback, a completion or a cross-CPU call."""
+        cpu = self.loop_here()
+        return cpu is not None and self.loops[cpu].in_callback()
 
     def in_loop(self) -> bool:
         """Whether this thread runs a loop of trio or asyncio."""
-        if trio.lowlevel.in_trio_run():
-            return True
-        asyncio = sys.modules.get("asyncio")  # not imported here: a trio application need not pay for it
-        if asyncio is None:
-            return False
-        try:
-            asyncio.get_running_loop()
-        except RuntimeError:
-            return False
-        return True
+        return trio.lowlevel.in_trio_run() or in_asyncio()
 
     def raw_lock(self, label: str) -> RawLock:
         """Return a ``threading.Lock``."""
@@ -137,8 +183,7 @@ class TrioPlatform:
     def interrupt(self, cpu: int) -> None:
         """Have the loop take its calls."""
         loop = self.loops[cpu]
-        with suppress(trio.RunFinishedError):
-            loop.token.run_sync_soon(loop.take_calls, idempotent=True)
+        loop.post(loop.take_calls, once=True)
 
     async def checkpoint(self) -> None:
         """Let the other tasks have a turn."""
@@ -151,3 +196,15 @@ class TrioPlatform:
     def racy(self, record: type) -> type:
         """Return the class as it is."""
         return record
+
+
+def in_asyncio() -> bool:
+    """Whether this thread runs a loop of asyncio."""
+    asyncio = sys.modules.get("asyncio")  # not imported here: a trio application need not pay for it
+    if asyncio is None:
+        return False
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

@@ -213,6 +213,7 @@ class VirtualPlatform:
         self.called: list[bool] = []
         self.entries: list[Entry] = []
         self.loops: list[Context | None] = []  # who has the loop of each CPU
+        self.services: set[Context] = set()  # interrupts and softclocks
         self.errors: list[BaseException] = []  # what left a context
         self.outside = Context("outside", None, 0, "outside")
         self.off = False
@@ -235,8 +236,8 @@ class VirtualPlatform:
     def power_on(self) -> None:
         """Start the interrupt and the softclock of every CPU, with the caller's context variables."""
         for cpu, entry in enumerate(self.entries):
-            self.spawn(f"cpu{cpu}.interrupt", self._interrupts, cpu, entry, cpu=cpu)
-            self.spawn(f"cpu{cpu}", self.drive, entry.softclock, cpu=cpu)
+            self.services.add(self.spawn(f"cpu{cpu}.interrupt", self._interrupts, cpu, entry, cpu=cpu))
+            self.services.add(self.spawn(f"cpu{cpu}", self.drive, entry.softclock, cpu=cpu))
 
     def power_off(self) -> None:
         """End every context where it stands. Called from outside.
@@ -263,6 +264,10 @@ class VirtualPlatform:
         """Return the CPU of the current context."""
         context = self.current or self.outside
         return context.bound if context.cpu is None else context.cpu
+
+    def in_callback(self) -> bool:
+        """Whether the current context is an interrupt or a softclock."""
+        return self.current in self.services
 
     def in_loop(self) -> bool:
         """Whether the current context is a task of a CPU."""

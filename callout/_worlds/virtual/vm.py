@@ -9,7 +9,8 @@ from typing import Any, Self, TypeVar
 
 from ..._core.cpu import CURRENT, Machine
 from ..._core.errors import DeadlockError
-from ..._core.lifecycle import boot, check_int
+from ..._core.lifecycle import boot, check_int, enter
+from ..._core.phases import Phase
 from ..._core.softclock import cross_call
 from ..._core.state import Callout, Func
 from .platform import Chooser, Context, VirtualPlatform
@@ -51,6 +52,7 @@ class VirtualSMP:
             expensive=_ignore,
         )
         self._token: Token[Machine] = CURRENT.set(self.machine)
+        enter(self.machine, Phase.OPEN)
         self.platform.power_on()
         self.platform.settle()  # every softclock is idle now: what follows is the scenario's
         if chooser is not None:
