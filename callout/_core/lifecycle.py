@@ -112,7 +112,7 @@ class _Forked(dict[Thread, list[Lock]]):
     def _refuse(self, *_: object) -> NoReturn:
         Refusal(ForkedError, FORKED_TEXT).acquire()
 
-    setdefault = get = __getitem__ = __contains__ = _refuse  # type: ignore[assignment]  # none of them returns
+    setdefault = get = __getitem__ = __contains__ = _refuse
 
 
 # -- down ----------------------------------------------------------------------------------------------------------
