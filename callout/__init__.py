@@ -21,7 +21,6 @@ from ._api.callout9 import (
     callout_init_rm,
     callout_init_rw,
     callout_pending,
-    callout_reset,
     callout_reset_curcpu,
     callout_reset_on,
     callout_reset_sbt,
@@ -33,7 +32,6 @@ from ._api.callout9 import (
     callout_schedule_sbt,
     callout_schedule_sbt_curcpu,
     callout_schedule_sbt_on,
-    callout_stop,
     callout_terminate,
     callout_terminate_sync,
     callout_when,
@@ -92,11 +90,9 @@ from ._api.primitives import (
     CALLOUT_REMOVED,
     CALLOUT_RUNNING,
     callout_arm,
-    callout_arm_curcpu,
     callout_arm_on,
     callout_barrier_all,
     callout_barrier_all_sync,
-    callout_dequeue,
     callout_executing,
     callout_quiesce,
     callout_quiesce_sync,
@@ -137,6 +133,7 @@ from ._core.errors import (
     TraceError,
     UseAfterFree,
 )
+from ._core.short import callout_arm_curcpu, callout_dequeue, callout_reset, callout_stop
 from ._core.state import Callout
 from ._core.units import (
     C_ABSOLUTE,
@@ -169,6 +166,9 @@ from ._locks.mutex import (
     MTX_DEF,
     MTX_RECURSE,
     MTX_SPIN,
+    Mtx,
+)
+from ._locks.rwlock import (
     RA_LOCKED,
     RA_RLOCKED,
     RA_UNLOCKED,
@@ -176,7 +176,6 @@ from ._locks.mutex import (
     RM_RECURSE,
     RM_SLEEPABLE,
     RW_RECURSE,
-    Mtx,
     RmLock,
     RwLock,
 )

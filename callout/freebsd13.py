@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ._core.arm import STOP_RESULT
 from ._core.drain import async_drain
+from ._core.results import STOP_RESULT
 from ._core.state import Callout
 
 __all__ = ["callout_async_drain"]

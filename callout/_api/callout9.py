@@ -13,31 +13,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-from .._core.arm import (
-    DRAIN_RESULT,
-    RESET_RESULT,
-    STOP_RESULT,
-    arm,
-    callout_reset,
-    check_cpu,
-    check_func,
-    deactivate,
-    default_precision,
-    destination,
-    initialize,
-    stop,
-)
-from .._core.cpu import BARRIER, DRAIN, T_CLOSE, Cpu, Machine, current_machine
-from .._core.drain import drain_async, machine_of, wait, wait_blocking
+from .._core.arm import arm, default_precision, destination, initialize
+from .._core.checks import check_cpu, check_func, machine_of
+from .._core.cpu import BARRIER, DRAIN, T_CLOSE, Cpu
+from .._core.deadline import after_ticks, at_sbt, ticks_since_boot
+from .._core.drain import drain_async, wait, wait_blocking
 from .._core.errors import LockClassError
-from .._core.state import ACTIVE, FRESH, PENDING, RUNNING, Callout, Func
+from .._core.machine import Machine, current_machine
+from .._core.results import DRAIN_RESULT, RESET_RESULT, WAITED_RESULT
+from .._core.state import ACTIVE, FRESH, PENDING, Callout, Func
+from .._core.stop import deactivate
 from .._core.units import (
-    C_ABSOLUTE,
     C_ALL,
     C_DIRECT_EXEC,
-    C_HARDCLOCK,
-    C_PRECALC,
-    C_PRELGET,
     CALLOUT_RETURNUNLOCKED,
     CALLOUT_SHAREDLOCK,
     CALLOUT_TRYLOCK,
@@ -46,9 +34,10 @@ from .._core.units import (
     check_sbt,
     check_ticks,
     ns_to_sbt,
-    sbt_to_ns,
 )
-from .._locks.mutex import Lock, Mtx, RmLock, RwLock
+from .._locks.lock import Lock
+from .._locks.mutex import Mtx
+from .._locks.rwlock import RmLock, RwLock
 
 T = TypeVar("T")
 _LOCK_FLAGS = CALLOUT_RETURNUNLOCKED | CALLOUT_SHAREDLOCK | CALLOUT_TRYLOCK
@@ -163,9 +152,9 @@ def _reset(
 def _in_ticks(call: str, c: Callout, ticks: int) -> tuple[int, int]:
     """Return the time *ticks* from now, and the default precision."""
     ticks = check_ticks(call, ticks)
-    cpu = machine_of(c).cpus[0]
-    when = cpu.now() + (ticks if ticks > 0 else 1) * cpu.tick
-    return when, default_precision(c, when)
+    machine = machine_of(c)
+    when = after_ticks(machine, machine.platform.now(), ticks)
+    return when, default_precision(machine, when)
 
 
 def _in_sbt(call: str, machine: Machine, sbt: int, precision: int, flags: int) -> tuple[int, int]:
@@ -173,18 +162,7 @@ def _in_sbt(call: str, machine: Machine, sbt: int, precision: int, flags: int) -
     check_flags(call, flags, C_ALL)
     check_sbt(call, "sbt", sbt)
     check_sbt(call, "precision", precision)
-    when = sbt_to_ns(sbt)
-    pr = sbt_to_ns(precision)
-    if flags & (C_ABSOLUTE | C_PRECALC):
-        return when, pr
-    if flags & C_HARDCLOCK:
-        when = max(when, machine.tick)
-    shift = C_PRELGET(flags)
-    pr = max(pr, when >> (machine.precexp if shift < 0 else shift))
-    when += machine.platform.now()
-    if flags & C_HARDCLOCK:
-        when = machine.boot - (machine.boot - when) // machine.tick * machine.tick
-    return min(when, sbt_to_ns(SBT_MAX)), pr
+    return at_sbt(machine, sbt, precision, flags)
 
 
 def callout_reset_on(c: Callout, ticks: int, func: Callable[[T], object], arg: T, cpu: int, /) -> int:
@@ -312,27 +290,10 @@ def callout_when(sbt: int, precision: int, flags: int = 0, /) -> tuple[int, int]
     Pass them on with ``C_PRECALC``, to arm many callouts for one moment. See callout(9), ``callout_when()``.
     """
     when, pr = _in_sbt("callout_when", current_machine("callout_when"), sbt, precision, flags)
-    return ns_to_sbt(when), ns_to_sbt(pr)
+    return min(ns_to_sbt(when), SBT_MAX), min(ns_to_sbt(pr), SBT_MAX)
 
 
 # -- stopping and waiting ------------------------------------------------------------------------------------------
-
-
-def callout_stop(c: Callout, /) -> int:
-    """Cancel *c* if its callback has not begun. Never blocks. Hold the callout's lock.
-
-    Returns 1 if it was pending, or waiting for the lock that the caller holds: it will not run. 0 if it is running
-    and cannot be stopped, or stands cancelled at its lock; a queued next run is gone all the same. -1 if nothing was
-    scheduled or running.
-
-    Even after 1, softclock may still stand at the callout's lock: drain before you free anything.
-
-    Raises:
-        LockNotHeldError: *c* has a lock, other than Giant, and the caller does not hold it (for writing).
-
-    See callout(9), RETURN VALUES; kern_timeout.c, _callout_stop_safe().
-    """
-    return STOP_RESULT[stop("callout_stop", c)]
 
 
 async def callout_drain(c: Callout, /) -> int:
@@ -374,7 +335,7 @@ def callout_drain_async(c: Callout, func: Callable[[T], object], arg: T, /) -> i
 
     Source: the kern_timeout.c rewrite of December 2014, callout_drain_async().
     """
-    return drain_async("callout_drain_async", c, func, arg) // RUNNING
+    return WAITED_RESULT[drain_async("callout_drain_async", c, func, arg)]
 
 
 async def callout_barrier(c: Callout, /) -> int:
@@ -382,16 +343,12 @@ async def callout_barrier(c: Callout, /) -> int:
 
     Returns 1 if there was one, 0 if not. Hold no lock but Giant. Errors as ``callout_drain()``.
     """
-    return _waited(await wait("callout_barrier", c, BARRIER))
+    return WAITED_RESULT[await wait("callout_barrier", c, BARRIER)]
 
 
 def callout_barrier_sync(c: Callout, /) -> int:
     """Do as ``callout_barrier()``, and block the thread, which must not run an event loop (``LoopThreadError``)."""
-    return _waited(wait_blocking("callout_barrier", c, BARRIER))
-
-
-def _waited(facts: int) -> int:
-    return facts // RUNNING
+    return WAITED_RESULT[wait_blocking("callout_barrier", c, BARRIER)]
 
 
 async def callout_terminate(c: Callout, /) -> int:
@@ -419,7 +376,7 @@ def sbinuptime() -> int:
 def ticks() -> int:
     """Return how many clock ticks have passed since the current system was opened. Never blocks."""
     machine = current_machine("ticks")
-    return (machine.platform.now() - machine.boot) // machine.tick
+    return ticks_since_boot(machine, machine.platform.now())
 
 
 def hz() -> int:
@@ -453,7 +410,6 @@ __all__ = [
     "callout_init_rm",
     "callout_init_rw",
     "callout_pending",
-    "callout_reset",
     "callout_reset_curcpu",
     "callout_reset_on",
     "callout_reset_sbt",
@@ -465,7 +421,6 @@ __all__ = [
     "callout_schedule_sbt",
     "callout_schedule_sbt_curcpu",
     "callout_schedule_sbt_on",
-    "callout_stop",
     "callout_terminate",
     "callout_terminate_sync",
     "callout_when",

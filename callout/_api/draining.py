@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from .._core.drain import DRAIN, wait
+from .._core.cpu import DRAIN
+from .._core.drain import wait
 from .._core.errors import ClosedError
 from .._core.guard import protected
 from .._core.phases import Phase

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
-from .._core.cpu import current_machine
 from .._core.drain import run_blocking
 from .._core.errors import LoopThreadError, SleepError
 from .._core.guard import protected
+from .._core.machine import current_machine
 from .._core.phases import Use, admit
 from .._core.platform import Waiter
 from .._core.sleep import Sleeper, Why, claim, enlist, sleep, timeout_to_ns, wake

@@ -6,7 +6,8 @@ readers.
 
 from __future__ import annotations
 
-from .._locks.mutex import MTX_DEF, Mtx, RmLock, RwLock
+from .._locks.mutex import MTX_DEF, Mtx
+from .._locks.rwlock import RmLock, RwLock
 
 
 def mtx_init(name: str, type: str | None = None, opts: int = MTX_DEF, /) -> Mtx:  # noqa: A002 - the kernel's name

@@ -14,30 +14,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, TypeVar
 
-from .._core.arm import (
-    IF_EARLIER,
-    IF_IDLE,
-    IF_PENDING,
-    STAY,
-    UNCHANGED,
-    arm,
-    attach,
-    check_cpu,
-    check_func,
-    contended,
-    dequeue,
-    destination,
-    refuse_if_closed,
-)
-from .._core.cpu import BARRIER, CURRENT, STARTED, SYNC, T_CLOSE, Cpu, Ticket, current_machine
-from .._core.drain import check_locks, machine_of, run_blocking, wait, wait_blocking
-from .._core.errors import ArgumentTypeError, ArgumentValueError, LoopThreadError, SelfDrainError, SleepError
-from .._core.guard import guarded
-from .._core.platform import Waiter
-from .._core.softclock import cross_call
-from .._core.state import ARMED, CLOSED, FRESH, REMOVED, RUNNING, Callout
-from .._core.units import SBT_MAX, check_flags, sbt_to_ns
-from .._core.wheel import SLACK
+from .._core.arm import IF_EARLIER, IF_IDLE, IF_PENDING, STAY, UNCHANGED
+from .._core.calls import cross_call
+from .._core.checks import check_cpu, check_func, machine_of
+from .._core.cpu import SYNC, T_CLOSE
+from .._core.drain import barrier, check_locks, is_inside, run_blocking, wait, wait_blocking
+from .._core.errors import ArgumentValueError, LoopThreadError, SelfDrainError, SleepError
+from .._core.machine import CURRENT, current_machine
+from .._core.short import arm_at_tick, callout_arm_curcpu, callout_dequeue
+from .._core.state import CLOSED, FRESH, REMOVED, RUNNING, Callout
 
 T = TypeVar("T")
 
@@ -49,27 +34,8 @@ ARM_IF_PENDING: Final = IF_PENDING  # only if a run is scheduled
 ARM_IF_EARLIER: Final = IF_EARLIER  # only if none is scheduled, or one for a later time
 ARM_STAY: Final = STAY  # a callout that runs keeps its CPU, and a put-off move is replaced
 ARM_UNCHANGED: Final = UNCHANGED  # leave everything as it is, the CPU too, if a run is scheduled for this very tick
-_ARM_ALL: Final = IF_IDLE | IF_PENDING | IF_EARLIER | STAY | UNCHANGED
-
-_LONG_WAY: Final = IF_IDLE | IF_EARLIER  # conditions that the short path does not look at
-_SIGN: Final = 1 << 63  # ticks wrap as a long of C does: what is further ahead than this lies in the past
-_FAR: Final = sbt_to_ns(SBT_MAX)
 
 # -- arming --------------------------------------------------------------------------------------------------------
-
-
-def _arm(call: str, c: Callout, tick: int, func: Callable[[T], object], arg: T, to: Cpu | None, flags: int) -> int:
-    if func is not c.func or func is None:
-        check_func(call, func)
-    check_flags(call, flags, _ARM_ALL)
-    if not isinstance(tick, int):
-        raise ArgumentTypeError(f"{call}: tick must be an int, a clock tick as ticks() counts them, not {tick!r}")
-    machine = machine_of(c)
-    length = machine.tick
-    next_tick = (machine.platform.now() - machine.boot) // length + 1
-    ahead = ((tick - next_tick + _SIGN) & 2 * _SIGN - 1) - _SIGN
-    when = min(machine.boot + (next_tick + max(ahead, 0)) * length, _FAR)
-    return arm(call, c, when, 0, func, arg, destination(call, c, to, direct=False), how=flags)
 
 
 def callout_arm(c: Callout, tick: int, func: Callable[[T], object], arg: T, flags: int = 0, /) -> int:
@@ -92,7 +58,7 @@ def callout_arm(c: Callout, tick: int, func: Callable[[T], object], arg: T, flag
     Raises:
         ArgumentTypeError, ArgumentValueError: *tick* is not an int, *func* not a plain function; unknown flag.
     """
-    return _arm("callout_arm", c, tick, func, arg, None, flags)
+    return arm_at_tick("callout_arm", c, tick, func, arg, None, flags)
 
 
 def callout_arm_on(c: Callout, tick: int, func: Callable[[T], object], arg: T, cpu: int, flags: int = 0, /) -> int:
@@ -102,68 +68,10 @@ def callout_arm_on(c: Callout, tick: int, func: Callable[[T], object], arg: T, c
     Raises:
         ArgumentTypeError, ArgumentValueError: also if *cpu* is not an int or not there.
     """
-    return _arm("callout_arm_on", c, tick, func, arg, check_cpu("callout_arm_on", machine_of(c), cpu), flags)
+    return arm_at_tick("callout_arm_on", c, tick, func, arg, check_cpu("callout_arm_on", machine_of(c), cpu), flags)
 
 
-@guarded
-def callout_arm_curcpu(c: Callout, tick: int, func: Callable[[T], object], arg: T, flags: int = 0, /) -> int:
-    """Arm *c* as ``callout_arm_on()`` does, on the CPU on which this code runs. Never blocks."""
-    cpu = c.cpu
-    lock = cpu.lock
-    if not lock.acquire(False):
-        contended(cpu)
-    try:
-        # The short path of callout_reset(): pending, plain, on this CPU and staying there, pushed out. It touches no
-        # queue.
-        if c.state == ARMED and func is c.func and not flags & _LONG_WAY and type(tick) is int:
-            when = cpu.boot + tick * cpu.tick
-            if (
-                c.time < when <= _FAR
-                and c.cpu is cpu
-                and c.run is None
-                and when > cpu.now()
-                and (cpu.only or cpu.thread == cpu.current_thread() or cpu.id == cpu.machine.platform.current_cpu())
-            ):
-                c.seq = cpu.seq = cpu.seq + 1
-                c.time = when
-                c.arg = arg
-                c.precision = 0
-                return REMOVED
-    finally:
-        lock.release()
-    machine = cpu.machine
-    return _arm("callout_arm_curcpu", c, tick, func, arg, machine.cpus[machine.platform.current_cpu()], flags)
-
-
-# -- taking away and looking ---------------------------------------------------------------------------------------
-
-
-@guarded
-def callout_dequeue(c: Callout, /, *, if_not_running: bool = False, close: bool = False) -> int:
-    """Take the scheduled run of *c* away, a put-off move included; a run in progress goes on, and may arm it again.
-    Never blocks.
-
-    With *if_not_running* nothing at all is done while it runs. With *close* it is never armed again: later armings do
-    nothing.
-
-    Returns the facts: ``CALLOUT_REMOVED`` if a run was taken away, ``CALLOUT_RUNNING`` if one is in progress.
-    """
-    cpu = c.cpu
-    lock = cpu.lock
-    if not lock.acquire(False):
-        contended(cpu)
-    try:
-        # The short path: plain, in the wheel, idle, still on this CPU.
-        if c.state == ARMED and c.run is None and not close and c.cpu is cpu:
-            c.state = 0
-            wheel = cpu.wheel
-            wheel.live -= 1
-            if wheel.size > 2 * wheel.live + SLACK:
-                wheel.sweep()
-            return REMOVED
-    finally:
-        lock.release()
-    return dequeue("callout_dequeue", c, if_not_running, close)
+# -- looking -------------------------------------------------------------------------------------------------------
 
 
 def callout_running(c: Callout, /) -> int:
@@ -179,9 +87,7 @@ def callout_executing(c: Callout, /) -> int:
     """Return 1 if this very code runs inside the callback of *c*, else 0. Never blocks."""
     machine_of(c)
     run = c.run
-    if run is None or run.state != STARTED:
-        return 0
-    return int(run.cpu.thread == run.cpu.machine.platform.current_thread())
+    return int(run is not None and is_inside(run))
 
 
 def callout_terminated(c: Callout, /) -> int:
@@ -247,43 +153,24 @@ def callout_quiesce_sync(c: Callout, /, *, close: bool = False) -> int:
     return wait_blocking("callout_quiesce", c, SYNC | T_CLOSE if close else SYNC)
 
 
-@guarded
-def _runs(cpu: Cpu, new_waiter: Callable[[], Waiter]) -> list[Waiter]:
-    """Leave a ticket with each run in progress on *cpu*, and return what they will set."""
-    if not cpu.lock.acquire(False):
-        contended(cpu)
-    try:
-        refuse_if_closed("callout_barrier_all", cpu.machine)
-        waiters = []
-        for run in (cpu.standing, cpu.direct):
-            if run is not None:
-                waiter = new_waiter()
-                attach(run.callout, Ticket(BARRIER, waiter))
-                waiters.append(waiter)
-        return waiters
-    finally:
-        cpu.lock.release()
-
-
 async def _barrier_all(*, blocking: bool) -> int:
     machine = current_machine("callout_barrier_all")
     platform = machine.platform
     me = platform.current_thread()
     for cpu in machine.cpus:
-        for run in (cpu.standing, cpu.direct):
-            if run is not None and callout_executing(run.callout):
-                raise SelfDrainError(
-                    f"callout_barrier_all: called by the callback of {run.callout!r}, it would wait for itself"
-                )
+        for lane in cpu.lanes:
+            # Only the run is looked at: its function may have freed its callout.
+            if lane.run is not None and is_inside(lane.run):
+                raise SelfDrainError(f"callout_barrier_all: called by a callback of {lane}, it would wait for itself")
     if blocking and platform.in_loop():
         raise LoopThreadError(
             "callout_barrier_all_sync: this thread runs an event loop, which must not be blocked; "
             "use `await callout_barrier_all()`"
         )
     if machine.held is not None and me in machine.held:
-        raise SleepError(f"callout_barrier_all: give up {machine.held[me]} first: a callback may be waiting for it")
+        raise SleepError(f"callout_barrier_all: release {machine.held[me]} first: a callback may be waiting for it")
     new_waiter = platform.thread_waiter if blocking else platform.waiter
-    waiters = [waiter for cpu in machine.cpus for waiter in _runs(cpu, new_waiter)]
+    waiters = [waiter for cpu in machine.cpus for waiter in barrier(cpu, new_waiter)]
     for waiter in waiters:
         await waiter.wait()
     return len(waiters)

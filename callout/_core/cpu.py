@@ -1,61 +1,75 @@
-"""The records of one machine: its CPUs, the runs in progress on them, and who waits for those. No behaviour.
+"""The records of one machine's CPUs: lanes, runs in progress, and who waits for those. No behaviour.
 
-Who may touch what:
-
-=====================  =====================================================================================
-field                  guarded by
-=====================  =====================================================================================
-``Cpu.wheel``,         that CPU's lock
-``expireq``,
-``directq``, ``seq``,
-``deadline``
-``Cpu.idle``           that CPU's lock; set only by its softclock
-``Cpu.lock``           replaced once, under itself, when the machine closes (then every call is refused)
-``Cpu.open``           written under that CPU's lock; read without it by cross-CPU calls, which look again afterwards
-``Cpu.calls``          nothing: appending to and taking from a deque are atomic
-``Run.*``              the lock of ``Run.cpu``; ``state`` leaves WAITING under it only
-``Callout.*``          the lock of ``Callout.cpu``; ``Callout.cpu`` itself, both CPUs' locks
-=====================  =====================================================================================
+``GUARDED`` says which lock guards which field; the exploration of the engine checks every store against it.
 
 While a callout has a run in progress it stays on the CPU of that run, so one lock guards all that is known of it.
 
-Source: struct callout_cpu and struct cc_exec of kern_timeout.c. The kernel has one execution slot a kind (direct or
-not) and one waiting flag and one drain function in each; here a run is a record, and any number may wait for it.
+Source: struct callout_cpu and struct cc_exec of kern_timeout.c. The kernel has an execution slot for softclock and one
+for the interrupt, ``cc_exec_entity[2]``; a lane is that, with its queue. One waiting flag and one drain function belong
+to each slot there; here a run is a record, and any number may wait for it.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable
-from contextlib import AbstractContextManager, nullcontext
-from contextvars import ContextVar
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final
-from weakref import WeakKeyDictionary
 
-from .errors import NoSystemError
-from .phases import Phase, Use, admit
-from .state import Callout, Func, Refusal
+from .state import Callout, Func, Ring
 from .units import NEVER
-from .wheel import DueQueue, Wheel
+from .wheel import Wheel
 
 if TYPE_CHECKING:
-    from .._locks.mutex import Lock, Mtx
-    from .platform import Platform, RawLock, Thread, Waiter
-    from .sleep import Sleeper
+    from .machine import Machine
+    from .platform import RawLock, Thread, Waiter
 
 # The state of a run in progress.
-WAITING: Final = 0  # dequeued; softclock stands at the callout's lock: may still be cancelled
-CANCELLED: Final = 1  # told to skip the callback, but softclock still stands at the lock
+WAITING: Final = 0  # dequeued; softclock is at the callout's lock: may still be cancelled
+CANCELLED: Final = 1  # told to skip the callback, but softclock is still at the lock
 STARTED: Final = 2  # cannot be stopped now
 
 # What a ticket asks of the end of the run it waits for.
 T_REFUSE: Final = 1  # until then, every arming is refused
-T_DEQUEUE: Final = 2  # then, take away a queued next run, and tell the first who asked
+T_DEQUEUE: Final = 2  # then, remove a queued next run, and tell the first who asked
 T_CLOSE: Final = 4  # then, close the callout for good
 
 BARRIER: Final = 0
 DRAIN: Final = T_REFUSE | T_DEQUEUE
 SYNC: Final = T_DEQUEUE
+
+# Who may store what.
+BY_CPU: Final = "the lock of this CPU"
+BY_RUN: Final = "the lock of the run's CPU"
+BY_CALLOUT: Final = "the lock of the callout's CPU"
+BY_BOTH: Final = "the locks of the old CPU and the new one"
+BY_LOOP: Final = "the loop of this CPU"
+GUARDED: Final[Mapping[str, Mapping[str, str]]] = {
+    "Cpu": {
+        "busy": BY_CPU,
+        "deadline": BY_CPU,
+        "lock": BY_CPU,  # replaced once, when the machine closes: then every call is refused
+        "open": BY_CPU,  # read without it by cross-CPU calls, which look again afterwards
+        "seq": BY_CPU,
+        "idle": BY_LOOP,
+        "thread": BY_LOOP,
+    },
+    "Lane": {"run": BY_CPU},
+    "Run": {"state": BY_RUN, "move": BY_RUN, "refusing": BY_RUN, "tickets": BY_RUN},
+    "Callout": {
+        "arg": BY_CALLOUT,
+        "cpu": BY_BOTH,
+        "filed": BY_CALLOUT,
+        "func": BY_CALLOUT,
+        "key": BY_CALLOUT,
+        "next": BY_CALLOUT,
+        "precision": BY_CALLOUT,
+        "prev": BY_CALLOUT,
+        "run": BY_CALLOUT,
+        "seq": BY_CALLOUT,
+        "state": BY_CALLOUT,
+        "time": BY_CALLOUT,
+    },
+}
 
 
 class Move:
@@ -77,18 +91,18 @@ class Ticket:
         self.waiter = waiter
         self.func = func
         self.arg = arg
-        self.removed = False  # the answer: the end of the run took a queued next run away
+        self.removed = False  # the answer: the end of the run removed a queued next run
 
 
 class Run:
-    """One run in progress: which callout, who runs it, how far it is, what is put off until it has ended."""
+    """One run in progress: which callout, which lane, how far it is, what is deferred until it has ended."""
 
     __slots__ = (
         "arg",
         "callout",
         "cpu",
-        "due",
         "func",
+        "lane",
         "lock",
         "move",
         "refusing",
@@ -98,42 +112,57 @@ class Run:
         "unlocked",
     )
 
-    def __init__(self, c: Callout, cpu: Cpu, state: int) -> None:
+    def __init__(self, c: Callout, lane: Lane, state: int, shared: bool, unlocked: bool) -> None:
         self.callout = c
-        self.cpu = cpu
+        self.lane = lane
+        self.cpu = lane.cpu
         self.state = state
         # A reset during the run writes new values into the callout: those of this run are kept here.
         self.func = c.func
         self.arg = c.arg
         self.lock = c.lock
-        self.shared = False
-        self.unlocked = False
-        self.due = c.time
+        self.shared = shared
+        self.unlocked = unlocked
         self.move: Move | None = None
         self.refusing = False
         self.tickets: list[Ticket] | None = None
 
 
+class Lane:
+    """What runs callouts on a CPU, one at a time: softclock, or the clock interrupt. What is due, and what runs."""
+
+    __slots__ = ("cpu", "direct", "queue", "run")
+
+    def __init__(self, cpu: Cpu, direct: bool) -> None:
+        self.cpu = cpu
+        self.direct = direct
+        self.queue = Ring()
+        self.run: Run | None = None
+
+    def __repr__(self) -> str:
+        return f"{'the clock interrupt' if self.direct else 'softclock'} of cpu {self.cpu.id}"
+
+
 class Cpu:
-    """One CPU: its wheel, its queues and its lock."""
+    """One CPU: its wheel, its lanes and its lock."""
 
     __slots__ = (
         "boot",
+        "busy",
         "calls",
         "current_thread",
         "deadline",
-        "direct",
-        "directq",
-        "expireq",
         "id",
         "idle",
+        "interrupt",
+        "lanes",
         "lock",
         "machine",
         "now",
         "only",
         "open",
         "seq",
-        "standing",
+        "softclock",
         "thread",
         "tick",
         "wheel",
@@ -143,99 +172,19 @@ class Cpu:
         self.id = number
         self.machine = machine
         self.lock: RawLock = machine.platform.raw_lock(f"cpu{number}")
+        self.busy = False  # the lock's holder is at work: what finds it so interrupts that work
         self.now: Callable[[], int] = machine.platform.now
         self.tick: int = machine.tick  # nanoseconds
         self.boot: int = machine.boot
         self.current_thread: Callable[[], Thread] = machine.platform.current_thread
         self.only = False  # the machine has no other
         self.seq = 0
-        self.wheel = Wheel(self)
-        self.expireq = DueQueue(self, -1)  # due, for softclock
-        self.directq = DueQueue(self, -2)  # due, for the interrupt that found them
+        self.wheel = Wheel()
+        self.softclock = Lane(self, direct=False)
+        self.interrupt = Lane(self, direct=True)
+        self.lanes = (self.softclock, self.interrupt)
         self.deadline = NEVER  # what the event timer should be set to
         self.idle: Waiter | None = None  # softclock waits here when it has nothing to do
-        self.standing: Run | None = None  # softclock's run in progress
-        self.direct: Run | None = None  # the clock interrupt's
         self.thread: Thread = None  # whose loop this is
         self.open = True
         self.calls: deque[Callable[[], None]] = deque()
-
-
-class Machine:
-    """One callout system: its platform, CPUs, Giant and settings."""
-
-    __slots__ = (
-        "__weakref__",
-        "boot",
-        "budget",
-        "cpus",
-        "dead",
-        "expensive",
-        "giant",
-        "held",
-        "hz",
-        "origins",
-        "phase",
-        "platform",
-        "precexp",
-        "report",
-        "sleepers",
-        "slow",
-        "stall",
-        "tick",
-        "waits",
-    )
-
-    def __init__(self, platform: Platform, hz: int, tick: int, precexp: int) -> None:
-        self.platform = platform
-        self.hz = hz
-        self.tick = tick
-        self.precexp = precexp
-        self.boot = platform.now()
-        self.cpus: tuple[Cpu, ...] = ()
-        self.giant: Mtx
-        self.dead: Refusal | None = None  # in a forked child: who would wait for a lock here is told so
-        self.phase = Phase.OPENING  # written under the locks of all CPUs
-        self.sleepers: dict[Sleeper, None] = {}  # who waits for an event; woken when the machine is closed
-        # Checking mode: the locks that each thread holds, oldest first, and where each callout was armed. None: off.
-        self.held: dict[Thread, list[Lock]] | None = None
-        self.origins: WeakKeyDictionary[Callout, str] | None = None
-        self.budget = NEVER  # nanoseconds for which softclock may run without a checkpoint
-        self.slow = NEVER  # nanoseconds after which a callback is an expensive one
-        self.report: Callable[[BaseException, Callout | None], None]  # an exception left a callback or a completion
-        self.expensive: Callable[[Func, int], None]  # a callback took that long
-        # A block in which somebody waits: the call named for a run of this callout, or, "lock", that run for its lock.
-        self.waits: Callable[[str, Callout], AbstractContextManager[object]] = _unwatched
-        # A named place in which softclock can be held up, to stage a race on purpose: between dequeue and lock.
-        self.stall: Callable[[Callout], Awaitable[None]] | None = None
-
-
-def _unwatched(what: str, c: Callout) -> AbstractContextManager[object]:
-    return nullcontext()
-
-
-CURRENT: ContextVar[Machine] = ContextVar("callout.machine")
-FINDERS: Final[list[Callable[[], Machine | None]]] = []  # where a world looks if nothing is bound here
-
-
-def current_machine(call: str) -> Machine:
-    """Return the machine that is bound here (tasks and threads inherit that), else the one that a world finds here.
-
-    Raises:
-        NoSystemError: there is none.
-        ClosedError, ForkedError: there was one.
-    """
-    machine = CURRENT.get(None)
-    if machine is None:
-        for find in FINDERS:
-            machine = find()
-            if machine is not None:
-                break
-        else:
-            raise NoSystemError(
-                f"{call}: no callout system is open here; run this inside `async with open_callouts():`, "
-                "or, in a thread of your own, inside `with system.bound():`"
-            )
-    if machine.phase >= Phase.CLOSED:
-        admit(call, machine, Use.CURRENT)
-    return machine

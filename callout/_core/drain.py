@@ -1,11 +1,11 @@
 """Waiting for a run to end: drains of every kind, barriers, and the synchronous delete of Linux.
 
 Who waits leaves a *ticket* with the run in progress; any number may. The end of the run serves them all
-(``_softclock.finish``): under the CPU's lock it takes a queued next run away if a ticket asks for that, and fills in
-the answer; then, with no lock held, it wakes the waiters and calls the completions.
+(``softclock.end``): under the CPU's lock it removes a queued next run if a ticket asks for that, and fills in the
+answer; then, with no lock held, it wakes the waiters and calls the completions.
 
-A ticket is never withdrawn. Who was cancelled while it waited has asked for a stopped callout all the same, and gets
-it; it just does not learn when.
+A ticket is never withdrawn. A caller who was cancelled while waiting has asked for a stopped callout all the same, and
+gets it, without learning when.
 
 Source: kern_timeout.c, _callout_stop_safe() with CS_DRAIN; the async drain of the rewrite of December 2014.
 """
@@ -16,23 +16,47 @@ from collections.abc import Callable, Coroutine
 from contextlib import nullcontext
 from typing import Any, TypeVar
 
-from .._locks.mutex import Mtx, take_parked
-from .arm import attach, check_func, check_stop_lock, lock_cpu, refuse_if_closed, stop_locked, unschedule
-from .cpu import BARRIER, DRAIN, STARTED, SYNC, T_CLOSE, T_DEQUEUE, T_REFUSE, Machine, Ticket
+from .._locks.mutex import Mtx
+from .._locks.parking import acquire_parked
+from .arm import unschedule
+from .checks import check_func, machine_of
+from .cpu import BARRIER, STARTED, T_CLOSE, T_DEQUEUE, T_REFUSE, Cpu, Run, Ticket
+from .cpulock import acquire, lock_callout
 from .errors import LockHeldError, LoopThreadError, SelfDrainError
-from .guard import guarded, protected
+from .guard import protected
+from .machine import Machine
 from .platform import Waiter
 from .state import ACTIVE, CLOSED, MOVING, REMOVED, RUNNING, Callout, Func
+from .stop import check_stop_lock, stop_locked
 
 T = TypeVar("T")
 
 
-@guarded
+def attach(run: Run, ticket: Ticket) -> None:
+    """Have *ticket* served at the end of *run*. The CPU's lock is held."""
+    tickets = run.tickets
+    if tickets is None:
+        run.tickets = [ticket]
+    else:
+        tickets.append(ticket)
+    if ticket.asks & T_REFUSE:
+        run.refusing = True
+
+
+def is_inside(run: Run) -> bool:
+    """Whether this code runs inside the callback of *run*.
+
+    While softclock yields, this thread is a task of its loop, not the callback: that was taken from the queue and not
+    called yet. Shown by tests/race/test_linux_timers.py.
+    """
+    return run.state == STARTED and run.cpu.thread == run.cpu.current_thread()
+
+
+@protected
 def begin(call: str, c: Callout, asks: int, new_waiter: Callable[[], Waiter]) -> int | Ticket:
     """Do at once what can be done at once and return the facts; or leave a ticket with the run in progress."""
-    cpu = lock_cpu(c)
+    cpu = lock_callout(c)
     try:
-        refuse_if_closed(call, cpu.machine)
         run = c.run
         if run is None:
             if asks & T_CLOSE:
@@ -41,27 +65,46 @@ def begin(call: str, c: Callout, asks: int, new_waiter: Callable[[], Waiter]) ->
                 c.state &= ~ACTIVE
                 return REMOVED
             return 0
-        # While softclock yields, this thread is a task of its loop, not the callback: that was taken from the queue and
-        # not called yet. Shown by tests/race/test_linux_timers.py.
-        if run.state == STARTED and cpu.thread == cpu.machine.platform.current_thread():
+        if is_inside(run):
             raise SelfDrainError(
-                f"{call}: {c!r} waits for its own callback, which would never end; use callout_drain_async()"
+                f"{call}: {c!r} waits for its own callback, which would never end; use callout_drain_async()",
+                call=call,
+                callout=c,
+                cpu=cpu.id,
             )
+        ticket = Ticket(asks, new_waiter())
         if asks & T_REFUSE:
             if asks & T_CLOSE:
                 c.state |= CLOSED
             if c.state & MOVING:
                 unschedule(cpu, c)
                 c.state &= ~ACTIVE
-        ticket = Ticket(asks, new_waiter())
-        attach(c, ticket)
+        attach(run, ticket)
         return ticket
     finally:
+        cpu.busy = False
         cpu.lock.release()
 
 
+@protected
+def barrier(cpu: Cpu, new_waiter: Callable[[], Waiter]) -> list[Waiter]:
+    """Leave a ticket with each run in progress on *cpu*, and return what they will set."""
+    waiters: list[Waiter] = []
+    acquire(cpu)
+    try:
+        for lane in cpu.lanes:
+            if lane.run is not None:
+                waiter = new_waiter()
+                attach(lane.run, Ticket(BARRIER, waiter))
+                waiters.append(waiter)
+    finally:
+        cpu.busy = False
+        cpu.lock.release()
+    return waiters
+
+
 async def wait(call: str, c: Callout, asks: int, *, blocking: bool = False) -> int:
-    """Wait for the run of *c* in progress as *asks* says; return the facts. Giant is given up while waiting.
+    """Wait for the run of *c* in progress as *asks* says; return the facts. Giant is released while waiting.
 
     *blocking*: block the thread, and never yield.
     """
@@ -70,7 +113,9 @@ async def wait(call: str, c: Callout, asks: int, *, blocking: bool = False) -> i
     check_locks(call, c, machine)
     if blocking and platform.in_loop():
         raise LoopThreadError(
-            f"{call}_sync: this thread runs an event loop, which must not be blocked; use `await {call}(c)`"
+            f"{call}_sync: this thread runs an event loop, which must not be blocked; use `await {call}(c)`",
+            call=f"{call}_sync",
+            callout=c,
         )
     new_waiter = platform.thread_waiter if blocking else platform.waiter
     facts = 0
@@ -86,7 +131,7 @@ async def wait(call: str, c: Callout, asks: int, *, blocking: bool = False) -> i
         finally:
             if depth:
                 with nullcontext() if blocking else platform.shield():
-                    await _take_back(machine.giant, depth, new_waiter)
+                    await _reacquire(machine.giant, depth, new_waiter)
         facts |= RUNNING | (REMOVED if ticket.removed else 0)
         # Without Giant nobody but this caller's friends may have armed it again; while Giant was away, anybody may.
         if not depth:
@@ -96,12 +141,12 @@ async def wait(call: str, c: Callout, asks: int, *, blocking: bool = False) -> i
 protected(wait)
 
 
-async def _take_back(giant: Mtx, depth: int, new_waiter: Callable[[], Waiter]) -> None:
-    """Take Giant as often as it was held. A KeyboardInterrupt, which no shield keeps off, has to wait until then."""
+async def _reacquire(giant: Mtx, depth: int, new_waiter: Callable[[], Waiter]) -> None:
+    """Acquire Giant as often as it was held. A KeyboardInterrupt, which no shield keeps off, waits until then."""
     interrupt: KeyboardInterrupt | None = None
     while not giant.owned():
         try:
-            await take_parked(giant, False, new_waiter)
+            await acquire_parked(giant, False, new_waiter)
         except KeyboardInterrupt as error:
             interrupt = error
     for _ in range(depth - 1):
@@ -110,7 +155,7 @@ async def _take_back(giant: Mtx, depth: int, new_waiter: Callable[[], Waiter]) -
         raise interrupt
 
 
-protected(_take_back)
+protected(_reacquire)
 
 
 def wait_blocking(call: str, c: Callout, asks: int) -> int:
@@ -128,73 +173,63 @@ def run_blocking(waiting: Coroutine[Any, Any, T]) -> T:
     raise AssertionError("a blocking wait has yielded")
 
 
-def machine_of(c: Callout) -> Machine:
-    """Return the machine of *c*, or raise if it has none."""
-    if c.cpu.id < 0:
-        c.cpu.lock.acquire()  # raises: never initialised
-    return c.cpu.machine
-
-
 def check_locks(call: str, c: Callout, machine: Machine) -> None:
-    """Raise if the caller holds a lock with which it must not sleep. Giant is given up, so it does not count."""
+    """Raise if the caller holds a lock with which it must not sleep. Giant is released, so it does not count."""
     giant = machine.giant
     lock = c.lock
     if lock is not None and lock is not giant and lock.holds():
-        raise LockHeldError(f"{call}: give up {lock!r} first: the callback may be waiting for it")
+        raise LockHeldError(
+            f"{call}: release {lock!r} first: the callback may be waiting for it", call=call, callout=c, lock=lock
+        )
     if machine.held is not None:
         for other in machine.held.get(machine.platform.current_thread(), ()):
             if other is not giant:
-                raise LockHeldError(f"{call}: give up {other!r} first: nobody may sleep with a mutex held")
+                raise LockHeldError(
+                    f"{call}: release {other!r} first: nobody may sleep with a mutex held",
+                    call=call,
+                    callout=c,
+                    lock=other,
+                )
 
 
-@guarded
+@protected
 def drain_async(call: str, c: Callout, func: Func, arg: object) -> int:
     """Stop *c*; if softclock still has to do with it, have ``func(arg)`` called when it has not. Return the facts.
 
-    RUNNING here means that *func* will be called: also for a cancelled run that still stands at the lock.
+    RUNNING here means that *func* will be called: also for a cancelled run that is still at the lock.
     """
     check_func(call, func)
     may_cancel = check_stop_lock(call, c)
-    cpu = lock_cpu(c)
+    ticket = Ticket(T_REFUSE, None, func, arg)
+    cpu = lock_callout(c)
     try:
-        refuse_if_closed(call, cpu.machine)
+        run = c.run
         facts = stop_locked(cpu, c, may_cancel)
-        if c.run is None:
+        if run is None:
             return facts
-        attach(c, Ticket(T_REFUSE, None, func, arg))
+        attach(run, ticket)
         return facts | RUNNING
     finally:
+        cpu.busy = False
         cpu.lock.release()
 
 
-@guarded
+@protected
 def async_drain(call: str, c: Callout, func: Func) -> int:
     """Do as ``drain_async`` in the manner of FreeBSD 11-13: a run that waits for its lock is let run; *func* gets its
     argument.
     """
     check_func(call, func)
     check_stop_lock(call, c)
-    cpu = lock_cpu(c)
+    ticket = Ticket(T_REFUSE, None, func)
+    cpu = lock_callout(c)
     try:
-        refuse_if_closed(call, cpu.machine)
+        run = c.run
         facts = stop_locked(cpu, c, may_cancel=False)
-        if c.run is not None:
-            attach(c, Ticket(T_REFUSE, None, func, c.run.arg))
+        if run is not None:
+            ticket.arg = run.arg
+            attach(run, ticket)
         return facts
     finally:
+        cpu.busy = False
         cpu.lock.release()
-
-
-__all__ = [
-    "BARRIER",
-    "DRAIN",
-    "SYNC",
-    "async_drain",
-    "begin",
-    "check_locks",
-    "drain_async",
-    "machine_of",
-    "wait",
-    "run_blocking",
-    "wait_blocking",
-]

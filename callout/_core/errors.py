@@ -9,7 +9,20 @@ from __future__ import annotations
 
 
 class CalloutError(Exception):
-    """Base class of everything that this package raises on purpose."""
+    """Base class of everything that this package raises on purpose.
+
+    Its attributes say what the text says: ``call``, the function of the API ("" if there is none to name), and the
+    ``callout``, the ``lock`` and the number of the ``cpu`` that it is about, each None if there is none.
+    """
+
+    def __init__(
+        self, *args: object, call: str = "", callout: object = None, lock: object = None, cpu: int | None = None
+    ) -> None:
+        super().__init__(*args)
+        self.call = call
+        self.callout = callout
+        self.lock = lock
+        self.cpu = cpu
 
 
 class ArgumentTypeError(CalloutError, TypeError):

@@ -1,24 +1,20 @@
-"""Code that must not be interrupted by itself.
+"""Where Ctrl-C is kept out.
 
-Python runs finalizers, weakref callbacks and signal handlers in the middle of whatever a thread is doing. If that is
-the engine, holding a lock, and the interrupting code calls the engine again, it would wait for ever for its own
-thread. Knowing the owner of every lock would cost every call; so we look only when a lock turns out to be taken: if a
-function that is marked here, other than the one that asks, is on this thread's stack, then it is what was
-interrupted. That works because a marked function never calls user code.
+``KeyboardInterrupt`` may strike between any two calls of plain Python code. The platform is told which functions of the
+engine to protect from it, and which to expose again because they run the user's code (trio:
+``enable_ki_protection``, which costs nothing per call).
 
-``KeyboardInterrupt`` is the same problem with another cause. The platform is told which functions to protect
-(trio: ``enable_ki_protection``, which costs nothing per call).
+Where no such protection is at work, in a main thread that does not run trio, the engine stays whole all the same: what
+it changes, it changes by plain stores with no call between (see ``cpulock``).
+
+A finalizer that recurses to the stack's limit is the third way of being cut off: ``need_stack()`` finds out before
+anything has changed.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
-from types import CodeType, FrameType
 from typing import Final, TypeVar
-
-from . import frames
-from .errors import ReentrantCallError
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -27,7 +23,6 @@ Mark = Callable[[Callable[..., object]], object]
 _PROTECTED: Final[list[Callable[..., object]]] = []  # no KeyboardInterrupt inside
 _EXPOSED: Final[list[Callable[..., object]]] = []  # calls the user's code: KeyboardInterrupt as usual
 _KEEPERS: Final[list[tuple[Mark, Mark]]] = []
-_GUARDED: Final[set[CodeType]] = set()
 
 
 def protected(f: F) -> F:
@@ -55,34 +50,10 @@ def keep_interrupts_out(protect: Mark, expose: Mark) -> None:
         expose(f)
 
 
-def guarded(f: F) -> F:
-    """Mark a function that takes a lock of the engine or of ``_locks``, and calls no user code while on the stack."""
-    _GUARDED.add(f.__code__)
-    return protected(f)
+def need_stack(frames: int = 12) -> None:
+    """Raise RecursionError unless there is room on the stack for that many calls, one within the other.
 
-
-def check_reentry() -> None:
-    """Raise if this thread was interrupted inside a guarded function. Called when a lock turned out to be taken.
-
-    The engine's functions call each other, guarded ones too. Who interrupts is not called by name: from the first
-    frame on that was not called by the package's own code, under its own name, a guarded function further out is an
-    interrupted one.
+    Called before a change that is followed by calls which must not fail.
     """
-    frame: FrameType = sys._getframe(1)
-    inner = frame.f_code.co_name
-    own = True
-    while True:
-        caller = frame.f_back
-        if caller is None:
-            return
-        if own:
-            code = caller.f_code
-            own = frame.f_code.co_name in code.co_names and frames.is_own(caller)
-            inner = frame.f_code.co_name
-        if not own and caller.f_code in _GUARDED:
-            raise ReentrantCallError(
-                f"{inner}() was called by a finalizer, weakref callback or signal handler that interrupted "
-                f"{caller.f_code.co_name}() on the same thread, and would wait for itself; "
-                "hand the call to the loop instead: system.cpu(0).call(function, *args)"
-            )
-        frame = caller
+    if frames:
+        need_stack(frames - 1)

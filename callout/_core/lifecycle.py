@@ -11,32 +11,30 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from typing import Final, NoReturn
-from weakref import WeakKeyDictionary
 
-from .._locks.mutex import MTX_RECURSE, Lock, Mtx
-from .arm import attach, unschedule
-from .cpu import BARRIER, Cpu, Machine, Run, Ticket
-from .errors import ArgumentTypeError, ArgumentValueError, CalloutError, ClosedError, ForkedError
-from .guard import guarded, protected
+from .._locks.lock import Lock
+from .._locks.mutex import MTX_RECURSE, Mtx
+from .arm import unschedule
+from .calls import cross_call, run_calls
+from .checks import check_int
+from .cpu import Cpu, Lane, Run
+from .cpulock import acquire
+from .deadline import precision_exponent
+from .drain import barrier
+from .errors import CalloutError, ClosedError, ForkedError
+from .guard import protected
+from .machine import Machine
+from .origins import Origins
 from .phases import CLOSED_TEXT, FORKED_TEXT, STEPS, Phase
 from .platform import Entry, Platform, Thread, Waiter
+from .refusal import Refusal
 from .sleep import wake_all
-from .softclock import _enter, cross_call, finish, hardclock, run_calls, serve, softclock
-from .state import ACTIVE, MOVING, PENDING, Callout, Func, Refusal
-from .units import NEVER, NS_PER_S, precision_exponent
+from .softclock import end, hardclock, softclock
+from .state import ACTIVE, PENDING, QUEUED, Callout, Func
+from .units import NEVER
+from .wheel import callouts_of
 
 MAX_CPUS: Final = 1024
-SOFTCLOCK: Final = 0  # whose run it is
-INTERRUPT: Final = 1
-
-
-def check_int(call: str, name: str, value: object, low: int, high: int) -> int:
-    """Return *value* if it is an int in that range."""
-    if type(value) is not int:
-        raise ArgumentTypeError(f"{call}: {name} must be an int, not {value!r}")
-    if not low <= value <= high:
-        raise ArgumentValueError(f"{call}: {name} must be from {low} to {high}, got {value}")
-    return value
 
 
 # -- up ------------------------------------------------------------------------------------------------------------
@@ -56,14 +54,14 @@ def boot(
     check_int("open_callouts", "cpus", cpus, 1, MAX_CPUS)
     check_int("open_callouts", "hz", hz, 1, 1_000_000)
     check_int("open_callouts", "alloweddeviation", alloweddeviation, 0, 100)
-    machine = Machine(platform, hz, NS_PER_S // hz, precision_exponent(alloweddeviation))
+    machine = Machine(platform, hz, precision_exponent(alloweddeviation))
     if report is not None:
         machine.report = report
     if expensive is not None:
         machine.expensive = expensive
     if checking:
         machine.held = {}
-        machine.origins = WeakKeyDictionary()
+        machine.origins = Origins()
     machine.giant = Mtx("Giant", MTX_RECURSE, machine=machine)
     machine.cpus = tuple(Cpu(machine, number) for number in range(cpus))
     machine.cpus[0].only = cpus == 1
@@ -75,21 +73,22 @@ def boot(
 # -- phases --------------------------------------------------------------------------------------------------------
 
 
-@guarded
+@protected
 def enter(machine: Machine, phase: Phase) -> None:
     """Enter *phase*, under the locks of all CPUs. When CLOSED, every later use of a CPU is refused."""
     assert phase in STEPS[machine.phase], f"{machine.phase.name} -> {phase.name}"
     held = []
     try:
         for cpu in machine.cpus:
-            _enter(cpu)
-            held.append(cpu.lock)
+            acquire(cpu)
+            held.append((cpu, cpu.lock))
         machine.phase = phase
         if phase is Phase.CLOSED:
             for cpu in machine.cpus:
-                cpu.lock = Refusal(ClosedError, CLOSED_TEXT, cpu.lock)
+                cpu.lock = Refusal(ClosedError, CLOSED_TEXT)
     finally:
-        for lock in reversed(held):
+        for cpu, lock in reversed(held):
+            cpu.busy = False
             lock.release()
 
 
@@ -110,7 +109,7 @@ class _Forked(dict[Thread, list[Lock]]):
     """Stands where it is noted which locks a thread holds."""
 
     def _refuse(self, *_: object) -> NoReturn:
-        Refusal(ForkedError, FORKED_TEXT).acquire()
+        Refusal(ForkedError, FORKED_TEXT).refuse()
 
     setdefault = get = __getitem__ = __contains__ = _refuse
 
@@ -120,45 +119,31 @@ class _Forked(dict[Thread, list[Lock]]):
 
 def runs(cpu: Cpu) -> tuple[Run, ...]:
     """Return the runs in progress on *cpu*: softclock's, and the clock interrupt's."""
-    return tuple(run for run in (cpu.standing, cpu.direct) if run is not None)
+    return tuple(run for lane in cpu.lanes if (run := lane.run) is not None)
 
 
-@guarded
+@protected
 def stop_all(cpu: Cpu) -> list[Callout]:
     """Stop what is pending on *cpu*, deferred migrations too, and return it; leave runs in progress alone."""
-    stopped = []
-    _enter(cpu)
+    acquire(cpu)
     try:
         cpu.deadline = NEVER
-        for c in cpu.wheel.clear():
-            c.state &= ~(PENDING | ACTIVE)
-            stopped.append(c)
-        for queue in (cpu.expireq, cpu.directq):
-            while (due := queue.pop()) is not None:
-                due.state &= ~(PENDING | ACTIVE)
-                stopped.append(due)
+        gone = cpu.wheel.clear()
+        for lane in cpu.lanes:
+            for c in callouts_of(lane.queue):
+                cpu.wheel.remove(c)
+                gone.append(c)
+        for c in gone:
+            c.state &= ~(PENDING | ACTIVE | QUEUED)
         for run in runs(cpu):
-            if run.callout.state & MOVING:
+            if run.move is not None:
                 unschedule(cpu, run.callout)
                 run.callout.state &= ~ACTIVE
-                stopped.append(run.callout)
+                gone.append(run.callout)
     finally:
+        cpu.busy = False
         cpu.lock.release()
-    return stopped
-
-
-@guarded
-def _barrier(cpu: Cpu) -> list[Waiter]:
-    """Return what the ends of the runs in progress on *cpu* will set."""
-    waiters = []
-    _enter(cpu)
-    try:
-        for run in runs(cpu):
-            waiters.append(cpu.machine.platform.waiter())
-            attach(run.callout, Ticket(BARRIER, waiters[-1]))
-    finally:
-        cpu.lock.release()
-    return waiters
+    return gone
 
 
 async def quiesce(machine: Machine) -> list[Callout]:
@@ -171,7 +156,7 @@ async def quiesce(machine: Machine) -> list[Callout]:
     enter(machine, Phase.QUIESCING)
     stopped = [c for cpu in machine.cpus for c in stop_all(cpu)]
     for cpu in machine.cpus:
-        for waiter in _barrier(cpu):
+        for waiter in barrier(cpu, machine.platform.waiter):
             await waiter.wait()
     # No run is in progress, and none will be. But the completions of the last may still be called, on the loop of their
     # CPU, which then takes no call.
@@ -214,26 +199,27 @@ def end_calls(cpu: Cpu) -> None:
         run_calls(cpu)
 
 
-@guarded
+@protected
 def _shut(cpu: Cpu) -> Waiter | None:
-    _enter(cpu)
+    acquire(cpu)
     cpu.open = False
     idle, cpu.idle = cpu.idle, None
+    cpu.busy = False
     cpu.lock.release()
     return idle
 
 
 @protected
-def abandon(cpu: Cpu, lane: int) -> None:
-    """End the run in progress of softclock or of the clock interrupt of *cpu*, which has died in the middle: release
-    the callout's lock, serve who waits. On its loop.
+def abandon(lane: Lane) -> None:
+    """End the lane's run, if it has one: softclock or the event timer has died in the middle of it. Release the
+    callout's lock, serve who waits. On the loop of its CPU.
     """
-    run = (cpu.standing, cpu.direct)[lane]
+    run = lane.run
     if run is None:
         return
     try:
         if run.lock is not None and run.lock.holds():
-            run.lock.give(run.shared)
+            run.lock.release_as(run.shared)
     except CalloutError as error:
-        cpu.machine.report(error, run.callout)
-    serve(cpu, run, finish(run))
+        lane.cpu.machine.report(error, run.callout)
+    end(lane)

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Final
 from .errors import ClosedError, ForkedError
 
 if TYPE_CHECKING:
-    from .cpu import Machine
+    from .machine import Machine
 
 CLOSED_TEXT: Final = "the callout system was closed: its `async with open_callouts()` block has been left"
 LEAVING_TEXT: Final = "no more tasks are started: the `async with open_callouts()` block is being left"

@@ -2,7 +2,7 @@
 
 There are two worlds, ``_worlds/trio`` (real loops, real threads) and ``_worlds/virtual``
 (deterministic virtual SMP). The same engine runs in both. A platform hands out its primitives once, at construction,
-and the engine uses them directly: on trio a raw lock *is* a ``threading.Lock``.
+and the engine uses them directly: on trio a raw lock *is* a ``threading.RLock``.
 """
 
 from __future__ import annotations
@@ -17,14 +17,18 @@ Thread = Hashable
 
 
 class RawLock(Protocol):
-    """A plain mutual exclusion lock, as ``threading.Lock``."""
+    """A recursive mutual exclusion lock, as ``threading.RLock``: what interrupts a thread may acquire it again."""
 
     def acquire(self, blocking: bool = True, /) -> bool:
-        """Take the lock; without *blocking*, return False if it is taken."""
+        """Acquire the lock; without *blocking*, return False if another thread holds it."""
         ...
 
     def release(self, /) -> None:
-        """Give the lock back; any thread may."""
+        """Release the lock; only its holder may."""
+        ...
+
+    def _is_owned(self, /) -> bool:
+        """Whether this thread holds the lock."""
         ...
 
 

@@ -16,13 +16,14 @@ from collections.abc import Callable, Coroutine
 from enum import Enum
 from typing import Final
 
-from .arm import arm, initialize, stop
-from .cpu import Machine
+from .arm import arm, initialize
 from .errors import ArgumentTypeError, ArgumentValueError, ClosedError
 from .guard import protected
+from .machine import Machine
 from .phases import Phase, Use, admit
 from .platform import Waiter
 from .state import Callout
+from .stop import stop
 from .units import NS_PER_S
 
 _LONGEST: Final = 1 << 62  # ns

@@ -1,7 +1,7 @@
 """The callout record and the bits of its state.
 
 Pure data. The fields of a callout belong to the lock of the CPU that ``cpu`` names; ``cpu`` itself changes only under
-both CPUs' locks, so whoever has read it, taken that CPU's lock and read it again may touch the rest.
+both CPUs' locks, so whoever has read it, acquired that CPU's lock and read it again may touch the rest.
 
 Three fields are read without a lock, on purpose: ``cpu`` (to find the lock), and ``state`` by ``callout_pending()`` and
 ``callout_active()``. The virtual platform makes these reads switch points.
@@ -12,26 +12,28 @@ Source: struct callout of sys/_callout.h; the flags split of kern_timeout.c (c_f
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
+from typing import TYPE_CHECKING, Any, Final, NoReturn, SupportsIndex, cast
 
-from . import frames
-from .errors import CalloutError, NotInitializedError
+from . import describe
+from .errors import ArgumentTypeError, NotInitializedError
+from .refusal import Refusal
 
 if TYPE_CHECKING:
-    from .._locks.mutex import Lock
+    from .._locks.lock import Lock
     from .cpu import Cpu, Run
-    from .platform import RawLock
 
-PENDING: Final = 0x01  # a run is scheduled: filed in the wheel, in the expired queue, or a put-off move
+PENDING: Final = 0x01  # a run is scheduled: filed in the wheel, in a due queue, or as a deferred migration
 ACTIVE: Final = 0x02  # armed, and neither stopped nor deactivated since
-QUEUED: Final = 0x04  # pending in the expired queue of its CPU (the kernel: CALLOUT_PROCESSED)
-MOVING: Final = 0x08  # pending as a put-off move (the kernel: CALLOUT_DFRMIGRATION)
+QUEUED: Final = 0x04  # pending in a due queue of its CPU (the kernel: CALLOUT_PROCESSED)
+MOVING: Final = 0x08  # pending as a deferred migration (the kernel: CALLOUT_DFRMIGRATION)
 DIRECT: Final = 0x10  # runs in the clock interrupt; once direct, always direct
 CLOSED: Final = 0x20  # callout_terminate() came: never armed again
-CAREFUL: Final = 0x40  # arming has more to do than the short path does (checking mode, coalescing, TRYLOCK)
-FRESH: Final = 0x80  # never initialised
+CAREFUL: Final = 0x40  # every arming goes the long way (coalescing, TRYLOCK, an inexact tick, or a test wants it)
+TRACED: Final = 0x80  # checking mode: where it was armed is noted
+FRESH: Final = 0x100  # never initialised
 
-ARMED: Final = PENDING | ACTIVE  # the whole state of a plain callout in the wheel: what the short path tests for
+ARMED: Final = PENDING | ACTIVE  # the whole state of a plain callout in the wheel: what the short paths test for
+PLAIN: Final = ~TRACED  # the bits of which the short paths look at none but ARMED
 
 # What every operation finds out, under one hold of the CPU's lock. Each dialect's result is a view of these two bits.
 REMOVED: Final = 1  # a scheduled run was taken away: it will not happen
@@ -41,27 +43,38 @@ RUNNING: Final = 2  # a run is in progress, and this operation did not stop it
 Func = Callable[[Any], object]
 
 
-class Refusal:
-    """Stands where a CPU's lock is expected, and raises when it is taken: no short path pays for a check.
+class Link:
+    """What can be in a ring: a doubly linked list through the records themselves, as the kernel's LIST.
 
-    Used for callouts that were never initialised, for closed systems, for forked children and for freed memory.
+    Linking and unlinking are a few plain stores, with no call between: nothing can interrupt them half way, neither a
+    finalizer nor what a signal handler raises.
     """
 
-    __slots__ = ("_error", "_inner", "_text")
+    __slots__ = ("next", "prev")
 
-    def __init__(self, error: type[CalloutError], text: str, inner: RawLock | None = None) -> None:
-        """*inner* is the lock that this one replaces: who took it before and gives it up now must reach it."""
-        self._error, self._text, self._inner = error, text, inner
+    next: Link | None
+    prev: Link | None
 
-    def acquire(self, blocking: bool = True) -> NoReturn:
-        """Raise the error; of a function of callout(9) the text says which it was."""
-        name = frames.entry()
-        raise self._error(f"{name}: {self._text}" if name.startswith("callout_") else self._text)
 
-    def release(self) -> None:
-        """Release the lock that was replaced: this one is never held."""
-        if self._inner is not None:
-            self._inner.release()
+class Ring(Link):
+    """The head of a ring. It is in its own ring, so that no end is a special case."""
+
+    __slots__ = ()
+
+    next: Link  # type: ignore[mutable-override]  # a head is always in its own ring
+    prev: Link  # type: ignore[mutable-override]  # as above
+
+    def __init__(self) -> None:
+        self.next = self.prev = self
+
+    def __bool__(self) -> bool:
+        return self.next is not self
+
+    def append(self, link: Link) -> None:
+        """Put *link*, which is in no ring, at the end of this one."""
+        last = self.prev
+        link.prev, link.next = last, self
+        last.next = self.prev = link
 
 
 class Nowhere:
@@ -73,21 +86,26 @@ class Nowhere:
 
 NOWHERE: Final = cast("Cpu", Nowhere())
 
+# What a callout is at, for repr: by the state of its run.
+RUN_WORDS: Final = ("waiting for its lock", "cancelled at its lock", "running")
 
-class Callout:
+
+class Callout(Link):
     """One callout: a function, its argument, and when and where to call it.
 
     A fresh record is unusable until ``callout_init()`` or a relative has bound it to the current system.
-    It may be embedded in any object; it holds no resources of its own while it is neither pending nor running.
+    It may be embedded in any object; it holds no resources of its own while it is neither pending nor running, and
+    nothing of the package refers to it then. It cannot be copied or pickled.
     """
 
     __slots__ = (
         "__weakref__",
         "arg",  # c_arg
         "cpu",  # c_cpu: its lock guards all the other fields
-        "filed",  # the time under which the wheel has it, ns, not later than ``time``; 0 = not in the wheel
+        "filed",  # the time under which the wheel has it, ns, not later than ``time``
         "flags",  # CALLOUT_* given at initialisation
         "func",  # c_func; None until the first arming
+        "key",  # under which the open slot of the wheel has it; 0 = not there
         "lock",  # c_lock or None
         "precision",  # ns by which it may be late
         "run",  # the run in progress, or None
@@ -101,6 +119,7 @@ class Callout:
     filed: int
     flags: int
     func: Func | None
+    key: int
     lock: Lock | None
     precision: int
     run: Run | None
@@ -110,11 +129,13 @@ class Callout:
 
     def __init__(self) -> None:
         """Make an uninitialised record. Never blocks."""
+        self.next = self.prev = None
         self.arg = None
         self.cpu = NOWHERE
         self.filed = 0
         self.flags = 0
         self.func = None
+        self.key = 0
         self.lock = None
         self.precision = 0
         self.run = None
@@ -123,12 +144,19 @@ class Callout:
         self.time = 0
 
     def __repr__(self) -> str:
-        func = getattr(self.func, "__qualname__", repr(self.func))
+        state, run = self.state, self.run
         words = [
             word
             for bit, word in ((PENDING, "pending"), (ACTIVE, "active"), (DIRECT, "direct"), (CLOSED, "terminated"))
-            if self.state & bit
+            if state & bit
         ]
-        if self.run is not None:
-            words.append("running")
-        return f"<Callout {func} on cpu {self.cpu.id}: {' '.join(words) or 'idle'} at {id(self):#x}>"
+        if run is not None:
+            words.append(RUN_WORDS[run.state])
+        where = "not initialised" if state & FRESH else f"on cpu {self.cpu.id}"
+        return f"<Callout {describe.name_of(self.func)} {where}: {' '.join(words) or 'idle'} at {id(self):#x}>"
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        """Refuse to be copied or pickled: a twin of a pending callout would be in the wheel without being filed."""
+        raise ArgumentTypeError(
+            f"{self!r} cannot be copied or pickled; make a new Callout and initialise it", callout=self
+        )

@@ -98,18 +98,6 @@ def mstosbt(ms: int) -> int:
     return _to_sbt(ms, 1000)
 
 
-def precision_exponent(alloweddeviation: int) -> int:
-    """Return by which power of two an interval is divided to give its default precision.
-
-    *alloweddeviation* is the tunable ``kern.timecounter.alloweddeviation``, per cent; 0 means exact.
-    Source: kern_tc.c, tc_adjprecision().
-    """
-    if alloweddeviation == 0:
-        return 63
-    times = (99 + alloweddeviation) // alloweddeviation
-    return (times + (times >> 1)).bit_length() - 1
-
-
 def check_ticks(call: str, ticks: object) -> int:
     """Return *ticks* if it is an int that fits into C's; non-positive ones are legal and count as one."""
     if not isinstance(ticks, int):

@@ -33,13 +33,15 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from .._core import frames, softclock
-from .._core.arm import arm, initialize, lock_cpu, unschedule
-from .._core.cpu import CURRENT, WAITING, Cpu, Run
+from .._core.arm import arm, initialize, unschedule
+from .._core.cpu import WAITING, Cpu, Run
+from .._core.cpulock import lock_callout
 from .._core.errors import ArgumentTypeError, ArgumentValueError, CalloutError, UseAfterFree
-from .._core.guard import guarded
+from .._core.machine import CURRENT
 from .._core.platform import RawLock
-from .._core.state import MOVING, Callout, Refusal
-from .._locks.mutex import Lock
+from .._core.refusal import Refusal
+from .._core.state import MOVING, Callout
+from .._locks.lock import Lock
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -93,7 +95,7 @@ def _of_trio(frame: FrameType) -> bool:
 
 def _who(run: Run | None) -> str:
     if run is not None:
-        return f"{'the clock interrupt' if run is run.cpu.direct else 'softclock'} of cpu {run.cpu.id}"
+        return str(run.lane)
     machine = CURRENT.get(None)
     if machine is not None:
         thread = machine.platform.current_thread()
@@ -307,14 +309,13 @@ _RECORDS: Final = (Callout, object)
 
 
 @enable_ki_protection
-@guarded
 def _take_out(c: Callout, grave: _GraveCpu) -> tuple[Cpu, int] | None:
     """Take *c* away from the engine and poison it; return where and when it would have run, if it would."""
     scheduled = None
     cpu: Cpu | None = None
     if c.cpu.id >= 0:
         try:
-            cpu = lock_cpu(c)
+            cpu = lock_callout(c)
         except CalloutError:  # the system was closed: nothing is scheduled, nothing runs
             pass
     try:
@@ -334,6 +335,7 @@ def _take_out(c: Callout, grave: _GraveCpu) -> tuple[Cpu, int] | None:
         c.__class__ = freed
     finally:
         if cpu is not None:
+            cpu.busy = False
             cpu.lock.release()
     return scheduled
 
@@ -343,7 +345,7 @@ def _bury_callout(c: Callout, name: str, allocation: Allocation[object]) -> None
     armed = "a place that only checking mode notes: open_callouts(checking=True)"
     machine = c.cpu.machine if c.cpu.id >= 0 else None
     if machine is not None and machine.origins is not None:
-        armed = machine.origins.get(c, "no place: it never was")
+        armed = machine.origins.get(c) or "no place: it never was"
     grave = _GraveCpu(allocation, name, function, armed)
     scheduled = _take_out(c, grave)
     if scheduled is None or machine is None:

@@ -269,7 +269,7 @@ def test_no_lock_may_be_held(s: Stage, wait: Wait, own: bool) -> None:
     c = s.callout(lock) if own else s.callout()
     s.do(callout_reset, c, 1, s.seen, "c")
 
-    with s.t0.holding(lock), pytest.raises(LockHeldError, match="give up"):
+    with s.t0.holding(lock), pytest.raises(LockHeldError, match="release"):
         s.do(wait, c)
     s.tick()
 

@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 
 from callout import C_DIRECT_EXEC, SBT_1MS, callout_reset_on, callout_reset_sbt_on, curcpu
-from callout._core.softclock import cross_call
+from callout._core.calls import cross_call
 
 from .world import Stage
 

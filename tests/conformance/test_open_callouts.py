@@ -40,7 +40,7 @@ from callout import (
     open_callouts,
     sbinuptime,
 )
-from callout._core.cpu import CURRENT
+from callout._core.machine import CURRENT
 
 from .loops import Halt, Holder, Tell, holdings, play, when_the_end_waits
 

@@ -25,7 +25,7 @@ from callout import (
     curcpu,
     giant,
 )
-from callout._core.softclock import cross_call
+from callout._core.calls import cross_call
 from callout.conformance import Scenario
 from callout.conformance._worlds.world import World
 

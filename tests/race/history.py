@@ -34,7 +34,7 @@ from callout import (
     callout_stop,
 )
 from callout._core.cpu import Cpu
-from callout._core.state import MOVING, PENDING, QUEUED
+from callout._core.invariants import check, check_cpu
 from callout._worlds.virtual.platform import RunOn, VirtualLock
 from callout.testing import VirtualSMP
 
@@ -73,18 +73,9 @@ class CheckedLock(VirtualLock):
     def release(self, /) -> None:
         """Check, then drop it."""
         cpu, c = self.cpu, self.bench.c
-        cpu.wheel.check()
-        assert cpu.deadline <= cpu.wheel.next_event(), "the event timer would strike too late"
+        check_cpu(cpu)
         if c.cpu is cpu:
-            state, run = c.state, c.run
-            assert state & PENDING or not state & (QUEUED | MOVING), "queued or moving, but not pending"
-            assert run is None or run.cpu is cpu, "it is on another CPU than its run"
-            assert bool(state & MOVING) is (run is not None and run.move is not None), "MOVING and the move differ"
-            if state & QUEUED:
-                queues = (cpu.expireq._callouts, cpu.directq._callouts)
-                assert any(c in queue for queue in queues), "queued, but in no queue"
-            elif state & PENDING and not state & MOVING:
-                assert c.filed > 0, "pending, but filed nowhere"
+            check(c)
         super().release()
 
 
@@ -223,7 +214,7 @@ class Bench:
         assert c.run is None, "a run has not ended"
         assert not callout_pending(c), "it never came"
         for cpu in self.vm.machine.cpus:
-            assert cpu.wheel.live == 0, "something is left in a wheel"
+            assert len(cpu.wheel) == 0, "something is left in a wheel"
             assert isinstance(cpu.lock, VirtualLock)
             assert cpu.lock.holder is None, "a CPU's lock was left taken"
         assert self.lock is None or self.lock._owner is None, "the callout's lock was left taken"

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from types import CodeType, FunctionType
 from typing import Any, Final
 
-from callout import Mtx, RwLock
+from callout import Mtx
 from callout._core import arm as engine
-from callout._core import drain, softclock
-from callout._locks import mutex
+from callout._core import cpulock, drain, softclock, stop
+from callout._locks import parking
 
 
 @dataclass(frozen=True)
@@ -69,96 +69,90 @@ STARTED_TOO_LATE: Final = Mutant(
     "'not cancelled' and 'cannot be stopped now' are two steps",
     softclock.confirm,
     "run.state = STARTED",
-    "cpu.lock.release(); _enter(cpu); run.state = STARTED",
+    "cpu.busy = False; cpu.lock.release(); acquire(cpu); run.state = STARTED",
 )
 NO_CPU_RECHECK: Final = Mutant(
     "the callout's CPU is not looked at again under that CPU's lock",
-    engine.lock_cpu,
+    cpulock.lock_callout,
     "if c.cpu is cpu:",
     "if True:",
 )
 NO_CPU_RECHECK_OF_BOTH: Final = Mutant(
     "the callout's CPU is not looked at again under both CPUs' locks",
-    engine._lock_both,
+    cpulock.lock_callout_and,
     "if c.cpu is cpu:",
     "if True:",
 )
 LOCKS_IN_ANY_ORDER: Final = Mutant(
     "a reset onto another CPU takes the CPUs' locks in the order in which it comes upon them",
-    engine._lock_both,
-    "(cpu, to) if cpu.id < to.id else (to, cpu)",
-    "(cpu, to)",
+    cpulock.acquire_both,
+    "(cpu, other) if cpu.id < other.id else (other, cpu)",
+    "(cpu, other)",
 )
 MOVE_LOCKS_IN_ANY_ORDER: Final = Mutant(
     "the end of a run takes the CPUs' locks in the order in which it comes upon them",
-    softclock.finish,
+    softclock.end,
     "(cpu, to) if cpu.id <= to.id else (to, cpu)",
     "(cpu, to)",
 )
 MOVED_WHILE_RUNNING: Final = Mutant(
     "a reset onto another CPU is not put off while the callout runs",
-    engine.arm,
-    "if (state & MOVING and not how & STAY) or to is not cpu:",
+    engine._arm_locked,
+    "if (state & MOVING or to is not cpu) and not how & STAY:",
     "if False:",
 )
 MOVE_NOT_STALE: Final = Mutant(
     "a put-off move leaves the entry in the old wheel good",
-    engine._put_off,
-    "c.filed = 0",
+    engine._defer,
+    "wheel.remove(c)",
     "pass",
 )
 MOVE_NOT_PENDING: Final = Mutant(
     "a callout with a put-off move is said not to be pending or active",
-    engine._put_off,
-    "PENDING | ACTIVE | MOVING",
-    "MOVING",
-)
-MOVE_KEEPS_FILING: Final = Mutant(
-    "a callout that has moved is taken to be filed in its new wheel already",
-    engine.arm,
-    "c.filed = 0\n            c.cpu = to",
-    "c.cpu = to",
+    engine._defer,
+    "c.state & ~QUEUED | PENDING | ACTIVE | MOVING",
+    "c.state & ~QUEUED | MOVING",
 )
 MOVE_NOT_PROGRAMMED: Final = Mutant(
     "the event timer of the new CPU is not programmed for a put-off move",
-    softclock.finish,
+    softclock.end,
     "if kick and move is not None:",
     "if False:",
 )
 MOVE_STOPPED_SAYS_1: Final = Mutant(
     "stop answers 1 for a running callout whose put-off move it took away",
-    engine.stop_locked,
+    stop.stop_locked,
     "facts |= RUNNING",
     "facts = facts or RUNNING",
 )
 MOVE_NOT_STOPPED: Final = Mutant(
     "a stop leaves the put-off move standing",
     engine.unschedule,
-    "c.run.move = None",
+    "run.move = None",
     "pass",
 )
 STOP_SAYS_1_FOR_STARTED: Final = Mutant(
     "stop answers 1 for a run that has started",
-    engine.stop_locked,
+    stop.stop_locked,
     "if may_cancel and run.state == WAITING:",
     "if may_cancel:",
 )
 GIANT_STOP_CANCELS: Final = Mutant(
     "stop without Giant cancels a run that waits for Giant",
-    engine.check_stop_lock,
+    stop.check_stop_lock,
     "if lock is lock.machine.giant:\n        return False",
     "if lock is lock.machine.giant:\n        return True",
 )
 REARM_ACCEPTED: Final = Mutant(
     "an arming during a drain is accepted",
-    engine.arm,
-    "if run.refusing:",
+    engine._arm_locked,
+    "if run is not None and run.refusing:",
     "if False:",
 )
 SINGLE_SLOT: Final = Mutant(
     "the second who waits for a run overwrites the first",
-    engine.attach,
-    "run.tickets.append(ticket)",
+    drain.attach,
+    "tickets.append(ticket)",
     "run.tickets = [ticket]",
 )
 WAITER_FORGOTTEN: Final = Mutant(
@@ -169,9 +163,9 @@ WAITER_FORGOTTEN: Final = Mutant(
 )
 COMPLETED_TOO_SOON: Final = Mutant(
     "completions are called before the run is ended and the refusal lifted",
-    softclock.softclock,
-    "serve(cpu, run, finish(run))",
-    "serve(cpu, run, run.tickets or []); finish(run)",
+    softclock.end,
+    "kick = False",
+    "kick = False; serve(run, run.tickets or []); run.tickets = None",
 )
 DRAIN_KEEPS_QUEUED_RUN: Final = Mutant(
     "the end of a drained run leaves the queued next run standing",
@@ -182,8 +176,8 @@ DRAIN_KEEPS_QUEUED_RUN: Final = Mutant(
 CANCELLED_IS_NOTHING: Final = Mutant(
     "drain_async answers 0 while softclock still stands at the lock with a cancelled run",
     drain.drain_async,
-    "if c.run is None:",
-    "if c.run is None or c.run.state == 1:",
+    "if run is None:",
+    "if run is None or run.state == 1:",
 )
 GIANT_KEPT: Final = Mutant(
     "a drain does not give up Giant while it waits",
@@ -200,8 +194,8 @@ NO_LOOK_AFTER_GIANT: Final = Mutant(
 STOPPED_IN_QUEUE_RUNS: Final = Mutant(
     "a callout that was stopped in the expired queue is run",
     engine.unschedule,
-    "c.state = state & ~(PENDING | QUEUED | MOVING)",
-    "c.state = state & ~(PENDING | MOVING)",
+    "wheel.remove(c)",
+    "state & QUEUED or wheel.remove(c)",
 )
 PROGRAMMED_ONCE: Final = Mutant(
     "the event timer is programmed without a second look at the deadline",
@@ -212,18 +206,18 @@ PROGRAMMED_ONCE: Final = Mutant(
 WOKEN_BEFORE_FREE: Final = Mutant(
     "who gives up a mutex wakes before it is free",
     Mtx.__exit__,
-    "self._owner = None\n        self._raw.release()\n        if self.parked:\n            self._wake(everybody=False)",
-    "if self.parked:\n            self._wake(everybody=False)\n        self._owner = None\n        self._raw.release()",
+    "raw = self._raw",
+    "raw = self._raw; waiters = list(self.parked._waiters); self.parked.wake_all(); self.parked = type(self.parked)()",
 )
 NO_SECOND_TRY: Final = Mutant(
     "who parks at a lock does not try again first",
-    mutex.take_parked,
-    "if lock.try_take(shared):",
+    parking.acquire_parked,
+    "if lock.try_acquire(shared):",
     "if False:",
 )
-READERS_WAKE_ONE: Final = Mutant(
-    "giving up an rwlock wakes only one of those that wait",
-    RwLock._unlock,
-    "self._wake(everybody=True)",
-    "self._wake(everybody=False)",
+WAKES_ONE: Final = Mutant(
+    "releasing a lock wakes only one of those that wait",
+    parking.Parked.wake_all,
+    "while waiters:",
+    "for _ in waiters and [1]:",
 )

@@ -452,14 +452,21 @@ def test_destroy_all_frees_each_element_once(armed: int, unarmed: int, bound: in
 # -- planted bugs
 # -------------------------------------------------------------------------------------------------------
 
-PUT_OFF: Final = "if (state & MOVING and not how & STAY) or to is not cpu:"
+SET: Final = "c.run = lane.run = run"
+REOPEN: Final = "cpu.busy = False; cpu.lock.release(); acquire(cpu); "
+DEFER: Final = "if (state & MOVING or to is not cpu) and not how & STAY:"
+STAYS: Final = "        to = cpu\n"
 
 
 @pytest.mark.parametrize(
     ("scenario", "function", "changes"),
     [
-        (r01, softclock._begin, (("c.run = run", "cpu.lock.release(); _enter(cpu); c.run = run"),)),
-        (r02, engine.arm, ((PUT_OFF, "if False:"),)),
+        (
+            r01,
+            softclock._begin,
+            ((SET, REOPEN + SET),),
+        ),
+        (r02, engine._arm_locked, ((STAYS, "        pass\n"), (DEFER, "if False:"))),
     ],
     ids=["R0.1", "R0.2"],
 )

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import pytest
 
-from callout._core import softclock
+from callout._core import calls
 from callout.explore import Violation, explore
 from callout.testing import VirtualSMP
 from callout_linux.smp import (
@@ -132,7 +132,7 @@ Mutant = tuple[Scenario, Callable[..., Any], tuple[tuple[str, str], ...]]  # Any
 MUTANTS: Final[dict[str, Mutant]] = {
     "the target is interrupted before the call is queued": (
         unawaited,
-        softclock.cross_call,
+        calls.cross_call,
         (
             ("cpu.calls.append(thunk)", "cpu.machine.platform.interrupt(cpu.id); cpu.calls.append(thunk)"),
             ("\n    cpu.machine.platform.interrupt(cpu.id)\n", "\n    pass\n"),
@@ -140,17 +140,17 @@ MUTANTS: Final[dict[str, Mutant]] = {
     ),
     "the target is not interrupted": (
         back_to_back,
-        softclock.cross_call,
+        calls.cross_call,
         (("cpu.machine.platform.interrupt(cpu.id)", "pass"),),
     ),
     "an interrupt for two calls runs one": (
         unawaited,
-        softclock.run_calls,
+        calls.run_calls,
         (("range(len(cpu.calls))", "range(min(1, len(cpu.calls)))"),),
     ),
     "a call is looked at and taken in two steps": (
         back_to_back,
-        softclock.run_calls,
+        calls.run_calls,
         (("thunk = cpu.calls.popleft()", "thunk = cpu.calls[0]"),),
     ),
     "a target counts itself out before it has run the function": (

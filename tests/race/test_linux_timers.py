@@ -12,9 +12,8 @@ from typing import Any, Final
 
 import pytest
 
-from callout._api import primitives
 from callout._core import arm as engine
-from callout._core import drain, softclock
+from callout._core import cpulock, drain, short, softclock, stop
 from callout.explore import Violation, explore
 from callout.testing import VirtualSMP
 from callout_linux.timer import (
@@ -179,8 +178,8 @@ def test_arming_for_the_time_that_it_had_before() -> None:
 
 # -- planted bugs ---------------------------------------------------------------------------------------------------
 
-PUT_OFF: Final = "if (state & MOVING and not how & STAY) or to is not cpu:"
-STAYS: Final = "if to is None or (how & STAY and run is not None):"
+DEFER: Final = "if (state & MOVING or to is not cpu) and not how & STAY:"
+STAYS: Final = "        to = cpu\n"
 
 Mutant = tuple[Callable[[VirtualSMP], None], Callable[..., Any], tuple[tuple[str, str], ...]]  # Any: every function
 
@@ -188,27 +187,27 @@ MUTANTS: Final[dict[str, Mutant]] = {
     "R0.1: pending is off before running is on, with the lock dropped between": (
         race(SYNC),
         softclock._begin,
-        (("c.run = run", "cpu.lock.release(); _enter(cpu); c.run = run"),),
+        (("c.run = lane.run = run", "cpu.busy = False; cpu.lock.release(); acquire(cpu); c.run = lane.run = run"),),
     ),
     "R0.2, R0.4: a timer that runs is moved at once": (
         race(MOD),
-        engine.arm,
-        ((STAYS, "if to is None:"), (PUT_OFF, "if False:")),
+        engine._arm_locked,
+        ((STAYS, "        pass\n"), (DEFER, "if False:")),
     ),
     "R0.4: a put-off move is carried out before the run has ended": (
         race(ADD_ON),
-        engine.arm,
-        ((PUT_OFF, "if False:"),),
+        engine._arm_locked,
+        ((STAYS, "        pass\n"), (DEFER, "if False:")),
     ),
     "R1.4: a pending timer is deleted without a second look under the lock": (
         race(MOD, DEL),
-        engine.lock_cpu,
+        cpulock.lock_callout,
         (("if c.cpu is cpu:", "if True:"),),
     ),
     "the short way of a delete does not look again": (
         race(DEL, DEL),
-        primitives.callout_dequeue,
-        (("if c.state == ARMED and", "if True and"),),
+        short.callout_dequeue,
+        (("if state & PLAIN == ARMED and", "if True and"),),
     ),
     "add_timer() starts a timer that is pending": (
         race(ADD, MOD),
@@ -232,8 +231,8 @@ MUTANTS: Final[dict[str, Mutant]] = {
     ),
     "the second waiter overwrites the first": (
         race(SYNC, SYNC),
-        engine.attach,
-        (("run.tickets.append(ticket)", "run.tickets = [ticket]"),),
+        drain.attach,
+        (("tickets.append(ticket)", "run.tickets = [ticket]"),),
     ),
     "the waiter is not woken": (
         race(SYNC),
@@ -252,7 +251,7 @@ MUTANTS: Final[dict[str, Mutant]] = {
     ),
     "try_to_del_sync deletes a timer that runs": (
         race(TRY, function=(MOD,)),
-        engine.dequeue,
+        stop.dequeue,
         (("if if_not_running and facts:\n            return facts", "if False:\n            return facts"),),
     ),
     "try_to_del_sync says 0 for a timer that runs": (
@@ -262,23 +261,23 @@ MUTANTS: Final[dict[str, Mutant]] = {
     ),
     "shutdown leaves the timer open while it runs": (
         race(SHUTDOWN, function=(MOD,)),
-        engine.dequeue,
-        (("if close and not (if_not_running and facts):", "if close and not facts:"),),
+        stop.dequeue,
+        (("if close:", "if close and not facts:"),),
     ),
     "shutdown_sync closes nothing": (
         race(SHUTDOWN_SYNC, MOD),
         softclock.answer_tickets,
-        (("if close_asked(tickets):", "if False:"),),
+        (("if any(ticket.asks & T_CLOSE for ticket in tickets):", "if False:"),),
     ),
     "a closed timer is armed": (
         race(SHUTDOWN, MOD),
-        engine.arm,
+        engine._arm_locked,
         (("if state & CLOSED or machine.phase >= Phase.QUIESCING:", "if False:"),),
     ),
     "the put-off move survives a delete": (
         race(SYNC, function=(ADD_ON,)),
         engine.unschedule,
-        (("c.run.move = None", "pass"),),
+        (("run.move = None", "pass"),),
     ),
     "mod_timer() for the same time looks at the time first": (
         the_same_time,

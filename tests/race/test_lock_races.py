@@ -230,7 +230,7 @@ def readers_together(vm: VirtualSMP) -> None:
         (mutants.WOKEN_BEFORE_FREE, mutex),
         (mutants.NO_SECOND_TRY, mutex),
         (mutants.NO_SECOND_TRY, read_write),
-        (mutants.READERS_WAKE_ONE, readers_together),
+        (mutants.WAKES_ONE, readers_together),
         (DOWNGRADE_WAKES_NOBODY, downgrade_and_keep),
     ],
     ids=lambda value: getattr(value, "__name__", str(value)),

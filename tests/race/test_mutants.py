@@ -73,7 +73,6 @@ FOUND_BY: Final[list[tuple[Mutant, Scenario, int]]] = [
     (mutants.MOVED_WHILE_RUNNING, race(MPSAFE, ELSEWHERE), 2),
     (mutants.MOVE_NOT_STALE, moved_while_cancelled, 2),
     (mutants.MOVE_NOT_PENDING, race(MPSAFE, ELSEWHERE), 2),
-    (mutants.MOVE_KEEPS_FILING, race(MPSAFE, ELSEWHERE), 2),
     (mutants.MOVE_NOT_PROGRAMMED, race(MPSAFE, ELSEWHERE), 2),
     (mutants.MOVE_STOPPED_SAYS_1, race(MPSAFE, STOP, callback=ELSEWHERE), 2),
     (mutants.MOVE_NOT_STOPPED, race(MPSAFE, STOP, callback=ELSEWHERE), 2),

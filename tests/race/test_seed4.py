@@ -31,8 +31,8 @@ from callout import (
     mtx_lock,
     mtx_unlock,
 )
-from callout._core.arm import stop_locked
 from callout._core.state import NOWHERE
+from callout._core.stop import stop_locked
 from callout.explore import Certificate, Violation, explore
 from callout.testing import VirtualSMP
 from tests.race import mutants
@@ -52,7 +52,7 @@ class FreedMtx(Mtx):
 
     __slots__ = ()
 
-    __enter__ = __exit__ = try_take = give = owned = used  # type: ignore[assignment]  # whatever the signature
+    __enter__ = __exit__ = try_acquire = release_as = owned = used  # type: ignore[assignment]  # whatever the signature
 
 
 class FreedCallout(Callout):

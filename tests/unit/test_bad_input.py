@@ -131,7 +131,7 @@ def record(c: Callout) -> tuple[object, ...]:
     """Return all that is known of a callout and of the CPUs of its system."""
     fields = [getattr(c, name) for name in Callout.__slots__ if name != "__weakref__"]
     cpus = () if c.cpu.id < 0 else c.cpu.machine.cpus
-    return (*fields, *((cpu.wheel.live, cpu.wheel.size, cpu.deadline, len(cpu.expireq)) for cpu in cpus))
+    return (*fields, *((len(cpu.wheel), cpu.deadline, bool(cpu.softclock.queue)) for cpu in cpus))
 
 
 @contextmanager
@@ -507,10 +507,10 @@ def test_stopping_without_the_callouts_lock(vm: VirtualSMP, call: str, kind: Cal
     """Stopping a callout wants its lock held, for writing."""
     lock = kind("mine")
     c = armed(lock)
-    with refused(LockNotHeldError, f"{call}: take ", "'mine'", "Callout", unchanged=c):
+    with refused(LockNotHeldError, f"{call}: acquire ", "'mine'", "Callout", unchanged=c):
         STOPPING[call](c)
     if kind is not Mtx:
-        with lock.read(), refused(LockNotHeldError, f"{call}: take ", "'mine'", unchanged=c):
+        with lock.read(), refused(LockNotHeldError, f"{call}: acquire ", "'mine'", unchanged=c):
             STOPPING[call](c)
 
 
@@ -576,13 +576,13 @@ def test_waiting_with_the_callouts_lock_held(call: str, *, checking: bool) -> No
     with VirtualSMP(1, free_clock=False, checking=checking):
         for lock in (Mtx("mine"), Mtx("mine", MTX_SPIN), RwLock("mine"), RmLock("mine")):
             c = armed(lock)
-            with lock, refused(LockHeldError, f"{call}: give up ", "'mine'", unchanged=c):
+            with lock, refused(LockHeldError, f"{call}: release ", "'mine'", unchanged=c):
                 drive(WAITING[call](c))
-            with lock, refused(LockHeldError, f"{call}: give up ", "'mine'", unchanged=c):
+            with lock, refused(LockHeldError, f"{call}: release ", "'mine'", unchanged=c):
                 BLOCKING[call](c)
         rw = RwLock("mine")
         c = armed(rw)
-        with rw.read(), refused(LockHeldError, f"{call}: give up ", "'mine'", unchanged=c):
+        with rw.read(), refused(LockHeldError, f"{call}: release ", "'mine'", unchanged=c):
             drive(WAITING[call](c))
 
 
@@ -590,7 +590,7 @@ def test_waiting_with_the_callouts_lock_held(call: str, *, checking: bool) -> No
 def test_waiting_with_another_lock_held(vm: VirtualSMP, call: str) -> None:
     """In checking mode waiting with any lock but Giant held is an error."""
     other, c = Mtx("other"), armed(Mtx("mine"))
-    with other, refused(LockHeldError, f"{call}: give up ", "'other'", unchanged=c):
+    with other, refused(LockHeldError, f"{call}: release ", "'other'", unchanged=c):
         drive(WAITING[call](c))
     with callout.giant():
         assert drive(WAITING[call](c)) in (0, 1)

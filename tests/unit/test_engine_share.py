@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callout._core.arm import share
+from callout._core.deadline import share
 
 times = st.integers(1, 1 << 70)
 

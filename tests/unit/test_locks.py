@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -70,7 +69,8 @@ from callout import (
     rw_wunlock,
 )
 from callout._core.platform import RawLock, Waiter
-from callout._locks.mutex import Lock, take_parked
+from callout._locks.lock import Lock
+from callout._locks.parking import Parked, acquire_parked
 from callout.testing import VirtualSMP
 
 
@@ -450,20 +450,23 @@ class Telling:
         return self._lock.acquire(blocking)
 
     def release(self, /) -> None:
-        """Give it up."""
+        """Release it."""
         self._lock.release()
 
+    def _is_owned(self, /) -> bool:
+        return self._lock._is_owned()
 
-class TellingQueue(deque[Waiter]):
+
+class TellingQueue(Parked):
     """Who is parked at a lock; says when somebody is."""
 
     def __init__(self) -> None:
         super().__init__()
         self.waiting = threading.Event()
 
-    def append(self, waiter: Waiter) -> None:
+    def add(self, waiter: Waiter) -> None:
         """Park."""
-        super().append(waiter)
+        super().add(waiter)
         self.waiting.set()
 
 
@@ -577,18 +580,18 @@ async def test_who_is_cancelled_while_parked_passes_the_wake_up_on(kind: Callabl
 
         async def park(name: str, scope: trio.CancelScope) -> None:
             with scope:
-                await take_parked(lock, False, system._platform.waiter)
+                await acquire_parked(lock, False, system._platform.waiter)
                 got.append(name)
-                lock.give(shared=False)
+                lock.release_as(shared=False)
 
-        assert lock.try_take(shared=False)
+        assert lock.try_acquire(shared=False)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(park, "first", first)
             await trio.testing.wait_all_tasks_blocked()
             nursery.start_soon(park, "second", trio.CancelScope())
             await trio.testing.wait_all_tasks_blocked()
             assert len(lock.parked) == 2
-            lock.give(shared=False)  # wakes the first, if not both
+            lock.release_as(shared=False)  # wakes the first, if not both
             first.cancel()  # which is cancelled before it has a turn
             await trio.testing.wait_all_tasks_blocked()
 
@@ -601,12 +604,12 @@ async def test_who_is_cancelled_while_parked_is_forgotten() -> None:
     """Who is cancelled before it is woken is not woken later, and does not stand in anybody's way."""
     async with open_callouts(checking=False) as system:
         lock = Mtx("lock")
-        assert lock.try_take(shared=False)
+        assert lock.try_acquire(shared=False)
         with trio.move_on_after(0) as scope:
-            await take_parked(lock, False, system._platform.waiter)
+            await acquire_parked(lock, False, system._platform.waiter)
 
         assert scope.cancelled_caught
         assert not lock.parked
-        lock.give(shared=False)
+        lock.release_as(shared=False)
         assert lock.trylock() == 1
         lock.unlock()

@@ -7,7 +7,7 @@ from typing import cast
 import pytest
 
 from callout import Callout, ClosedError, callout_init, callout_reset_on
-from callout._core.state import Refusal
+from callout._core.refusal import Refusal
 from callout._worlds.virtual.platform import VirtualLock
 from callout.testing import VirtualSMP
 

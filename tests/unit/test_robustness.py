@@ -48,7 +48,8 @@ from callout import (
     open_callouts,
 )
 from callout._core import lifecycle
-from callout._core.cpu import Cpu, Machine
+from callout._core.cpu import Cpu
+from callout._core.machine import Machine
 from callout.freebsd13 import callout_async_drain
 
 PACKAGE: Final = str(Path(callout.__file__).parent)
@@ -127,8 +128,8 @@ class Stage:
                 cpu.lock.release()
         for lock in (self.mtx, self.rw, self.system.giant):
             assert not lock.holds(), f"{lock!r} was left taken"
-            assert lock.try_take(shared=False), f"{lock!r} cannot be taken"
-            lock.give(shared=False)
+            assert lock.try_acquire(shared=False), f"{lock!r} cannot be taken"
+            lock.release_as(shared=False)
         assert not self.machine.held, "locks are thought to be held"
 
 
@@ -550,6 +551,9 @@ def test_a_contended_lock_is_not_taken_for_an_interruption() -> None:
 
                 def release(self, /) -> None:
                     self._lock.release()
+
+                def _is_owned(self, /) -> bool:
+                    return self._lock._is_owned()
 
             lock = cpu.lock = Contended()
 

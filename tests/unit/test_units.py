@@ -33,6 +33,7 @@ from callout import (
     sbttous,
     ustosbt,
 )
+from callout._core.deadline import precision_exponent
 from callout._core.units import (
     C_ALL,
     INT_MAX,
@@ -42,7 +43,6 @@ from callout._core.units import (
     check_sbt,
     check_ticks,
     ns_to_sbt,
-    precision_exponent,
     sbt_to_ns,
 )
 

@@ -1,7 +1,9 @@
-"""The callwheel against a plain list, in random walks; and its due queue."""
+"""The callwheel against a plain dict, in random walks; and the ring of a due queue."""
 
 from __future__ import annotations
 
+import weakref
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -12,15 +14,17 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invar
 
 from callout._core.arm import schedule, unschedule
 from callout._core.cpu import Cpu
-from callout._core.state import ACTIVE, MOVING, PENDING, Callout
+from callout._core.state import ACTIVE, MOVING, PENDING, QUEUED, Callout, Ring
 from callout._core.units import NEVER
-from callout._core.wheel import CHUNK, SHIFT, SLACK, DueQueue, Wheel
+from callout._core.wheel import CHUNK, LEVELS, SHIFT, Wheel, callouts_of
 
 SLOT = 1 << SHIFT
 BEGIN = 7 * SLOT + 12_345  # time does not begin at nought
 
-# From the next nanosecond to some slots away: within a slot, at its edges, beyond it.
+# From the next nanosecond to the end of time: within a slot, at its edges, beyond it, on every level.
 delays = st.one_of(
+    *(st.integers(1, 300 << shift) for shift in LEVELS[:-1]),
+    st.sampled_from([(256 << shift) - BEGIN % (1 << shift) + by for shift in LEVELS[:-1] for by in (-1, 0, 1)]),
     st.integers(1, 40),
     st.integers(1, 3 * SLOT),
     st.integers(1, 4).map(lambda slots: slots * SLOT - BEGIN % SLOT),
@@ -30,8 +34,9 @@ delays = st.one_of(
 
 def cpu_of() -> Cpu:
     """Return what the wheel and the functions over it need of a CPU."""
-    cpu: Any = SimpleNamespace(seq=0, deadline=NEVER)
-    cpu.wheel = Wheel(cpu)
+    cpu: Any = SimpleNamespace(seq=0, deadline=NEVER, time=BEGIN)
+    cpu.now = lambda: cpu.time
+    cpu.wheel = Wheel()
     return cast("Cpu", cpu)
 
 
@@ -50,7 +55,7 @@ def arm(c: Callout, when: int) -> None:
 
 def push_out(c: Callout, when: int) -> bool:
     """Arm *c* the short way, which touches no queue, if that will do."""
-    if c.state & PENDING and not c.state & MOVING and 0 < c.filed <= when:
+    if c.state & (PENDING | MOVING | QUEUED) == PENDING and c.filed <= when:
         c.cpu.seq += 1
         c.seq = c.cpu.seq
         c.time = when
@@ -60,6 +65,7 @@ def push_out(c: Callout, when: int) -> bool:
 
 def expire(cpu: Cpu, now: int) -> list[Callout]:
     """Take out what is due, as the clock interrupt does, and set the deadline."""
+    cpu.time = now  # type: ignore[attr-defined]  # see cpu_of()
     due: list[Callout] = []
     while True:
         before = len(due)
@@ -141,31 +147,28 @@ class Walk(RuleBasedStateMachine):
         if c in self.moving:
             return
         unschedule(c.cpu, c)
-        c.filed = 0
         c.cpu = self.cpus[1 - self.cpus.index(c.cpu)]
         schedule(c.cpu, c, self.now + delay)
         self._armed(c, self.now + delay)
 
     @rule(c=callouts)
-    def put_off(self, c: Callout) -> None:
-        """Put a move off: pending, but in no wheel, though an old entry may still be there."""
+    def defer(self, c: Callout) -> None:
+        """Defer a migration: pending, but in no wheel."""
         unschedule(c.cpu, c)
         c.run = cast("Any", SimpleNamespace(move=None))
-        c.filed = 0
         c.state |= PENDING | ACTIVE | MOVING
         self.model.pop(c, None)
         self.moving.add(c)
 
     @rule(c=callouts, delay=delays)
     def carry_out(self, c: Callout, delay: int) -> None:
-        """Carry a put-off move out, there or back here."""
+        """Carry a deferred migration out, there or back here."""
         if c not in self.moving:
             return
         self.moving.discard(c)
         c.state &= ~(PENDING | MOVING)
         c.run = None
         if delay % 2:
-            c.filed = 0
             c.cpu = self.cpus[1 - self.cpus.index(c.cpu)]
         schedule(c.cpu, c, self.now + delay)
         self._armed(c, self.now + delay)
@@ -218,7 +221,7 @@ class Walk(RuleBasedStateMachine):
         for cpu in self.cpus:
             times = [time for where, time, _ in self.model.values() if where is cpu]
 
-            assert cpu.wheel.live == len(times)
+            assert len(cpu.wheel) == len(times)
             assert cpu.wheel.next_event() <= min(times, default=NEVER)
             assert (cpu.wheel.next_event() == NEVER) == (not times)
 
@@ -235,43 +238,61 @@ def test_pushing_out_touches_no_queue() -> None:
     for step in range(10_000):
         assert push_out(c, BEGIN + 2 + step)
 
-    assert cpu.wheel.size == 1
+    assert len(cpu.wheel) == 1
     assert expire(cpu, BEGIN + 10_000) == []
     assert expire(cpu, BEGIN + 10_001) == [c]
-    assert cpu.wheel.size == 0
+    assert len(cpu.wheel) == 0
 
 
-@pytest.mark.parametrize("spread", [1, SLOT, 50 * SLOT], ids=["one moment", "a slot", "many slots"])
-def test_garbage_is_bounded(spread: int) -> None:
-    """However often callouts are stopped and armed, the wheel has at most about twice as many entries as live ones."""
+def parts(wheel: Wheel) -> tuple[int, ...]:
+    """Return how much of each part of the wheel is in use."""
+    return len(wheel._buckets), len(wheel._keys), len(wheel._open)
+
+
+@pytest.mark.parametrize("spread", [SLOT, 50 * SLOT, 1 << 50, 1 << 60], ids=["a slot", "some", "days", "years"])
+def test_what_is_stopped_leaves_nothing_behind(spread: int) -> None:
+    """However callouts were armed, when all are stopped no bucket, no key and no reference is left."""
     cpu = cpu_of()
-    callouts = [callout_on(cpu) for _ in range(200)]
-    for round_ in range(50):
-        for number, c in enumerate(callouts):
-            arm(c, BEGIN + SLOT * 60 - round_ * SLOT + number * spread // 200)
-            if number % 2:
-                unschedule(cpu, c)
-
-            assert cpu.wheel.size <= 2 * (cpu.wheel.live + 1) + SLACK + 1
-
-    cpu.wheel.check()
-
-
-def test_a_sweep_keeps_what_lives() -> None:
-    """After a sweep every live callout comes up, once, in order, and the stopped ones do not."""
-    cpu = cpu_of()
-    kept = [callout_on(cpu) for _ in range(20)]
-    for number, c in enumerate(kept):
-        arm(c, BEGIN + (number % 7) * SLOT // 2 + 5)
-    expire(cpu, BEGIN)  # opens the first slot: both parts of the wheel are in use
     for number in range(500):
         c = callout_on(cpu)
-        arm(c, BEGIN + number * SLOT // 50 + 7)
+        arm(c, BEGIN + SLOT + number * spread // 500)
+        gone = weakref.ref(c)
         unschedule(cpu, c)
+        del c
 
-    assert cpu.wheel.size < 150
+        assert gone() is None
+
+    assert parts(cpu.wheel) == (0, 0, 0)
+    assert cpu.wheel.next_event() == NEVER
+
+
+def test_in_the_open_slot_only_integers_stay_and_only_until_their_time() -> None:
+    """A callout that is stopped in the open slot is freed at once; its key goes when its time has passed."""
+    cpu = cpu_of()
+    keep = callout_on(cpu)
+    arm(keep, BEGIN + SLOT // 2)
+    c = callout_on(cpu)
+    arm(c, BEGIN + 10)
+    gone = weakref.ref(c)
+    unschedule(cpu, c)
+    del c
+
+    assert gone() is None
+
+    expire(cpu, BEGIN + 11)
+
+    assert len(cpu.wheel._sorted) == 1
+
+
+def test_however_far_callouts_are_spread_the_buckets_are_few() -> None:
+    """Callouts for every time up to the largest need a few hundred buckets on each level, not one each."""
+    cpu = cpu_of()
+    callouts = [callout_on(cpu) for _ in range(5000)]
+    for number, c in enumerate(callouts):
+        arm(c, BEGIN + number * 12_345_678_901_234)
+
+    assert len(cpu.wheel._buckets) <= 256 * len(LEVELS)
     cpu.wheel.check()
-    assert expire(cpu, BEGIN + 100 * SLOT) == sorted(kept, key=lambda c: (c.time, c.seq))
 
 
 def test_much_at_once_comes_in_chunks_and_in_order() -> None:
@@ -285,42 +306,6 @@ def test_much_at_once_comes_in_chunks_and_in_order() -> None:
     assert cpu.wheel.expire(BEGIN + 3 * SLOT, due)
     assert len(due) <= CHUNK
     assert due + expire(cpu, BEGIN + 3 * SLOT) == sorted(callouts, key=lambda c: (c.time, c.seq))
-
-
-def test_a_callout_may_have_two_entries() -> None:
-    """A callout that was armed twice within one slot comes up once, also if a chunk ends between its entries."""
-    cpu = cpu_of()
-    c = callout_on(cpu)
-    others = [callout_on(cpu) for _ in range(CHUNK - 1)]
-    arm(c, BEGIN + 2 * SLOT + 900)
-    unschedule(cpu, c)
-    for number, other in enumerate(others):
-        arm(other, BEGIN + 2 * SLOT + (850 if number == 5 else number % 700))
-    arm(c, BEGIN + 2 * SLOT + 849)
-
-    assert expire(cpu, BEGIN + 3 * SLOT).count(c) == 1
-    assert cpu.wheel.size == 0
-
-
-def test_an_entry_that_was_left_behind_is_not_believed() -> None:
-    """A callout that went to another CPU and came back comes up at its new time, not at that of the old entry."""
-    here, there = cpu_of(), cpu_of()
-    c = callout_on(here)
-    arm(c, BEGIN + 10)
-    unschedule(here, c)
-    c.filed = 0
-    c.cpu = there
-    schedule(there, c, BEGIN + 10)
-
-    assert expire(here, BEGIN + 10) == []
-    assert expire(there, BEGIN + 10) == [c]
-
-    c.filed = 0
-    c.cpu = here
-    schedule(here, c, BEGIN + 50)
-
-    assert expire(here, BEGIN + 49) == []
-    assert expire(here, BEGIN + 50) == [c]
 
 
 def test_an_empty_wheel_wants_nothing() -> None:
@@ -340,20 +325,65 @@ def test_an_empty_wheel_wants_nothing() -> None:
     assert expire(cpu, BEGIN + 6 * SLOT) == []
 
 
-def test_check_sees_what_is_wrong() -> None:
-    """check() is no formality: it fails for a wheel that has lost a callout, miscounted, or files one too late."""
-    for harm in ("live", "size", "filed"):
-        cpu = cpu_of()
-        c = callout_on(cpu)
-        arm(c, BEGIN + SLOT)
-        if harm == "live":
-            cpu.wheel.live += 1
-        elif harm == "size":
-            cpu.wheel.size -= 1
-        else:
-            c.time = c.filed - 1
-        with pytest.raises(AssertionError):
-            cpu.wheel.check()
+def harm_keys(cpu: Cpu, c: Callout) -> None:
+    """Have a bucket that is never opened."""
+    cpu.wheel._keys.clear()
+
+
+def harm_time(cpu: Cpu, c: Callout) -> None:
+    """File a callout for later than it is due."""
+    c.time = c.filed - 1
+
+
+def harm_slot(cpu: Cpu, c: Callout) -> None:
+    """Have it in the wrong slot."""
+    c.time = c.filed = c.filed + SLOT
+
+
+def harm_state(cpu: Cpu, c: Callout) -> None:
+    """Have what is not pending in the wheel."""
+    c.state &= ~PENDING
+
+
+def harm_ring(cpu: Cpu, c: Callout) -> None:
+    """Tear the ring."""
+    assert c.next is not None
+    c.next.prev = None
+
+
+def harm_open(cpu: Cpu, c: Callout) -> None:
+    """Have it in the open slot, too."""
+    cpu.wheel._open[1] = c
+
+
+@pytest.mark.parametrize("harm", [harm_keys, harm_time, harm_slot, harm_state, harm_ring, harm_open])
+def test_check_sees_what_is_wrong(harm: Callable[[Cpu, Callout], None]) -> None:
+    """check() is no formality: it fails for each way in which a wheel can be wrong."""
+    cpu = cpu_of()
+    c = callout_on(cpu)
+    arm(c, BEGIN + 2 * SLOT)
+    cpu.wheel.check()
+    harm(cpu, c)
+    with pytest.raises(AssertionError):
+        cpu.wheel.check()
+
+
+def test_what_was_cut_short_does_no_harm() -> None:
+    """A key or an empty bucket that is left when an exception cuts an arming short delays nothing and loses nothing."""
+    cpu = cpu_of()
+    c = callout_on(cpu)
+    for when in (BEGIN + 5, BEGIN + 3 * SLOT, BEGIN + 400 * SLOT):  # found the place, and got no further
+        cpu.wheel.spot(when, 77, BEGIN)
+    arm(c, BEGIN + 3 * SLOT)
+    cpu.wheel.remove(c)  # removed, and not tidied
+    c.state = 0
+    arm(c, BEGIN + 3 * SLOT + 1)
+    cpu.wheel.check()
+
+    assert expire(cpu, BEGIN + 3 * SLOT) == []
+    assert expire(cpu, BEGIN + 3 * SLOT + 1) == [c]
+    assert expire(cpu, BEGIN + 500 * SLOT) == []
+    assert parts(cpu.wheel) == (0, 0, 0)
 
 
 class Queue(RuleBasedStateMachine):
@@ -364,7 +394,7 @@ class Queue(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.cpu = cpu_of()
-        self.queue = DueQueue(self.cpu, -1)
+        self.queue = Ring()
         self.model: list[Callout] = []
 
     @rule(target=callouts)
@@ -377,8 +407,8 @@ class Queue(RuleBasedStateMachine):
         """It falls due."""
         if c in self.model:
             return
-        c.state |= PENDING
-        self.queue.push(c)
+        c.state |= PENDING | QUEUED
+        self.queue.append(c)
         self.model.append(c)
 
     @rule(c=callouts)
@@ -395,26 +425,27 @@ class Queue(RuleBasedStateMachine):
             arm(c, BEGIN)
             self.model.remove(c)
             (due,) = expire(self.cpu, BEGIN)
-            due.state |= PENDING
-            self.queue.push(due)
+            due.state |= PENDING | QUEUED
+            self.queue.append(due)
             self.model.append(due)
 
     @rule()
     def pop(self) -> None:
         """Softclock takes the next."""
-        c = self.queue.pop()
+        if not self.model:
+            assert not self.queue
+            return
+        c = self.queue.next
 
-        assert c is (self.model.pop(0) if self.model else None)
+        assert c is self.model.pop(0)
+        assert isinstance(c, Callout)
 
-        if c is not None:
-            assert c.state & PENDING
-            c.state &= ~PENDING
+        unschedule(self.cpu, c)
 
     @invariant()
     def nothing_is_lost(self) -> None:
-        """What should be queued still is pending, and the queue is not empty then."""
-        assert all(c.state & PENDING for c in self.model)
-        assert len(self.queue) >= len(self.model)
+        """What should be queued is, in order, and nothing else."""
+        assert callouts_of(self.queue) == self.model
 
 
 Queue.TestCase.settings = settings(max_examples=80, stateful_step_count=50, deadline=None, derandomize=True)

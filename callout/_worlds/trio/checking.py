@@ -36,7 +36,7 @@ class LoopCheck(trio.abc.Instrument):
 
     def after_task_step(self, task: trio.lowlevel.Task) -> None:
         """A task has come to an await, or to its end."""
-        spent = time.monotonic_ns() - self._begun
+        spent = time.monotonic_ns() - self._begun if self._begun else 0  # it may be the step that has added this
         if spent > self._longest:
             self._longest, self._longest_task = spent, task.name
         machine = self._system._machine

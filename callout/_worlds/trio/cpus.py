@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from ..._core.cpu import CURRENT
-from ..._core.lifecycle import INTERRUPT, SOFTCLOCK, abandon, end_calls
+from ..._core.cpu import Lane
+from ..._core.lifecycle import abandon, end_calls
+from ..._core.machine import CURRENT
 from ..._core.units import NEVER
 from . import current
 from .checking import LoopCheck
@@ -112,7 +113,7 @@ class CpuRunner:
         try:
             with self._scope:
                 async with trio.open_nursery() as services:
-                    services.start_soon(self._serve)
+                    services.start_soon(self._serve, name=repr(self._cpu.softclock))
                     await self._tasks.run(self._come_up)
                     self._tell(self.tasks_over)
         finally:
@@ -128,8 +129,8 @@ class CpuRunner:
     def _bury(self) -> None:
         """Whatever it has died of: nothing runs here any more, no call is taken, and nobody waits for it."""
         try:
-            for lane in (SOFTCLOCK, INTERRUPT):
-                abandon(self._cpu, lane)
+            for lane in self._cpu.lanes:
+                abandon(lane)
             if self._cpu.open:
                 if self.is_up:
                     self._loop.run_calls(partial(end_calls, self._cpu))
@@ -145,15 +146,20 @@ class CpuRunner:
     @trio.lowlevel.enable_ki_protection
     async def _serve(self) -> None:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._keep_alive, partial(self._loop.timer.run, self._strike), INTERRUPT)
-            await self._keep_alive(self._loop.entry.softclock, SOFTCLOCK)
+            nursery.start_soon(
+                self._keep_alive,
+                partial(self._loop.timer.run, self._strike),
+                self._cpu.interrupt,
+                name=repr(self._cpu.interrupt),
+            )
+            await self._keep_alive(self._loop.entry.softclock, self._cpu.softclock)
             while self._cpu.open:  # softclock is left dead; stand for it where it would wait for the close
                 waiter = self._cpu.idle = self._platform.waiter()
                 await waiter.wait()
             nursery.cancel_scope.cancel()
 
     @trio.lowlevel.enable_ki_protection
-    async def _keep_alive(self, service: Callable[[], Awaitable[object]], lane: int) -> None:
+    async def _keep_alive(self, service: Callable[[], Awaitable[object]], lane: Lane) -> None:
         me = trio.lowlevel.current_task()
         self._loop.services.add(me)
         try:
@@ -165,7 +171,7 @@ class CpuRunner:
                     raise
                 except BaseException as error:
                     self._system._fail(error)
-                    abandon(self._cpu, lane)
+                    abandon(lane)
         finally:
             self._loop.services.discard(me)
 

@@ -11,8 +11,8 @@ import threading
 import weakref
 from typing import Final
 
-from ..._core.cpu import FINDERS, Machine
 from ..._core.lifecycle import fork
+from ..._core.machine import FINDERS, Machine
 
 _OPEN: Final[dict[int, list[Machine]]] = {}  # a loop's thread -> its systems, outermost first
 _MACHINES: Final[weakref.WeakSet[Machine]] = weakref.WeakSet()

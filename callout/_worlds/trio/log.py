@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Final, Literal, NamedTuple, cast
+import traceback
+from typing import Final, Literal, cast
 
 import structlog
 
@@ -20,12 +21,12 @@ _LONGEST: Final = 1000  # characters of a repr
 def tell(level: Level, event: str, error: BaseException | None = None, **facts: object) -> None:
     """Log *event* with *facts*, and with the traceback of *error*. Never raises, whatever the application's log does.
 
-    What the log raises is given to ``sys.unraisablehook``, as what a finalizer raises is.
+    What the log raises goes to standard error, as what a handler of the standard library's logging raises does.
     """
     try:
         getattr(_log(), level)(event, **facts, **({} if error is None else {"exc_info": error}))
     except BaseException as worse:
-        _unraisable(worse, event)
+        _complain(worse, event)
 
 
 def text_of(thing: object) -> str:
@@ -37,29 +38,11 @@ def text_of(thing: object) -> str:
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
 
 
-def name_of(func: object) -> str:
-    """Return how to call a function in a message. Never raises."""
+def _complain(error: BaseException, event: str) -> None:
     try:
-        name = func.__qualname__  # type: ignore[attr-defined]  # the exception is the test
-    except BaseException:
-        return text_of(func)
-    return name if isinstance(name, str) else text_of(func)
-
-
-class _Unraisable(NamedTuple):
-    """What ``sys.unraisablehook`` takes; the class that it usually gets cannot be made."""
-
-    exc_type: type[BaseException]
-    exc_value: BaseException | None
-    exc_traceback: object
-    err_msg: str | None
-    object: object
-
-
-def _unraisable(error: BaseException, event: str) -> None:
-    message = f"The log of callout could not be told {event!r}; ignored"
-    try:
-        sys.unraisablehook(_Unraisable(type(error), error, error.__traceback__, message, None))  # type: ignore[arg-type]  # has its fields
+        if sys.stderr is not None:
+            sys.stderr.write(f"callout: the log could not be told of {event}:\n")
+            traceback.print_exception(error, file=sys.stderr)
     except BaseException:  # noqa: S110 - nobody is left who could be told
         pass
 

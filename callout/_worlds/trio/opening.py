@@ -11,9 +11,10 @@ from typing import Final
 
 import trio
 
-from ..._core.cpu import CURRENT
+from ..._core.checks import check_int
 from ..._core.errors import ArgumentTypeError, ArgumentValueError, ClockError, LoopError
-from ..._core.lifecycle import boot, check_int, enter
+from ..._core.lifecycle import boot, enter
+from ..._core.machine import CURRENT
 from ..._core.phases import Phase
 from ..._core.units import NEVER, NS_PER_S
 from . import current

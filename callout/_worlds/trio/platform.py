@@ -1,4 +1,4 @@
-"""The real world: a CPU is a trio loop, a thread is a thread, a raw lock is a ``threading.Lock``.
+"""The real world: a CPU is a trio loop, a thread is a thread, a raw lock is a ``threading.RLock``.
 
 What any thread does to a loop goes through ``TrioToken.run_sync_soon``, which may be called at any instant, also from
 a signal handler or finalizer that has interrupted trio itself. What trio calls in this way must not raise: that would
@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import Context, ContextVar
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import trio
 
@@ -165,8 +165,8 @@ class TrioPlatform:
         return trio.lowlevel.in_trio_run() or in_asyncio()
 
     def raw_lock(self, label: str) -> RawLock:
-        """Return a ``threading.Lock``."""
-        return threading.Lock()
+        """Return a ``threading.RLock``."""
+        return cast("RawLock", threading.RLock())
 
     def waiter(self) -> Waiter:
         """Return a waiter for the current task."""

@@ -13,10 +13,11 @@ from typing import Final
 
 import trio
 
-from ..._core.cpu import Machine
+from ..._core.describe import name_of
 from ..._core.errors import ArgumentTypeError, CallbackCancelledError
+from ..._core.machine import Machine
 from ..._core.state import Callout, Func
-from .log import Level, name_of, tell, text_of
+from .log import Level, tell, text_of
 
 OnError = Callable[[Exception, Callout | None], object]
 

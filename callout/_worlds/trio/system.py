@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, TypeVarTuple
 
 import trio
 
-from ..._core.arm import check_cpu
-from ..._core.cpu import CURRENT, Cpu, Machine
+from ..._core.calls import cross_call
+from ..._core.checks import check_cpu
+from ..._core.cpu import Cpu
+from ..._core.deadline import ticks_since_boot
 from ..._core.errors import ArgumentValueError
 from ..._core.guard import protected
+from ..._core.machine import CURRENT, Machine
 from ..._core.phases import Phase, Use, admit
-from ..._core.softclock import cross_call
 from ..._core.units import ns_to_sbt
 from ..._locks.mutex import Mtx
 from .interrupts import interrupts_kept_out
@@ -124,7 +126,7 @@ class CalloutSystem:
             ForkedError: in a forked child.
         """
         admit("ticks", self._machine, Use.CURRENT)
-        return (self._platform.now() - self._machine.boot) // self._machine.tick
+        return ticks_since_boot(self._machine, self._platform.now())
 
     def sbinuptime(self) -> int:
         """Return the time of its clock as sbintime. Never blocks. Raises as ``ticks()``."""

@@ -23,11 +23,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
-from ..._core.cpu import Machine
+from ..._core.describe import name_of
 from ..._core.errors import ArgumentTypeError, ClosedError
 from ..._core.guard import protected
+from ..._core.machine import Machine
 from ..._core.phases import LEAVING_TEXT, Phase, Use, admit
-from .log import name_of, text_of
+from .log import text_of
 from .platform import Loop
 
 if TYPE_CHECKING:

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from ..._core.cpu import Run
+from ..._core.describe import name_of
 from ..._core.lifecycle import runs
 from ..._core.state import Callout
-from .log import name_of, tell, text_of
+from .log import tell, text_of
 
 if TYPE_CHECKING:
     from .system import CalloutSystem

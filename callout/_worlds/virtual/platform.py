@@ -94,18 +94,23 @@ class RunOn:
 
 
 class VirtualLock:
-    """A raw lock whose taking and dropping are switch points."""
+    """A raw lock whose acquiring and releasing are switch points. Recursive, as ``threading.RLock`` is."""
 
-    __slots__ = ("_platform", "holder", "label")
+    __slots__ = ("_depth", "_platform", "holder", "label")
 
     def __init__(self, platform: VirtualPlatform, label: str) -> None:
         self._platform = platform
         self.label = label
         self.holder: Context | None = None
+        self._depth = 0
 
     def ready(self) -> bool:
         """Whether the lock is free."""
         return self.holder is None
+
+    def _is_owned(self) -> bool:
+        platform = self._platform
+        return self.holder is not None and self.holder.thread == (platform.current or platform.outside).thread
 
     def acquire(self, blocking: bool = True, /) -> bool:
         """Take the lock; without *blocking*, return False if it is taken."""
@@ -113,6 +118,9 @@ class VirtualLock:
         if platform.off:
             raise greenlet.GreenletExit
         platform.point()
+        if self._is_owned():
+            self._depth += 1
+            return True
         if self.holder is not None:
             if not blocking:
                 return False
@@ -122,7 +130,12 @@ class VirtualLock:
         return True
 
     def release(self, /) -> None:
-        """Give the lock back."""
+        """Release the lock."""
+        if not self._is_owned():
+            raise RuntimeError(f"cannot release un-acquired lock {self.label}")
+        if self._depth:
+            self._depth -= 1
+            return
         self.holder_depth(-1)
         self.holder = None
         self._platform.point()

@@ -7,11 +7,12 @@ from contextvars import Token
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from ..._core.cpu import CURRENT, Machine
+from ..._core.calls import cross_call
+from ..._core.checks import check_int
 from ..._core.errors import DeadlockError
-from ..._core.lifecycle import boot, check_int, enter
+from ..._core.lifecycle import boot, enter
+from ..._core.machine import CURRENT, Machine
 from ..._core.phases import Phase
-from ..._core.softclock import cross_call
 from ..._core.state import Callout, Func
 from .platform import Chooser, Context, VirtualPlatform
 
@@ -127,8 +128,9 @@ class VirtualSMP:
         if stuck:
             raise DeadlockError("nothing can run any more: " + "; ".join(map(repr, stuck)))
         for cpu in self.machine.cpus:
-            if cpu.standing is not None:
-                raise DeadlockError(f"softclock of cpu {cpu.id} still stands with {cpu.standing.callout!r}")
+            for lane in cpu.lanes:
+                if lane.run is not None:
+                    raise DeadlockError(f"{lane} is still at {lane.run.callout!r}")
             cpu.wheel.check()
 
 

@@ -14,18 +14,17 @@ from ..._api.callout9 import (
     callout_init_mtx,
     callout_init_rw,
     callout_pending,
-    callout_reset,
     callout_reset_on,
     callout_reset_sbt,
     callout_reset_sbt_on,
     callout_schedule,
     callout_schedule_on,
-    callout_stop,
     curcpu,
     giant,
 )
 from ..._core.cpu import STARTED, Run
 from ..._core.errors import CalloutError
+from ..._core.short import callout_reset, callout_stop
 from ..._core.state import Callout
 from ..._core.units import (
     C_DIRECT_EXEC,
@@ -34,7 +33,8 @@ from ..._core.units import (
     CALLOUT_TRYLOCK,
     SBT_1MS,
 )
-from ..._locks.mutex import MTX_SPIN, Mtx, RwLock
+from ..._locks.mutex import MTX_SPIN, Mtx
+from ..._locks.rwlock import RwLock
 from ...freebsd13 import callout_async_drain
 from .._format import Scenario
 from .._replay import Event
@@ -145,7 +145,7 @@ class Dialect:
         """Wait for the standstill, and log which softclock stands at a lock since then."""
         self.world.settle()
         for cpu in self.world.machine.cpus:
-            run = cpu.standing
+            run = cpu.softclock.run
             if run is not None and run.state != STARTED and self._stood.get(cpu.id) is not run:
                 self._stood[cpu.id] = run
                 assert run.lock is not None

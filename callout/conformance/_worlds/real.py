@@ -90,30 +90,41 @@ class _Lock:
 
     def __init__(self, monitor: _Monitor) -> None:
         self._monitor = monitor
-        self._queue: deque[tuple[object, deque[_Actor | None]]] = deque()
-        self._holder: object = None
+        self._queue: deque[tuple[int, deque[_Actor | None]]] = deque()
+        self._holder: int | None = None
+        self._depth = 0
 
     def acquire(self, blocking: bool = True, /) -> bool:
-        """Take it."""
-        me = object()
+        """Acquire it."""
+        me = threading.get_ident()
         with self._monitor.changed:
-            if self._holder is None:
+            if self._holder is None or self._holder == me:
                 self._holder = me
+                self._depth += 1
                 return True
             if not blocking:
                 return False
             place: deque[_Actor | None] = deque()
             self._queue.append((me, place))
-            self._monitor.block(place, lambda: self._holder is me)
+            self._monitor.block(place, lambda: self._holder == me)
             return True
 
     def release(self, /) -> None:
         """Hand it on."""
         with self._monitor.changed:
+            if self._holder != threading.get_ident():
+                raise RuntimeError("cannot release un-acquired lock")
+            self._depth -= 1
+            if self._depth:
+                return
             self._holder = None
             if self._queue:
                 self._holder, place = self._queue.popleft()
+                self._depth = 1
                 self._monitor.wake(place)
+
+    def _is_owned(self, /) -> bool:
+        return self._holder == threading.get_ident()
 
 
 class _ThreadWaiter:
@@ -432,4 +443,4 @@ class RealWorld:
     def _give_all_up(self) -> None:
         assert self.machine.held is not None
         for lock in reversed(self.machine.held.get(threading.get_ident(), [])[:]):
-            lock.give(shared=not lock.owned())
+            lock.release_as(shared=not lock.owned())

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from ..._core.cpu import Machine
+from ..._core.machine import Machine
 
 
 class World(Protocol):

@@ -1,0 +1,66 @@
+"""Cross-CPU calls: have a function run on the loop of a CPU, soon, and never inside one of its callbacks.
+
+From any thread, at any instant, also from what interrupted the engine: no lock is acquired. Appending to a deque and
+taking from it are atomic; a call that meets a closing CPU is either run by it or refused, never lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from .cpu import Cpu
+from .errors import ClosedError
+from .guard import exposed, protected
+from .phases import CLOSED_TEXT, Phase, Use, admit
+
+
+@protected
+def cross_call(cpu: Cpu, thunk: Callable[[], None]) -> None:
+    """Have *thunk* run once on the loop of *cpu*, in its interrupt context. Never blocks.
+
+    Does nothing if it is called by a callback, a completion or a call while the machine quiesces.
+
+    Raises:
+        ClosedError: that CPU is gone; *thunk* will not run.
+    """
+    machine = cpu.machine
+    if machine.phase >= Phase.QUIESCING:
+        use = Use.CALL_INSIDE if machine.platform.in_callback() else Use.CALL
+        if not admit("call", machine, use):
+            return
+    thunk = partial(thunk)  # an object of its own: the same function may be queued twice
+    cpu.calls.append(thunk)
+    if not cpu.open:
+        # Either the closing CPU took it from the queue and ran it, or it is still there and nobody ever will.
+        if not _take_back(cpu, thunk):
+            return
+        raise ClosedError(f"call: {CLOSED_TEXT}", call="call", cpu=cpu.id)
+    machine.platform.interrupt(cpu.id)
+
+
+def _take_back(cpu: Cpu, thunk: Callable[[], None]) -> bool:
+    try:
+        cpu.calls.remove(thunk)  # partials compare by identity
+    except ValueError:
+        return False
+    return True
+
+
+@protected
+def run_calls(cpu: Cpu) -> None:
+    """Run the cross-CPU calls that have come so far, in order."""
+    for _ in range(len(cpu.calls)):
+        try:
+            thunk = cpu.calls.popleft()
+        except IndexError:
+            return
+        try:
+            _run(thunk)
+        except BaseException as error:
+            cpu.machine.report(error, None)
+
+
+@exposed
+def _run(thunk: Callable[[], None]) -> None:
+    thunk()

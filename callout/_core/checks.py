@@ -1,0 +1,76 @@
+"""Is this argument what it should be? Asked before anything changes."""
+
+from __future__ import annotations
+
+import inspect
+from functools import partial
+from types import FunctionType, MethodType
+from typing import Any, Final, NoReturn
+
+from .cpu import Cpu
+from .errors import ArgumentTypeError, ArgumentValueError
+from .machine import Machine
+from .state import Callout
+
+_REFUSED_CODE: Final = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR | inspect.CO_GENERATOR
+
+
+def check_int(call: str, name: str, value: object, low: int, high: int) -> int:
+    """Return *value* if it is an int in that range."""
+    if type(value) is not int:
+        raise ArgumentTypeError(f"{call}: {name} must be an int, not {value!r}", call=call)
+    if not low <= value <= high:
+        raise ArgumentValueError(f"{call}: {name} must be from {low} to {high}, got {value}", call=call)
+    return value
+
+
+def check_func(call: str, func: object) -> None:
+    """Raise unless *func* is a plain function of one argument, as far as one can tell without calling it."""
+    target: Any = func
+    while type(target) is partial:
+        target = target.func
+    if type(target) is not FunctionType and type(target) is not MethodType:
+        if not callable(target):
+            raise ArgumentTypeError(f"{call}: the callback must be a function of one argument, not {func!r}", call=call)
+        if not isinstance(target, type):
+            method = type(target).__call__
+            target = method if isinstance(method, FunctionType) else target
+    code = getattr(target, "__code__", None)
+    if code is not None and code.co_flags & _REFUSED_CODE:
+        raise ArgumentTypeError(
+            f"{call}: {func!r} is a coroutine or generator function, and calling it would run nothing; give a plain "
+            "function, and start asynchronous work from it with system.cpu(0).start_soon(async_function, ...)",
+            call=call,
+        )
+
+
+def check_cpu(call: str, machine: Machine, cpu: object) -> Cpu:
+    """Return the CPU of that number."""
+    if type(cpu) is not int:
+        raise ArgumentTypeError(f"{call}: cpu must be an int, not {cpu!r}", call=call)
+    if not 0 <= cpu < len(machine.cpus):
+        raise ArgumentValueError(
+            f"{call}: there is no cpu {cpu}; this system has {len(machine.cpus)}, counted from 0", call=call
+        )
+    return machine.cpus[cpu]
+
+
+def machine_of(c: Callout) -> Machine:
+    """Return the machine of *c*, or raise if it has none."""
+    if c.cpu.id < 0:
+        never(c)
+    return c.cpu.machine
+
+
+def never(c: Callout) -> NoReturn:
+    """Raise, for a callout that was never initialised, or was freed."""
+    c.cpu.lock.acquire()
+    raise AssertionError("the lock of no CPU can be acquired")
+
+
+def check_tick(call: str, tick: object) -> None:
+    """Raise unless *tick* is an int, whatever its size: ticks wrap."""
+    if not isinstance(tick, int):
+        raise ArgumentTypeError(
+            f"{call}: tick must be an int, a clock tick as ticks() counts them, not {tick!r}", call=call
+        )

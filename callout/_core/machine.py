@@ -1,0 +1,111 @@
+"""The record of one machine, a callout system, and which one is current."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager, nullcontext
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Final
+
+from .deadline import tick_length
+from .errors import NoSystemError
+from .phases import Phase, Use, admit
+from .units import NEVER
+
+if TYPE_CHECKING:
+    from .._locks.lock import Lock
+    from .._locks.mutex import Mtx
+    from .cpu import Cpu
+    from .origins import Origins
+    from .platform import Platform, Thread
+    from .refusal import Refusal
+    from .sleep import Sleeper
+    from .state import Callout, Func
+
+
+class Machine:
+    """One callout system: its platform, CPUs, Giant and settings."""
+
+    __slots__ = (
+        "__weakref__",
+        "boot",
+        "budget",
+        "careful",
+        "cpus",
+        "dead",
+        "expensive",
+        "giant",
+        "held",
+        "hz",
+        "origins",
+        "phase",
+        "platform",
+        "precexp",
+        "report",
+        "sleepers",
+        "slow",
+        "stall",
+        "tick",
+        "waits",
+    )
+
+    def __init__(self, platform: Platform, hz: int, precexp: int) -> None:
+        self.platform = platform
+        self.hz = hz
+        self.tick, exact = tick_length(hz)  # in nanoseconds, rounded up
+        self.careful = not exact  # every arming goes the long way
+        self.precexp = precexp
+        self.boot = platform.now()
+        self.cpus: tuple[Cpu, ...] = ()
+        self.giant: Mtx
+        self.dead: Refusal | None = None  # in a forked child: who would wait for a lock here is told so
+        self.phase = Phase.OPENING  # written under the locks of all CPUs
+        self.sleepers: dict[Sleeper, None] = {}  # who waits for an event; woken when the machine is closed
+        # Checking mode: the locks that each thread holds, oldest first, and where each callout was armed. None: off.
+        self.held: dict[Thread, list[Lock]] | None = None
+        self.origins: Origins | None = None
+        self.budget = NEVER  # nanoseconds for which softclock may run without a checkpoint
+        self.slow = NEVER  # nanoseconds after which a callback is an expensive one
+        # An exception left a callback or a completion. Never raises.
+        self.report: Callable[[BaseException, Callout | None], None]
+        self.expensive: Callable[[Func, int], None]  # a callback took that long. Never raises
+        # A block in which somebody waits: the call named for a run of this callout, or, "lock", that run for its lock.
+        self.waits: Callable[[str, Callout], AbstractContextManager[object]] = _unwatched
+        # A named place in which softclock can be held up, to stage a race on purpose: between dequeue and lock.
+        self.stall: Callable[[Callout], Awaitable[None]] | None = None
+
+    def note(self, c: Callout) -> None:
+        """In checking mode, note where *c* is being armed."""
+        if self.origins is not None:
+            self.origins.note(c)
+
+
+def _unwatched(what: str, c: Callout) -> AbstractContextManager[object]:
+    return nullcontext()
+
+
+CURRENT: Final[ContextVar[Machine]] = ContextVar("callout.machine")
+FINDERS: Final[list[Callable[[], Machine | None]]] = []  # where a world looks if nothing is bound here
+
+
+def current_machine(call: str) -> Machine:
+    """Return the machine that is bound here (tasks and threads inherit that), else the one that a world finds here.
+
+    Raises:
+        NoSystemError: there is none.
+        ClosedError, ForkedError: there was one.
+    """
+    machine = CURRENT.get(None)
+    if machine is None:
+        for find in FINDERS:
+            machine = find()
+            if machine is not None:
+                break
+        else:
+            raise NoSystemError(
+                f"{call}: no callout system is open here; run this inside `async with open_callouts():`, "
+                "or, in a thread of your own, inside `with system.bound():`"
+            )
+    if machine.phase >= Phase.CLOSED:
+        admit(call, machine, Use.CURRENT)
+    return machine

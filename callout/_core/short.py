@@ -1,0 +1,219 @@
+"""The short paths: the calls that an application makes all the time, written out.
+
+Each does what the long way does (``arm``, ``stop``) for a callout that is plain: pending in the wheel of the CPU on
+which it is, with nothing in progress, so that its state is ARMED and nothing else. One lock is acquired, once, and no
+queue is touched. Whatever is not plain goes the long way: a bit in the state makes the comparison fail.
+
+These are public functions, so that no call is spent on a wrapper.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+from .arm import IF_EARLIER, IF_IDLE, IF_PENDING, STAY, UNCHANGED, arm, default_precision, destination
+from .checks import check_func, check_tick, machine_of
+from .cpu import Cpu
+from .cpulock import refuse_reentry, release_if_owned
+from .deadline import FAR, after_ticks, at_tick
+from .guard import protected
+from .results import RESET_RESULT, STOP_RESULT
+from .state import ARMED, PLAIN, REMOVED, TRACED, Callout
+from .stop import dequeue, stop
+from .units import INT_MAX, check_flags, check_ticks
+
+T = TypeVar("T")
+
+ARM_ALL: Final = IF_IDLE | IF_PENDING | IF_EARLIER | STAY | UNCHANGED
+_LONG_WAY: Final = IF_IDLE | IF_EARLIER  # conditions that the short path does not look at
+
+
+@protected
+def callout_reset(c: Callout, ticks: int, func: Callable[[T], object], arg: T, /) -> int:
+    """Arm *c* to call ``func(arg)`` once, *ticks* clock ticks from now. Never blocks.
+
+    Non-positive ticks count as one. The callout keeps its CPU. A scheduled run is replaced; a run that waits for the
+    callout's lock is cancelled, whether the caller holds that lock or not; a run in progress goes on, and the new one
+    follows it. While the callout is drained nothing is armed.
+
+    Returns 1 if a scheduled run was replaced or a waiting one cancelled, else 0.
+
+    Raises:
+        ArgumentTypeError: *func* is a coroutine function or not callable, or *ticks* is not an int.
+        ArgumentValueError: *ticks* does not fit into an int of C.
+        NotInitializedError: ``callout_init()`` was never called.
+
+    See callout(9), ``callout_reset()``; kern_timeout.c, callout_reset_sbt_on().
+    """
+    if func is not c.func:
+        check_func("callout_reset", func)
+    if type(ticks) is not int or ticks > INT_MAX:
+        ticks = check_ticks("callout_reset", ticks)
+    cpu = c.cpu
+    lock = cpu.lock
+    try:
+        lock.acquire()
+    except BaseException:
+        release_if_owned(lock)
+        raise
+    if cpu.busy:
+        refuse_reentry(cpu, lock)
+    try:
+        cpu.busy = True
+        state = c.state
+        # Pushed out, the commonest call of all. With a run in progress there may be a drain that refuses the call.
+        if state & PLAIN == ARMED and c.run is None and c.cpu is cpu:
+            when = cpu.now() + (ticks if ticks > 0 else 1) * cpu.tick
+            if c.filed <= when:
+                if state & TRACED:
+                    cpu.machine.note(c)
+                _func, _arg = c.func, c.arg  # they die with this frame, after the lock was released
+                c.seq = cpu.seq = cpu.seq + 1
+                c.time = when
+                c.func = func
+                c.arg = arg
+                c.precision = 0
+                return 1
+    finally:
+        cpu.busy = False
+        lock.release()
+    if func is None:  # so is c.func, until it is first armed
+        check_func("callout_reset", func)
+    machine = machine_of(c)
+    when = after_ticks(machine, cpu.now(), ticks)
+    precision = 0 if machine.precexp == 63 else default_precision(machine, when)
+    return RESET_RESULT[arm("callout_reset", c, when, precision, func, arg, None)]
+
+
+@protected
+def callout_stop(c: Callout, /) -> int:
+    """Cancel *c* if its callback has not begun. Never blocks. Hold the callout's lock.
+
+    Returns 1 if it was pending, or waiting for the lock that the caller holds: it will not run. 0 if it is running
+    and cannot be stopped, or was cancelled and softclock is still at its lock; a queued next run is gone all the same.
+    -1 if nothing was scheduled or running.
+
+    Even after 1, softclock may still be at the callout's lock: drain before you free anything.
+
+    Raises:
+        LockNotHeldError: *c* has a lock, other than Giant, and the caller does not hold it (for writing).
+
+    See callout(9), RETURN VALUES; kern_timeout.c, _callout_stop_safe().
+    """
+    mine = c.lock
+    if mine is not None and not mine.owned():
+        return STOP_RESULT[stop("callout_stop", c)]
+    cpu = c.cpu
+    lock = cpu.lock
+    try:
+        lock.acquire()
+    except BaseException:
+        release_if_owned(lock)
+        raise
+    if cpu.busy:
+        refuse_reentry(cpu, lock)
+    try:
+        cpu.busy = True
+        state = c.state
+        # In the wheel and idle.
+        if state & PLAIN == ARMED and c.run is None and c.cpu is cpu:
+            wheel = cpu.wheel
+            wheel.remove(c)
+            c.state = state & TRACED
+            if wheel.emptied is not None:
+                wheel.tidy()
+            return 1
+    finally:
+        cpu.busy = False
+        lock.release()
+    return STOP_RESULT[stop("callout_stop", c)]
+
+
+@protected
+def callout_dequeue(c: Callout, /, *, if_not_running: bool = False, close: bool = False) -> int:
+    """Remove the scheduled run of *c*, a deferred migration included; a run in progress goes on, and may arm it again.
+    Never blocks.
+
+    With *if_not_running* nothing at all is done while it runs. With *close* it is never armed again: later armings do
+    nothing.
+
+    Returns the facts: ``CALLOUT_REMOVED`` if a run was removed, ``CALLOUT_RUNNING`` if one is in progress.
+    """
+    cpu = c.cpu
+    lock = cpu.lock
+    try:
+        lock.acquire()
+    except BaseException:
+        release_if_owned(lock)
+        raise
+    if cpu.busy:
+        refuse_reentry(cpu, lock)
+    try:
+        cpu.busy = True
+        state = c.state
+        # In the wheel and idle.
+        if state & PLAIN == ARMED and c.run is None and not close and c.cpu is cpu:
+            wheel = cpu.wheel
+            wheel.remove(c)
+            c.state = state & TRACED
+            if wheel.emptied is not None:
+                wheel.tidy()
+            return REMOVED
+    finally:
+        cpu.busy = False
+        lock.release()
+    return dequeue(c, if_not_running, close)
+
+
+def arm_at_tick(
+    call: str, c: Callout, tick: int, func: Callable[[T], object], arg: T, to: Cpu | None, flags: int
+) -> int:
+    """Arm *c* for clock tick number *tick* the long way; return the facts."""
+    if func is not c.func or func is None:
+        check_func(call, func)
+    check_flags(call, flags, ARM_ALL)
+    check_tick(call, tick)
+    machine = machine_of(c)
+    when = at_tick(machine, tick, machine.platform.now())
+    return arm(call, c, when, 0, func, arg, destination(call, c, to, direct=False), how=flags)
+
+
+@protected
+def callout_arm_curcpu(c: Callout, tick: int, func: Callable[[T], object], arg: T, flags: int = 0, /) -> int:
+    """Arm *c* as ``callout_arm_on()`` does, on the CPU on which this code runs. Never blocks."""
+    cpu = c.cpu
+    lock = cpu.lock
+    try:
+        lock.acquire()
+    except BaseException:
+        release_if_owned(lock)
+        raise
+    if cpu.busy:
+        refuse_reentry(cpu, lock)
+    try:
+        cpu.busy = True
+        state = c.state
+        # Pushed out, on this CPU and staying there.
+        if state & PLAIN == ARMED and func is c.func and not flags & _LONG_WAY and type(tick) is int:
+            when = cpu.boot + tick * cpu.tick
+            if (
+                c.time < when <= FAR
+                and c.cpu is cpu
+                and c.run is None
+                and when > cpu.now()
+                and (cpu.only or cpu.thread == cpu.current_thread() or cpu.id == cpu.machine.platform.current_cpu())
+            ):
+                if state & TRACED:
+                    cpu.machine.note(c)
+                _arg = c.arg  # it dies with this frame, after the lock was released
+                c.seq = cpu.seq = cpu.seq + 1
+                c.time = when
+                c.arg = arg
+                c.precision = 0
+                return REMOVED
+    finally:
+        cpu.busy = False
+        lock.release()
+    machine = machine_of(c)
+    return arm_at_tick("callout_arm_curcpu", c, tick, func, arg, machine.cpus[machine.platform.current_cpu()], flags)

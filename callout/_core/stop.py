@@ -1,0 +1,95 @@
+"""Stopping: removing what is scheduled, at once and without waiting. ``drain`` waits.
+
+Source: kern_timeout.c, _callout_stop_safe().
+"""
+
+from __future__ import annotations
+
+from .arm import unschedule
+from .cpu import CANCELLED, WAITING, Cpu
+from .cpulock import acquire, lock_callout
+from .errors import LockNotHeldError
+from .guard import protected
+from .state import ACTIVE, CLOSED, REMOVED, RUNNING, Callout
+
+
+@protected
+def stop(call: str, c: Callout) -> int:
+    """Remove what is scheduled of *c*, and cancel a run that waits for the lock which the caller holds; return the
+    facts.
+
+    *c*'s lock must be held. Without Giant a Giant callout may be stopped all the same, but a waiting run is not
+    cancelled.
+    """
+    may_cancel = check_stop_lock(call, c)
+    cpu = lock_callout(c)
+    try:
+        return stop_locked(cpu, c, may_cancel)
+    finally:
+        cpu.busy = False
+        cpu.lock.release()
+
+
+def check_stop_lock(call: str, c: Callout) -> bool:
+    """Raise unless the caller holds *c*'s lock; return whether it may cancel a run that waits for it."""
+    lock = c.lock
+    if lock is None:
+        return False
+    if lock.owned():
+        return True
+    if lock is lock.machine.giant:
+        return False
+    if not c.cpu.open:
+        acquire(c.cpu)  # raises: there is nothing left to stop
+    raise LockNotHeldError(
+        f"{call}: acquire {lock!r} first; it is the lock of {c!r}", call=call, callout=c, lock=lock, cpu=c.cpu.id
+    )
+
+
+def stop_locked(cpu: Cpu, c: Callout, may_cancel: bool) -> int:
+    """Do what ``stop`` does; the CPU's lock is held."""
+    run = c.run
+    facts = REMOVED if unschedule(cpu, c) else 0
+    if run is not None:
+        if may_cancel and run.state == WAITING:
+            run.state = CANCELLED
+            facts = REMOVED
+        else:
+            facts |= RUNNING
+        c.state &= ~ACTIVE
+    elif facts:
+        c.state &= ~ACTIVE
+    return facts
+
+
+@protected
+def dequeue(c: Callout, if_not_running: bool = False, close: bool = False) -> int:
+    """Remove the queued run or deferred migration of *c*, and never touch the run in progress; return the facts.
+
+    *if_not_running*: leave everything as it is while it runs. *close*: never arm it again. Asks for no lock.
+    """
+    cpu = lock_callout(c)
+    try:
+        facts = 0 if c.run is None else RUNNING
+        if if_not_running and facts:
+            return facts
+        if close:
+            c.state |= CLOSED
+        if unschedule(cpu, c):
+            c.state &= ~ACTIVE
+            facts |= REMOVED
+        return facts
+    finally:
+        cpu.busy = False
+        cpu.lock.release()
+
+
+@protected
+def deactivate(c: Callout) -> None:
+    """Clear ACTIVE."""
+    cpu = lock_callout(c)
+    try:
+        c.state &= ~ACTIVE
+    finally:
+        cpu.busy = False
+        cpu.lock.release()

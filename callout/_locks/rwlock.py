@@ -1,0 +1,246 @@
+"""Read/write locks and read-mostly locks, with the names of rwlock(9) and rmlock(9).
+
+The raw lock guards the fields for a few instructions and is never held by the user. Whoever has to wait parks: a
+thread with a waiter that blocks it, softclock with one of its loop.
+
+Source: kern_rwlock.c and kern_rmlock.c for names and assertions, not for structure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final, Self
+
+from .._core.errors import ArgumentValueError, LockError, LockHeldError, LockNotHeldError
+from .._core.guard import protected
+from .._core.machine import Machine
+from .._core.platform import Thread
+from .._core.rules import LockClass
+from .lock import Lock
+
+RW_RECURSE: Final = 0x4
+RM_RECURSE: Final = 0x2
+RM_SLEEPABLE: Final = 0x4
+
+RA_LOCKED: Final = 0x1
+RA_RLOCKED: Final = 0x2
+RA_WLOCKED: Final = 0x4
+RA_UNLOCKED: Final = 0x8
+
+
+class RwLock(Lock):
+    """A read/write lock: many readers, or one writer. ``with rw:`` writes, ``with rw.read():`` reads. See rwlock(9).
+
+    Readers do not wait for waiting writers, so steady readers can keep a writer out.
+    """
+
+    __slots__ = ("_depth", "_readers", "_recurse", "_writer")
+
+    _prefix = "rw"
+
+    def __init__(self, name: str = "rwlock", opts: int = 0, *, machine: Machine | None = None) -> None:
+        """Make a read/write lock of the current system; *opts* may be ``RW_RECURSE``. Never blocks."""
+        if opts & ~RW_RECURSE:
+            raise ArgumentValueError(f"rw_init: unknown option {opts:#x}; only RW_RECURSE is known")
+        self._setup(name, LockClass.EXCLUSIVE, bool(opts & RW_RECURSE), machine)
+
+    def _setup(self, name: str, lock_class: LockClass, recurse: bool, machine: Machine | None) -> None:
+        Lock.__init__(self, name, lock_class, machine)
+        self._writer: Thread = None
+        self._depth = 0
+        self._readers: dict[Thread, int] = {}
+        self._recurse = recurse
+
+    @protected
+    def _try(self, shared: bool, again: bool) -> bool:
+        """Acquire it if free; *again*: also if this thread has it already and may have it twice."""
+        me = self.me()
+        self._acquire_raw()
+        try:
+            if shared:
+                if self._writer is not None or (not again and me in self._readers):
+                    return False
+                self._readers[me] = self._readers.get(me, 0) + 1
+            elif self._writer == me and self._writer is not None:
+                if not (again and self._recurse):
+                    return False
+                self._depth += 1
+            else:
+                if self._writer is not None or self._readers:
+                    return False
+                self._writer = me
+                self._depth = 1
+        finally:
+            self._raw.release()
+        self._note_acquired()
+        return True
+
+    @protected
+    def _block(self, call: str, shared: bool) -> None:
+        while not self._try(shared, again=True):
+            me = self.me()
+            if self._writer == me or (not shared and me in self._readers):
+                raise LockHeldError(f"{call}: this thread holds {self.name!r} already, and would wait for itself")
+            waiter = self.machine.platform.thread_waiter()
+            self.parked.add(waiter)
+            if self._try(shared, again=True):
+                self.parked.remove(waiter)
+                return
+            try:
+                waiter.wait().send(None)  # a thread_waiter blocks; its coroutine ends at once
+            except StopIteration:
+                pass
+
+    @protected
+    def _unlock(self, call: str, shared: bool) -> None:
+        me = self.me()
+        self._acquire_raw()
+        try:
+            if shared:
+                count = self._readers.get(me, 0)
+                if not count:
+                    raise LockNotHeldError(f"{call}: this thread has no read lock on {self.name!r}")
+                if count == 1:
+                    del self._readers[me]
+                else:
+                    self._readers[me] = count - 1
+            else:
+                if self._writer != me or self._writer is None:
+                    raise LockNotHeldError(f"{call}: this thread has no write lock on {self.name!r}")
+                self._depth -= 1
+                if not self._depth:
+                    self._writer = None
+            free = self._writer is None
+        finally:
+            self._raw.release()
+        self._note_released()
+        if free and self.parked:
+            self.parked.wake_all()
+
+    def wlock(self) -> None:
+        """Acquire it for writing; blocks while others have it. Raises LockHeldError if this thread has it."""
+        self._block(f"{self._prefix}_wlock", shared=False)
+
+    def rlock(self) -> None:
+        """Acquire it for reading; blocks while another thread writes. Raises LockHeldError if this thread writes."""
+        self._block(f"{self._prefix}_rlock", shared=True)
+
+    def wunlock(self) -> None:
+        """Release the write lock. Never blocks. Raises LockNotHeldError if this thread has none."""
+        self._unlock(f"{self._prefix}_wunlock", shared=False)
+
+    def runlock(self) -> None:
+        """Release a read lock. Never blocks. Raises LockNotHeldError if this thread has none."""
+        self._unlock(f"{self._prefix}_runlock", shared=True)
+
+    def unlock(self) -> None:
+        """Release whichever lock this thread has. Never blocks. See ``rw_unlock(9)``."""
+        self._unlock(f"{self._prefix}_unlock", shared=not self.owned())
+
+    def try_wlock(self) -> int:
+        """Acquire it for writing if that needs no waiting; return 1 if so, else 0. Never blocks."""
+        return int(self._try(shared=False, again=True))
+
+    def try_rlock(self) -> int:
+        """Acquire it for reading if that needs no waiting; return 1 if so, else 0. Never blocks."""
+        return int(self._try(shared=True, again=True))
+
+    @protected
+    def try_upgrade(self) -> int:
+        """Turn this thread's read lock into the write lock if it is the only reader; return 1 if so, else 0."""
+        me = self.me()
+        self._acquire_raw()
+        try:
+            if me not in self._readers:
+                raise LockNotHeldError(f"rw_try_upgrade: this thread has no read lock on {self.name!r}")
+            if self._readers != {me: 1}:
+                return 0
+            self._readers.clear()
+            self._writer, self._depth = me, 1
+        finally:
+            self._raw.release()
+        return 1
+
+    @protected
+    def downgrade(self) -> None:
+        """Turn this thread's write lock into a read lock. Never blocks. See ``rw_downgrade(9)``."""
+        me = self.me()
+        self._acquire_raw()
+        try:
+            if self._writer != me or self._writer is None:
+                raise LockNotHeldError(f"rw_downgrade: this thread has no write lock on {self.name!r}")
+            if self._depth > 1:
+                raise LockError(f"rw_downgrade: {self.name!r} is recursed")
+            self._writer, self._depth = None, 0
+            self._readers[me] = 1
+        finally:
+            self._raw.release()
+        self.parked.wake_all()
+
+    def owned(self) -> bool:
+        """Return whether this thread has the write lock. Never blocks. See ``rw_wowned(9)``."""
+        return self._writer == self.me() and self._writer is not None
+
+    def holds(self) -> bool:
+        return self.owned() or self.me() in self._readers
+
+    def assert_(self, what: int) -> None:
+        """Raise unless the lock is held by this thread as *what* (``RA_*``) says.
+
+        Never blocks. See ``rw_assert(9)``.
+        """
+        call = f"{self._prefix}_assert"
+        if what not in (RA_LOCKED, RA_RLOCKED, RA_WLOCKED, RA_UNLOCKED):
+            raise ArgumentValueError(f"{call}: give RA_LOCKED, RA_RLOCKED, RA_WLOCKED or RA_UNLOCKED")
+        if what == RA_UNLOCKED:
+            if self.holds():
+                raise LockHeldError(f"{call}: {self.name!r} is held by this thread")
+        elif not (
+            self.owned() if what == RA_WLOCKED else self.me() in self._readers if what == RA_RLOCKED else self.holds()
+        ):
+            raise LockNotHeldError(f"{call}: {self.name!r} is not held by this thread in that way")
+
+    def destroy(self) -> None:
+        """Make every later use an error. Never blocks. Raises LockError if anybody holds it or waits for it."""
+        self._destroy(f"{self._prefix}_destroy", self._writer is not None or bool(self._readers))
+
+    def __enter__(self) -> Self:
+        self.wlock()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.wunlock()
+
+    @contextmanager
+    def read(self) -> Iterator[None]:
+        """Hold the read lock in a ``with`` block."""
+        self.rlock()
+        try:
+            yield
+        finally:
+            self.runlock()
+
+    def try_acquire(self, shared: bool) -> bool:
+        return self._try(shared, again=False)
+
+    def release_as(self, shared: bool) -> None:
+        self._unlock("softclock", shared)
+
+
+class RmLock(RwLock):
+    """A read-mostly lock. ``with rm:`` writes, ``with rm.read():`` reads. See rmlock(9).
+
+    A sleepable one (``RM_SLEEPABLE``) may not be a callout's lock.
+    """
+
+    __slots__ = ()
+
+    _prefix = "rm"
+
+    def __init__(self, name: str = "rmlock", opts: int = 0, *, machine: Machine | None = None) -> None:
+        """Make a read-mostly lock of the current system; *opts* are ``RM_*``. Never blocks."""
+        if opts & ~(RM_RECURSE | RM_SLEEPABLE):
+            raise ArgumentValueError(f"rm_init: unknown option {opts:#x}; RM_RECURSE and RM_SLEEPABLE are known")
+        lock_class = LockClass.SLEEPABLE if opts & RM_SLEEPABLE else LockClass.EXCLUSIVE
+        self._setup(name, lock_class, bool(opts & RM_RECURSE), machine)
