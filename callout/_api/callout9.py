@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
+from .._core import phases
 from .._core.arm import arm, default_precision, destination, initialize
 from .._core.checks import check_cpu, check_func, machine_of
 from .._core.cpu import BARRIER, DRAIN, T_CLOSE, Cpu
@@ -119,7 +120,7 @@ def callout_pending(c: Callout, /) -> int:
     arrives. See callout(9).
     """
     state = c.state
-    if state & FRESH:
+    if state & FRESH or phases.IN_CHILD:
         machine_of(c)  # raises
     return state & PENDING
 
@@ -130,7 +131,7 @@ def callout_active(c: Callout, /) -> int:
     A run does not clear it. See callout(9), ``callout_active()``.
     """
     state = c.state
-    if state & FRESH:
+    if state & FRESH or phases.IN_CHILD:
         machine_of(c)  # raises
     return (state & ACTIVE) // ACTIVE
 

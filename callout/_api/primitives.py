@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, TypeVar
 
+from .._core import phases
 from .._core.arm import IF_EARLIER, IF_IDLE, IF_PENDING, STAY, UNCHANGED
 from .._core.calls import cross_call
 from .._core.checks import check_cpu, check_func, machine_of
@@ -93,7 +94,7 @@ def callout_executing(c: Callout, /) -> int:
 def callout_terminated(c: Callout, /) -> int:
     """Return 1 if *c* was closed for good, by ``callout_terminate()`` or with ``close``, else 0. Never blocks."""
     state = c.state
-    if state & FRESH:
+    if state & FRESH or phases.IN_CHILD:
         machine_of(c)  # raises
     return (state & CLOSED) // CLOSED
 

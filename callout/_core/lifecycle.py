@@ -14,6 +14,7 @@ from typing import Final, NoReturn
 
 from .._locks.lock import Lock
 from .._locks.mutex import MTX_RECURSE, Mtx
+from . import phases
 from .arm import unschedule
 from .calls import cross_call, run_calls
 from .checks import check_int
@@ -97,6 +98,7 @@ def fork(machine: Machine) -> None:
 
     What the child has is a picture of the parent's memory in which any lock may be held, for ever, so no lock is taken.
     """
+    phases.IN_CHILD = True
     machine.phase = Phase.FORKED
     machine.dead = Refusal(ForkedError, FORKED_TEXT)
     machine.held = _Forked()  # every lock that is acquired or released is noted there, and so is refused

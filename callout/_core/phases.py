@@ -39,6 +39,9 @@ FORKED_TEXT: Final = (
 )
 
 
+IN_CHILD = False  # this process is a forked child of one that had a system: looks, which take no lock, are checked
+
+
 class Phase(IntEnum):
     """Where in its life a system is. In the order of time."""
 

@@ -76,6 +76,10 @@ class Platform(Protocol):
         """Return who would own a lock taken now."""
         ...
 
+    def name_of(self, thread: Thread) -> str:
+        """Return how to call that thread in a message."""
+        ...
+
     def current_cpu(self) -> int:
         """Return the CPU whose loop this is; for other threads the one they are bound to, 0 unless told otherwise."""
         ...

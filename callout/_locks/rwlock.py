@@ -52,6 +52,11 @@ class RwLock(Lock):
         self._readers: dict[Thread, int] = {}
         self._recurse = recurse
 
+    def _holder(self) -> str:
+        platform = self.machine.platform
+        writer = self._writer
+        return ", ".join(map(platform.name_of, self._readers if writer is None else [writer]))
+
     @protected
     def _try(self, shared: bool, again: bool) -> bool:
         """Acquire it if free; *again*: also if this thread has it already and may have it twice."""

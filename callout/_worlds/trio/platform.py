@@ -150,6 +150,12 @@ class TrioPlatform:
         finally:
             _BOUND.reset(token)
 
+    def name_of(self, thread: Thread) -> str:
+        """Return the name of a thread."""
+        # threading.enumerate() takes a lock, which whatever this has interrupted may hold.
+        known = getattr(threading, "_active", {}).get(thread)
+        return f"thread {thread if known is None else known.name!r}"
+
     def current_cpu(self) -> int:
         """Return the CPU of this thread."""
         cpu = self._cpus.get(threading.get_ident())

@@ -273,6 +273,10 @@ class VirtualPlatform:
         """Return the thread of the current context."""
         return (self.current or self.outside).thread
 
+    def name_of(self, thread: Thread) -> str:
+        """Return the name of a thread."""
+        return f"the loop of cpu {thread[1]}" if isinstance(thread, tuple) else f"thread {thread}"
+
     def current_cpu(self) -> int:
         """Return the CPU of the current context."""
         context = self.current or self.outside
