@@ -153,6 +153,8 @@ class Mtx(Lock):
         if self._recurse and self._owner == self.me():
             self.__enter__()
             return 1
+        if self.machine.dead is not None:
+            self.machine.dead.refuse()
         return int(self.try_acquire(shared=False))
 
     def owned(self) -> bool:
