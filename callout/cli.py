@@ -3,17 +3,68 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
+from typing import Final, NoReturn
 
 from ._core.errors import MissingExtraError
 
-__all__ = ["main"]
+__all__ = ["main", "run"]
+
+_NOBODY_READS: Final = 141  # what a shell says of a command that a closed pipe ended: 128 + SIGPIPE
+
+
+def run() -> NoReturn:
+    """Run the process's own command line, and end the process with its exit status.
+
+    Does not wait for threads that a judged implementation has left behind.
+    """
+    status = _NOBODY_READS
+    try:
+        status = main()
+    except SystemExit as error:  # argparse
+        status = error.code if isinstance(error.code, int) else 2
+    from .conformance import _judge
+
+    if any(thread.is_alive() for thread in _judge.abandoned):
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError, AttributeError):
+                stream.flush()
+        os._exit(status)  # else the interpreter would join their threads first, and those may never end
+    sys.exit(status)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line *argv* (default: the process's own) and return the exit status."""
+    # What cannot be encoded is escaped: a report must not fail at a title.
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        try:
+            return _main(argv)
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()  # here, where a closed pipe can be told from an error
+    except BrokenPipeError:
+        _silence()
+        return _NOBODY_READS
+    except OSError as error:  # those of files that were named are reported where they are read
+        _silence()
+        print(f"callout: cannot write to standard output: {error.strerror or error}", file=sys.stderr)
+        return 2
+
+
+def _silence() -> None:
+    """Have standard output lead nowhere, so that the interpreter's own flush at the end is quiet."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _main(argv: Sequence[str] | None) -> int:
     parser = argparse.ArgumentParser(prog="callout", description="FreeBSD's callout(9) for Python on trio.")
     parser.add_argument("--version", action="version", version=f"callout {_version()}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -27,7 +78,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             "conformance",
             help="replay recorded runs of the real kernels",
             description="Replay recorded runs of the real kernels, and say where an implementation differs. "
-            "Exit status: 0 if none failed, 1 if some did, 2 for what cannot be read.",
+            "Exit status: 0 if none failed, 1 if some did, 2 for what cannot be read or done, 130 after Ctrl-C.",
+            allow_abbrev=False,
         )
     )
     add_demo_arguments(
@@ -39,8 +91,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             "was used afterwards, else 1.",
         )
     )
-    args = parser.parse_args(argv)
     try:
+        args = parser.parse_args(argv)
         return conformance.run(args) if args.command == "conformance" else demo(args)
     except MissingExtraError as error:
         print(f"callout: {error}", file=sys.stderr)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from itertools import zip_longest
+from typing import Any, Final, Protocol
 
+from . import _words
 from ._format import Scenario, Step
+from ._schema import EVENTS
 
 Event = list[Any]  # Any: JSON
 
@@ -58,31 +62,117 @@ class Subsystem(Protocol):
 
 @dataclass(frozen=True)
 class Mismatch:
-    """Where an implementation differs."""
+    """Where an implementation differs: in which *step*, and in *what*: "result", "events" or "state".
+
+    ``str()`` of it is a few short lines, with what was armed how.
+    """
 
     scenario: Scenario
     step: int
     what: str
-    expected: object
-    got: object
+    expected: Any  # Any: JSON
+    got: Any  # Any: JSON
+
+    @property
+    def kind(self) -> str:
+        """Which kind of difference this is, in a few words: the same for all scenarios that differ so."""
+        return self._difference()[0]
+
+    @property
+    def callouts(self) -> list[str]:
+        """The names of the callouts that the difference is about."""
+        step = self.scenario.steps[self.step]
+        names = [*self._difference()[2], *(arg for arg in step.args[:1] if isinstance(arg, str))]
+        return [name for name in dict.fromkeys(names) if name in self.scenario.callouts][:3]
+
+    def lines(self) -> list[str]:
+        """Return what to say of it, below the scenario's id."""
+        return [
+            _words.step(self.scenario, self.step),
+            self._difference()[1],
+            *(_words.armed_how(self.scenario, name, self.step) for name in self.callouts),
+        ]
 
     def __str__(self) -> str:
-        do = self.scenario.steps[self.step]
-        return (
-            f"{self.scenario.id}: {self.scenario.name}\n"
-            f"  step {self.step}: {do.actor} {do.op} {' '.join(map(json.dumps, do.args))}\n"
-            f"  {self.what}: expected {json.dumps(self.expected)}, got {json.dumps(self.got)}"
-        )
+        return "\n  ".join([_words.heading(self.scenario), *self.lines()])
+
+    def _difference(self) -> tuple[str, str, list[str]]:
+        """Return its kind, the line that shows it, and names that may be those of callouts."""
+        if self.what == "result":
+            return _different_results(f"result of {self.scenario.steps[self.step].op}", self.expected, self.got)
+        if self.what == "state":
+            return self._different_state()
+        return self._different_events()
+
+    def _different_state(self) -> tuple[str, str, list[str]]:
+        names = [name for name, state in self.expected.items() if self.got[name] != state]
+        first, second = self.expected[names[0]], self.got[names[0]]
+        bit = f"state() must return a list of {len(first)} integers"
+        if isinstance(second, list) and len(second) == len(first):
+            at = next(at for at, each in enumerate(first) if second[at] != each)
+            bit = f"state: {('pending', 'active')[at]}: {_expected(first[at], second[at])}"
+        left, right = ({name: state[name] for name in names} for state in (self.expected, self.got))
+        return bit, f"state: {_expected(left, right)}", names
+
+    def _different_events(self) -> tuple[str, str, list[str]]:
+        actor, at, want, have = _first_difference(self.expected, self.got)
+        names = [name for event in (want, have) for name in (event or [])[1:3] if isinstance(name, str)]
+        where = f"events: {actor}[{at}]: {_expected(want, have, nothing='nothing')}"
+        if want is None or have is None:
+            kind = f"events: missing {want[0]}" if want else f"events: unexpected {have[0] if have else ''}"
+        elif want[0] != have[0]:
+            kind = f"events: expected {_words.value(want[0])}, got {_words.value(have[0])}"
+        elif want[0] == "op" and want[:3] == have[:3]:
+            kind = _different_results(f"events: result of {want[1]} in a callback", want[3], have[3])[0]
+        elif want[0] == "unblocked":
+            kind = _different_results("events: result of a blocked op", want[1], have[1])[0]
+        else:
+            kind = f"events: another {want[0]}"
+        return kind, where, names
+
+
+def _first_difference(
+    expected: dict[str, list[Event]], got: dict[str, list[Event]]
+) -> tuple[str, int, Event | None, Event | None]:
+    for actor in [*expected, *(name for name in got if name not in expected)]:
+        for at, (want, have) in enumerate(zip_longest(expected.get(actor, []), got.get(actor, []))):
+            if want is None or have is None or _plain(want) != _plain(have):
+                return actor, at, want, have
+    raise AssertionError("the events are the same")
+
+
+def _expected(want: object, have: object, nothing: str = "null") -> str:
+    left, right = (nothing if each is None else _words.value(each) for each in (want, have))
+    return f"expected {left}, got {right}"
+
+
+def _different_results(what: str, want: object, have: object) -> tuple[str, str, list[str]]:
+    # The text of an error differs from one scenario to the next, and is not compared.
+    kind = _expected("an error" if _is_error(want) else want, "an error" if _is_error(have) else have)
+    return f"{what}: {kind}", f"{what.partition(' ')[0]}: {_expected(want, have)}", []
 
 
 def replay(scenario: Scenario, subsystem: Subsystem) -> Mismatch | None:
-    """Run *scenario*, and return the first difference, or None."""
+    """Run *scenario*, and return the first difference, or None.
+
+    Blocks until the implementation has done what it was told; it has no time limit. What the implementation raises
+    comes out of it, and so does TypeError for what is not in the form that ``Subsystem`` asks for.
+    """
+    return replay_steps(scenario, subsystem, lambda number: None)
+
+
+def replay_steps(scenario: Scenario, subsystem: Subsystem, note: Callable[[int], object]) -> Mismatch | None:
+    """Do what ``replay`` does, and *note* each step before it is done."""
     for number, step in enumerate(scenario.steps):
+        note(number)
         events: dict[str, list[Event]] = {}
         if step.actor == "clock":
+            enough = sum(map(len, step.events.values())) + 1
             for _ in range(step.args[0]):
                 subsystem.tick()
                 _settle(subsystem, events)
+                if sum(map(len, events.values())) > enough:
+                    break  # it differs already: who runs wild must not do so for the rest of the time
         else:
             if step.actor == "gate":
                 subsystem.open_gate(step.args[0])
@@ -97,7 +187,7 @@ def replay(scenario: Scenario, subsystem: Subsystem) -> Mismatch | None:
             return Mismatch(scenario, number, "result", step.ret, ret)
         if not _same_events(step.events, events, "sametick" in scenario.tags):
             return Mismatch(scenario, number, "events", step.events, events)
-        state = {name: subsystem.state(name) for name in step.state}
+        state = {name: _json(subsystem.state(name)) for name in step.state}
         if state != step.state:
             return Mismatch(scenario, number, "state", step.state, state)
     return None
@@ -105,8 +195,42 @@ def replay(scenario: Scenario, subsystem: Subsystem) -> Mismatch | None:
 
 def _settle(subsystem: Subsystem, events: dict[str, list[Event]]) -> None:
     subsystem.settle()
-    for actor, done in subsystem.events().items():
-        events.setdefault(actor, []).extend(done)
+    found: object = subsystem.events()  # object: it is somebody else's
+    if not isinstance(found, Mapping):
+        raise TypeError(f"events() must return a dict: actor -> list of events, not {_type(found)}")
+    for actor, done in found.items():
+        if not isinstance(actor, str) or not isinstance(done, list | tuple):
+            raise TypeError(f"events() must map names of actors to lists, not {_type(actor)} to {_type(done)}")
+        for event in done:
+            plain = _json(event)
+            word = plain[0] if isinstance(plain, list) and plain else None
+            if not isinstance(word, str) or len(plain) != 1 + _WORDS.get(word, len(plain)):
+                raise TypeError(f"events() has {_words.value(plain)}, which is no event of the format")
+            events.setdefault(actor, []).append(plain)
+
+
+_WORDS: Final[Mapping[str, int]] = {
+    "ret": 1,
+    "error": 1,
+    **{name: len(kinds) for name, kinds in EVENTS.items() if name != "unblocked"},
+}
+
+
+def _type(value: object) -> str:
+    return "None" if value is None else f"something of type {type(value).__name__}"
+
+
+def _json(value: object, depth: int = 8) -> Any:  # noqa: ANN401 - JSON
+    """Return a value of an implementation as JSON has it, so that a tuple is a list, and True is 1."""
+    if isinstance(value, list | tuple) and depth:
+        return [_json(each, depth - 1) for each in value]
+    if isinstance(value, Mapping) and depth:
+        return {str(key): _json(each, depth - 1) for key, each in value.items()}
+    if isinstance(value, int):
+        return int(value)
+    if value is None or isinstance(value, str):
+        return value
+    return f"<{type(value).__name__}>"
 
 
 def _result(step: Step, events: dict[str, list[Event]]) -> object:

@@ -84,16 +84,10 @@ NO_CPU_RECHECK_OF_BOTH: Final = Mutant(
     "if True:",
 )
 LOCKS_IN_ANY_ORDER: Final = Mutant(
-    "a reset onto another CPU takes the CPUs' locks in the order in which it comes upon them",
+    "two CPUs are locked in the order in which one comes upon them",
     cpulock.acquire_both,
     "(cpu, other) if cpu.id < other.id else (other, cpu)",
     "(cpu, other)",
-)
-MOVE_LOCKS_IN_ANY_ORDER: Final = Mutant(
-    "the end of a run takes the CPUs' locks in the order in which it comes upon them",
-    softclock.end,
-    "(cpu, to) if cpu.id <= to.id else (to, cpu)",
-    "(cpu, to)",
 )
 MOVED_WHILE_RUNNING: Final = Mutant(
     "a reset onto another CPU is not put off while the callout runs",
@@ -156,7 +150,7 @@ SINGLE_SLOT: Final = Mutant(
     "run.tickets = [ticket]",
 )
 WAITER_FORGOTTEN: Final = Mutant(
-    "who drains is not woken",
+    "a drain is not woken",
     softclock.serve,
     "if ticket.waiter is not None:",
     "if False:",
@@ -180,7 +174,7 @@ CANCELLED_IS_NOTHING: Final = Mutant(
     "if run is None or run.state == 1:",
 )
 GIANT_KEPT: Final = Mutant(
-    "a drain does not give up Giant while it waits",
+    "a drain does not release Giant while it waits",
     drain.wait,
     "depth = machine.giant.drop_all()",
     "depth = 0",
@@ -204,10 +198,25 @@ PROGRAMMED_ONCE: Final = Mutant(
     "if True:",
 )
 WOKEN_BEFORE_FREE: Final = Mutant(
-    "who gives up a mutex wakes before it is free",
+    "who releases a mutex wakes before it is free",
     Mtx.__exit__,
-    "raw = self._raw",
-    "raw = self._raw; waiters = list(self.parked._waiters); self.parked.wake_all(); self.parked = type(self.parked)()",
+    """        raw = self._raw
+        self._depth = 0
+        self._owner = None
+        try:
+            raw.release()
+        finally:
+            if self.parked:
+                self.parked.wake_all()
+""",
+    """        raw = self._raw
+        for waiter in list(self.parked._waiters):
+            self.parked.remove(waiter)
+            waiter.set()
+        self._depth = 0
+        self._owner = None
+        raw.release()
+""",
 )
 NO_SECOND_TRY: Final = Mutant(
     "who parks at a lock does not try again first",

@@ -180,7 +180,7 @@ def test_locks_exclude_and_lose_no_wake_up(scenario: Scenario, bound: int, at_le
 DOWNGRADE_WAKES_NOBODY: Final = Mutant(
     "turning the write lock into a read lock wakes nobody",
     RwLock.downgrade,
-    "self._wake(everybody=True)",
+    "self.parked.wake_all()",
     "pass",
 )
 
