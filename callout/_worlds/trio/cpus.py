@@ -44,12 +44,18 @@ class CpuRunner:
         self._home = system._platform.loops[0]
         self._check: LoopCheck | None = None
         self.error: BaseException | None = None  # why it could not come up
+        self._begun = False
         self.is_up = False
         self.up = trio.Event()  # it is up, or never will be
         self.tasks_over = trio.Event()
         self.over = trio.Event()
         self._scope = trio.CancelScope(shield=True)
         self._thread: threading.Thread | None = None
+
+    def start_here(self, crew: trio.Nursery) -> None:
+        """Start it as a task of this loop."""
+        crew.start_soon(self.run, name=f"cpu {self._number}")
+        self._begun = True
 
     def start_thread(self) -> None:
         """Start it in a thread of its own; what goes wrong is its ``error``."""
@@ -61,20 +67,26 @@ class CpuRunner:
             self._bury()
         else:
             self._thread = thread
+        self._begun = True
 
     def join(self) -> None:
         """Wait for its thread, which is about to end, if it has one."""
         if self._thread is not None:
             self._thread.join()
 
-    def cancel_tasks(self) -> None:
-        """Cancel its tasks."""
+    async def cancel_tasks(self) -> None:
+        """Cancel its tasks, when it is up; it may be neither up nor ever begun, if the system could not be opened."""
+        if not self._begun:
+            self._bury()
+        await self.up.wait()
         if self.is_up:
             self._tasks.cancel()
 
     def kill(self) -> None:
         """End it where it stands: only if the orderly way has failed."""
-        if self.is_up:
+        if self._number == 0:
+            self._scope.cancel()
+        elif self.is_up:
             self._loop.post(self._scope.cancel)
 
     # -- on its own loop -------------------------------------------------------------------------------------------

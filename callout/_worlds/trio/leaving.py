@@ -89,7 +89,7 @@ class Leaving:
                 enter(machine, Phase.CANCELLING)
                 watch.end_begins()
                 for runner in self._runners:
-                    runner.cancel_tasks()
+                    await runner.cancel_tasks()
                 for runner in self._runners:
                     await runner.tasks_over.wait()
                 watch.all_tasks_are_over()
@@ -98,13 +98,18 @@ class Leaving:
                 for runner in self._runners:
                     await runner.over.wait()
                     runner.join()
-            except BaseException as error:  # a bug of ours: then by force
+            except BaseException as error:  # a bug of ours
                 self._system._fail(error)
-                for runner in self._runners:
-                    runner.kill()
+                self.by_force()
             finally:
                 watch.stop()
                 self._done.set()
+
+    def by_force(self) -> None:
+        """Have everything end where it stands: the orderly way has failed."""
+        self._system._watch.stop()
+        for runner in self._runners:
+            runner.kill()
 
     async def _awaited_tasks(self) -> None:
         while self._system._awaited and not self._cut_short:

@@ -121,9 +121,9 @@ async def open_on(
         async with trio.open_nursery() as crew:
             runners = [CpuRunner(system, number) for number in range(cpus)]
             system._leaving = Leaving(system, runners)
-            context.run(crew.start_soon, system._watch.run)
-            context.run(crew.start_soon, runners[0].run)
             try:
+                context.run(crew.start_soon, system._watch.run)
+                context.run(runners[0].start_here, crew)
                 await _come_up(runners)
                 enter(machine, Phase.OPEN)
                 current.opened(machine)
@@ -139,7 +139,11 @@ async def open_on(
                 left = error
             if machine.phase is Phase.FORKED:
                 end_child(left)
-            left = await system._leaving.leave(crew, left)
+            try:
+                left = await system._leaving.leave(crew, left)
+            except BaseException:  # not even that could be begun: no memory is left
+                system._leaving.by_force()
+                raise
     finally:
         current.closed(machine)
         platform.power_off(0)
