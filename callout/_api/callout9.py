@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-from .._core import phases
+from .._core import phases, signatures
 from .._core.arm import arm, default_precision, destination, initialize
 from .._core.checks import check_cpu, check_func, machine_of
 from .._core.cpu import BARRIER, DRAIN, T_CLOSE, Cpu
@@ -166,6 +166,7 @@ def _in_sbt(call: str, machine: Machine, sbt: int, precision: int, flags: int) -
     return at_sbt(machine, sbt, precision, flags)
 
 
+@signatures.reset_on
 def callout_reset_on(c: Callout, ticks: int, func: Callable[[T], object], arg: T, cpu: int, /) -> int:
     """Arm *c* as ``callout_reset()`` does, to run on CPU number *cpu*, to which it is assigned from now on.
 
@@ -182,6 +183,7 @@ def callout_reset_on(c: Callout, ticks: int, func: Callable[[T], object], arg: T
     return _reset("callout_reset_on", c, when, precision, func, arg, to, False)
 
 
+@signatures.reset
 def callout_reset_curcpu(c: Callout, ticks: int, func: Callable[[T], object], arg: T, /) -> int:
     """Arm *c* as ``callout_reset_on()`` does, on the CPU on which this code runs. See callout(9)."""
     check_func("callout_reset_curcpu", func)
@@ -195,6 +197,7 @@ def _curcpu(c: Callout) -> Cpu:
     return machine.cpus[machine.platform.current_cpu()]
 
 
+@signatures.reset_sbt
 def callout_reset_sbt(
     c: Callout, sbt: int, precision: int, func: Callable[[T], object], arg: T, flags: int = 0, /
 ) -> int:
@@ -218,6 +221,7 @@ def callout_reset_sbt(
     return _reset("callout_reset_sbt", c, when, pr, func, arg, None, bool(flags & C_DIRECT_EXEC))
 
 
+@signatures.reset_sbt_on
 def callout_reset_sbt_on(
     c: Callout, sbt: int, precision: int, func: Callable[[T], object], arg: T, cpu: int, flags: int = 0, /
 ) -> int:
@@ -228,6 +232,7 @@ def callout_reset_sbt_on(
     return _reset("callout_reset_sbt_on", c, when, pr, func, arg, to, bool(flags & C_DIRECT_EXEC))
 
 
+@signatures.reset_sbt
 def callout_reset_sbt_curcpu(
     c: Callout, sbt: int, precision: int, func: Callable[[T], object], arg: T, flags: int = 0, /
 ) -> int:
@@ -320,6 +325,7 @@ def callout_drain_sync(c: Callout, /) -> int:
     return DRAIN_RESULT[wait_blocking("callout_drain", c, DRAIN)]
 
 
+@signatures.takes_completion
 def callout_drain_async(c: Callout, func: Callable[[T], object], arg: T, /) -> int:
     """Stop *c* as ``callout_stop()`` does, and have ``func(arg)`` called when softclock has nothing to do with it any
     more.

@@ -78,9 +78,9 @@ async def test_a_task_waits_for_a_time(autojump_clock: trio.testing.MockClock) -
 
 
 @pytest.mark.trio
-@pytest.mark.parametrize("timeout", [None, HOUR])
+@pytest.mark.parametrize("limit", [None, HOUR])
 @pytest.mark.parametrize("cpus", [1, 2])
-async def test_the_close_ends_every_wait(timeout: float | None, cpus: int) -> None:
+async def test_the_close_ends_every_wait(limit: float | None, cpus: int) -> None:
     """Tasks of any loop, and threads, that still wait when the system is closed get a ClosedError."""
     outcomes: list[str] = []
     waiting = threading.Semaphore(0)
@@ -90,14 +90,14 @@ async def test_the_close_ends_every_wait(timeout: float | None, cpus: int) -> No
 
             async def task() -> None:
                 try:
-                    await event.wait(timeout)
+                    await event.wait(limit)
                 except ClosedError as error:
                     outcomes.append(str(error))
 
             def thread() -> None:
                 try:
                     waiting.release()
-                    event.wait_sync(timeout)
+                    event.wait_sync(limit)
                 except ClosedError as error:
                     outcomes.append(str(error))
 

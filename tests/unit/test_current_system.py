@@ -82,14 +82,12 @@ async def test_the_system_of_ones_own_block_goes_before_another_of_the_loop() ->
     async with trio.open_nursery() as nursery:
 
         async def other(
-            opened: trio.Event,
             done: trio.Event,
             *,
             task_status: trio.TaskStatus[CalloutSystem] = trio.TASK_STATUS_IGNORED,
         ) -> None:
             async with open_callouts() as system:
                 task_status.started(system)
-                opened.set()
                 await done.wait()
 
         async with open_callouts() as mine:

@@ -20,8 +20,11 @@ from typing import Final
 from ..._core.guard import keep_interrupts_out, protected
 
 _MARKS: Final[dict[CodeType, bool]] = {}  # whether KeyboardInterrupt is kept out; False: it runs the user's code
-_PAUSE: Final = 0.001  # seconds; then twice as long, and so on, up to
-_LONGEST_PAUSE: Final = 0.1
+# Seconds until the signal comes again. A call is over in microseconds, so most often the first few find the thread in
+# between two calls; a thread that is blocked in one is left in peace for longer and longer.
+_PAUSE: Final = 0.0002
+_PATIENCE: Final = 200  # times; then it grows, up to
+_LONGEST_PAUSE: Final = 0.05
 
 
 def _mark(f: Callable[..., object], kept_out: bool) -> None:
@@ -39,7 +42,7 @@ class _Keeper:
         self._lock = threading.Lock()  # never taken by the handler
         self._is_over = False
         self._comes_again = False
-        self._pause = _PAUSE
+        self._times = 0
         self._main = threading.get_ident()
 
     def _handle(self, signum: int, frame: FrameType | None) -> None:
@@ -47,15 +50,15 @@ class _Keeper:
             frame = frame.f_back
         if frame is None or not _MARKS[frame.f_code]:
             self._comes_again = False
-            self._pause = _PAUSE
+            self._times = 0
             raise KeyboardInterrupt
         if not self._comes_again:
             self._comes_again = True
             _thread.start_new_thread(self._again, ())
 
     def _again(self) -> None:
-        time.sleep(self._pause)
-        self._pause = min(2 * self._pause, _LONGEST_PAUSE)
+        self._times += 1
+        time.sleep(min(_PAUSE * 2.0 ** min(max(self._times - _PATIENCE, 0), 8), _LONGEST_PAUSE))
         with self._lock:
             if self._comes_again and not self._is_over:
                 self._comes_again = False
