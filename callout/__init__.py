@@ -37,7 +37,6 @@ from ._api.callout9 import (
     callout_terminate_sync,
     callout_when,
     curcpu,
-    draining,
     giant,
     hz,
     sbinuptime,
@@ -54,6 +53,8 @@ from ._api.condvar9 import (
     cv_wait,
     cv_wait_sync,
 )
+from ._api.draining import draining
+from ._api.event import Event
 from ._api.mutex9 import (
     mtx_assert,
     mtx_destroy,
@@ -100,7 +101,6 @@ from ._api.primitives import (
     ARM_UNCHANGED,
     CALLOUT_REMOVED,
     CALLOUT_RUNNING,
-    Event,
     callout_arm,
     callout_arm_on,
     callout_armed_with,
@@ -141,6 +141,7 @@ from ._core.errors import (
     ArgumentTypeError,
     ArgumentValueError,
     BusyError,
+    CallbackCancelledError,
     CallbackLockError,
     CalloutError,
     ClockError,
@@ -153,6 +154,7 @@ from ._core.errors import (
     LockError,
     LockHeldError,
     LockNotHeldError,
+    LoopError,
     LoopThreadError,
     MissingExtraError,
     NeverArmedError,
@@ -217,7 +219,8 @@ from ._locks.rwlock import (
     RmLock,
     RwLock,
 )
-from ._worlds.trio.system import CalloutSystem, CpuHandle, open_callouts
+from ._worlds.trio.opening import open_callouts
+from ._worlds.trio.system import CalloutSystem, CpuHandle
 
 __all__ = [
     "ARM_IF_EARLIER",
@@ -241,6 +244,7 @@ __all__ = [
     "C_PRELGET",
     "CPU_FOREACH",
     "CallbackLockError",
+    "CallbackCancelledError",
     "Callout",
     "CalloutError",
     "CalloutSystem",
@@ -257,6 +261,7 @@ __all__ = [
     "LockError",
     "LockHeldError",
     "LockNotHeldError",
+    "LoopError",
     "LoopThreadError",
     "MA_NOTOWNED",
     "MA_NOTRECURSED",

@@ -19,7 +19,7 @@ ROOT: Final = Path(__file__).parent.parent
 CORE: Final = (
     ("_core.lifecycle",),
     ("_core.softclock", "_core.calls", "_core.invariants"),
-    ("_core.short", "_core.drain"),
+    ("_core.short", "_core.drain", "_core.sleep"),
     ("_core.stop",),
     ("_core.arm",),
     ("_locks.mutex", "_locks.rwlock"),
@@ -30,7 +30,7 @@ CORE: Final = (
     ("_core.cpu", "_core.deadline"),
     ("_core.wheel",),
     ("_core.state",),
-    ("_core.refusal", "_core.describe", "_core.units", "_core.guard"),
+    ("_core.refusal", "_core.signatures", "_core.describe", "_core.units", "_core.guard", "_core.phases"),
     ("_core.frames",),
     ("_core.errors",),
 )
@@ -42,6 +42,7 @@ SEAM_SEEN_BY: Final = {
     "_core.lifecycle",
     "_core.softclock",
     "_core.drain",
+    "_core.sleep",
     "_core.cpulock",
     "_core.machine",
     "_core.cpu",

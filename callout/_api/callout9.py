@@ -10,10 +10,10 @@ Source: callout(9); sys/callout.h.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
+from .._core import phases, signatures
 from .._core.arm import arm, default_precision, destination, initialize
 from .._core.checks import check_cpu, check_func, machine_of
 from .._core.cpu import BARRIER, DRAIN, T_CLOSE, Cpu
@@ -121,7 +121,7 @@ def callout_pending(c: Callout, /) -> int:
     arrives. See callout(9).
     """
     state = c.state
-    if state & FRESH:
+    if state & FRESH or phases.IN_CHILD:
         machine_of(c)  # raises
     return state & PENDING
 
@@ -135,7 +135,7 @@ def callout_active(c: Callout, /) -> int:
     _callout_stop_safe().
     """
     state = c.state
-    if state & FRESH:
+    if state & FRESH or phases.IN_CHILD:
         machine_of(c)  # raises
     return (state & ACTIVE) // ACTIVE
 
@@ -170,6 +170,7 @@ def _in_sbt(call: str, machine: Machine, sbt: int, precision: int, flags: int) -
     return at_sbt(machine, sbt, precision, flags)
 
 
+@signatures.reset_on
 def callout_reset_on(c: Callout, ticks: int, func: Callable[[T], object], arg: T, cpu: int, /) -> int:
     """Arm *c* as ``callout_reset()`` does, to run on CPU number *cpu*, to which it is assigned from now on.
 
@@ -186,6 +187,7 @@ def callout_reset_on(c: Callout, ticks: int, func: Callable[[T], object], arg: T
     return _reset("callout_reset_on", c, when, precision, func, arg, to, False)
 
 
+@signatures.reset
 def callout_reset_curcpu(c: Callout, ticks: int, func: Callable[[T], object], arg: T, /) -> int:
     """Arm *c* as ``callout_reset_on()`` does, on the CPU on which this code runs. See callout(9)."""
     check_func("callout_reset_curcpu", func)
@@ -199,6 +201,7 @@ def _curcpu(c: Callout) -> Cpu:
     return machine.cpus[machine.platform.current_cpu()]
 
 
+@signatures.reset_sbt
 def callout_reset_sbt(
     c: Callout, sbt: int, precision: int, func: Callable[[T], object], arg: T, flags: int = 0, /
 ) -> int:
@@ -222,6 +225,7 @@ def callout_reset_sbt(
     return _reset("callout_reset_sbt", c, when, pr, func, arg, None, bool(flags & C_DIRECT_EXEC))
 
 
+@signatures.reset_sbt_on
 def callout_reset_sbt_on(
     c: Callout, sbt: int, precision: int, func: Callable[[T], object], arg: T, cpu: int, flags: int = 0, /
 ) -> int:
@@ -232,6 +236,7 @@ def callout_reset_sbt_on(
     return _reset("callout_reset_sbt_on", c, when, pr, func, arg, to, bool(flags & C_DIRECT_EXEC))
 
 
+@signatures.reset_sbt
 def callout_reset_sbt_curcpu(
     c: Callout, sbt: int, precision: int, func: Callable[[T], object], arg: T, flags: int = 0, /
 ) -> int:
@@ -329,6 +334,7 @@ def callout_drain_sync(c: Callout, /) -> int:
     return DRAIN_RESULT[wait_blocking("callout_drain", c, DRAIN)]
 
 
+@signatures.takes_completion
 def callout_drain_async(c: Callout, func: Callable[[T], object], arg: T, /) -> int:
     """Stop *c* as ``callout_stop()`` does, and have ``func(arg)`` called when softclock has nothing to do with it any
     more.
@@ -379,22 +385,6 @@ def callout_terminate(c: Callout, /) -> Coroutine[Any, Any, int]:
 def callout_terminate_sync(c: Callout, /) -> int:
     """Do as ``callout_terminate()``, and block the thread, which must not run an event loop (``LoopThreadError``)."""
     return DRAIN_RESULT[wait_blocking("callout_terminate", c, DRAIN | T_CLOSE)]
-
-
-@asynccontextmanager
-async def draining(*callouts: Callout) -> AsyncIterator[None]:
-    """Drain the callouts when the block is left, by whatever way; the wait cannot be cancelled.
-
-    ``async with draining(c, d): …``. Callouts that were never initialised, or whose system is closed, are passed over:
-    nothing of theirs can run.
-    """
-    try:
-        yield
-    finally:
-        for c in callouts:
-            if c.cpu.id >= 0 and c.cpu.open:
-                with c.cpu.machine.platform.shield():
-                    await callout_drain(c)
 
 
 # -- time ----------------------------------------------------------------------------------------------------------
@@ -457,7 +447,6 @@ __all__ = [
     "callout_terminate_sync",
     "callout_when",
     "curcpu",
-    "draining",
     "giant",
     "hz",
     "sbinuptime",

@@ -11,17 +11,16 @@ None of them asks for the callout's lock. Errors that all share are those of ``c
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeVar
 
+from .._core import phases
 from .._core.arm import IF_EARLIER, IF_IDLE, IF_PENDING, STAY, UNCHANGED
 from .._core.calls import cross_call
 from .._core.checks import check_cpu, check_func, machine_of
 from .._core.cpu import SYNC, T_CLOSE
 from .._core.drain import barrier, is_inside, run_blocking, wait, wait_blocking
-from .._core.errors import ArgumentValueError, LoopThreadError, SelfDrainError, SleepError
-from .._core.guard import protected
+from .._core.errors import ArgumentValueError, SelfDrainError
 from .._core.machine import CURRENT, Machine, current_machine
 from .._core.platform import Waiter
 from .._core.short import arm_at_tick, callout_arm_curcpu, callout_dequeue
@@ -117,7 +116,7 @@ def callout_armed_with(c: Callout, arg: object, /) -> int:
 def callout_terminated(c: Callout, /) -> int:
     """Return 1 if *c* was closed for good, by ``callout_terminate()`` or with ``close``, else 0. Never blocks."""
     state = c.state
-    if state & FRESH:
+    if state & FRESH or phases.IN_CHILD:
         machine_of(c)  # raises
     return (state & CLOSED) // CLOSED
 
@@ -262,82 +261,6 @@ def cpu_call(cpu: int, func: Callable[..., object], /, *args: object) -> None:
     cross_call(to, thunk)
 
 
-class Event:
-    """What any thread may set, once, and any number may wait for: tasks of any loop, with ``wait()``, and threads,
-    with ``wait_sync()``.
-
-    ``trio.Event`` is for tasks of one loop, ``threading.Event`` for threads without one; callbacks and cross-CPU
-    calls need both.
-    """
-
-    __slots__ = ("__weakref__", "_is_set", "_platform", "_held", "_waiters")
-
-    def __init__(self) -> None:
-        """Make an event of the current system. Never blocks."""
-        machine = current_machine("Event")
-        self._platform = machine.platform
-        self._held = machine.held
-        self._is_set = False
-        self._waiters: deque[Waiter] = deque()
-
-    def is_set(self) -> bool:
-        """Return whether it was set. Never blocks."""
-        return self._is_set
-
-    @protected
-    def set(self) -> None:
-        """Wake all who wait, and let all who come later pass.
-
-        From any thread, callback or call; twice is as good as once. Never blocks.
-        """
-        self._is_set = True
-        # Nobody is missed: who waits appends to the deque first and looks at the flag then, and both of a deque's
-        # operations are atomic.
-        while self._waiters:
-            try:
-                waiter = self._waiters.popleft()
-            except IndexError:  # another thread was faster
-                return
-            waiter.set()
-
-    async def wait(self) -> None:
-        """Wait until it is set. Hold no lock (``SleepError`` in checking mode)."""
-        if not await self._wait(self._platform.waiter):
-            await self._platform.checkpoint()
-
-    def wait_sync(self) -> None:
-        """Do as ``wait()``, and block the thread, which must not run an event loop (``LoopThreadError``)."""
-        if self._platform.in_loop():
-            raise LoopThreadError(
-                "wait_sync: this thread runs an event loop, which must not be blocked; use `await event.wait()`"
-            )
-        run_blocking(self._wait(self._platform.thread_waiter))
-
-    async def _wait(self, new_waiter: Callable[[], Waiter]) -> bool:
-        """Wait; return whether that was necessary."""
-        if self._held is not None and (mine := self._held.get(self._platform.current_thread())):
-            raise SleepError(f"wait: release {mine} first: nobody may sleep with a mutex held")
-        waiter = new_waiter()
-        self._waiters.append(waiter)
-        if self._is_set and self._forget(waiter):
-            return False
-        try:
-            await waiter.wait()
-        except BaseException:
-            self._forget(waiter)
-            raise
-        return True
-
-    @protected
-    def _forget(self, waiter: Waiter) -> bool:
-        """Take *waiter* back; return False if somebody has set it, or is about to."""
-        try:
-            self._waiters.remove(waiter)
-        except ValueError:
-            return False
-        return True
-
-
 __all__ = [
     "ARM_IF_EARLIER",
     "ARM_IF_IDLE",
@@ -346,7 +269,6 @@ __all__ = [
     "ARM_UNCHANGED",
     "CALLOUT_REMOVED",
     "CALLOUT_RUNNING",
-    "Event",
     "callout_arm",
     "callout_arm_curcpu",
     "callout_arm_on",

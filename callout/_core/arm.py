@@ -28,6 +28,7 @@ from .deadline import share
 from .errors import ArgumentTypeError, ArgumentValueError, BusyError, NeverArmedError
 from .guard import need_stack, protected
 from .machine import Machine
+from .phases import Phase
 from .rules import LockClass, Place, place
 from .state import (
     ACTIVE,
@@ -202,7 +203,7 @@ def _arm_locked(
     state = c.state
     run = c.run
     facts = 0 if run is None else RUNNING
-    if state & CLOSED or machine.closing:
+    if state & CLOSED or machine.phase >= Phase.QUIESCING:
         return facts, None
     if how and not _applies(c, how, when):
         return facts | (REMOVED if state & PENDING else 0), None

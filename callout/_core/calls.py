@@ -12,25 +12,31 @@ from functools import partial
 from .cpu import Cpu
 from .errors import ClosedError
 from .guard import exposed, protected
+from .phases import CLOSED_TEXT, Phase, Use, admit
 
 
 @protected
 def cross_call(cpu: Cpu, thunk: Callable[[], None]) -> None:
     """Have *thunk* run once on the loop of *cpu*, in its interrupt context. Never blocks.
 
+    Does nothing if it is called by a callback, a completion or a call while the machine quiesces.
+
     Raises:
         ClosedError: that CPU is gone; *thunk* will not run.
     """
+    machine = cpu.machine
+    if machine.phase >= Phase.QUIESCING:
+        use = Use.CALL_INSIDE if machine.platform.in_callback() else Use.CALL
+        if not admit("call", machine, use):
+            return
     thunk = partial(thunk)  # an object of its own: the same function may be queued twice
     cpu.calls.append(thunk)
     if not cpu.open:
         # Either the closing CPU took it from the queue and ran it, or it is still there and nobody ever will.
         if not _take_back(cpu, thunk):
             return
-        if cpu.machine.dead is not None:
-            cpu.machine.dead.refuse("call")
-        raise ClosedError(f"cpu {cpu.id} is closed: it takes no more calls", cpu=cpu.id)
-    cpu.machine.platform.interrupt(cpu.id)
+        raise ClosedError(f"call: {CLOSED_TEXT}", call="call", cpu=cpu.id)
+    machine.platform.interrupt(cpu.id)
 
 
 def _take_back(cpu: Cpu, thunk: Callable[[], None]) -> bool:

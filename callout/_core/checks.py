@@ -7,9 +7,11 @@ from functools import partial
 from types import FunctionType, MethodType
 from typing import Any, Final, NoReturn
 
+from . import frames, phases
 from .cpu import Cpu
 from .errors import ArgumentTypeError, ArgumentValueError
 from .machine import Machine
+from .phases import Use, admit
 from .state import Callout
 
 _REFUSED_CODE: Final = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR | inspect.CO_GENERATOR
@@ -59,7 +61,10 @@ def machine_of(c: Callout) -> Machine:
     """Return the machine of *c*, or raise if it has none."""
     if c.cpu.id < 0:
         never(c)
-    return c.cpu.machine
+    machine = c.cpu.machine
+    if phases.IN_CHILD:
+        admit(frames.entry(), machine, Use.LOOK)
+    return machine
 
 
 def never(c: Callout) -> NoReturn:

@@ -126,7 +126,8 @@ async def wait(call: str, c: Callout, asks: int, *, blocking: bool = False) -> i
         assert ticket.waiter is not None
         depth = machine.giant.drop_all()
         try:
-            await ticket.waiter.wait()
+            with machine.waits(call, c):
+                await ticket.waiter.wait()
         finally:
             if depth:
                 with nullcontext() if blocking else platform.shield():

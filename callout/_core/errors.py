@@ -95,6 +95,17 @@ class CallbackLockError(CalloutError, RuntimeError):
     """A callback returned with its callout's lock in the wrong state (see ``CALLOUT_RETURNUNLOCKED``)."""
 
 
+class CallbackCancelledError(CalloutError, RuntimeError):
+    """A callback raised ``trio.Cancelled``, though nothing that could have been cancelled ran it.
+
+    It is its ``__cause__``. A ``Cancelled`` of its own would be taken for the cancellation of the block.
+    """
+
+
+class LoopError(CalloutError, RuntimeError):
+    """``open_callouts()`` outside of trio: under asyncio, or where no loop runs at all."""
+
+
 class SleepError(CalloutError, RuntimeError):
     """A task awaited while its thread held a mutex: mutexes are held for plain code only, never across an await."""
 

@@ -1,36 +1,45 @@
-"""Bringing a machine up on a platform, and taking it down.
+"""Bringing a machine up on a platform, and taking it down, phase by phase (``phases``).
 
-Taking it down stops what is pending, waits until nothing runs, and closes the CPUs one by one, each by a cross-CPU
-call: what was called before the close runs, what is called after it is refused.
+Taking it down: ``quiesce`` stops what is pending and waits until nothing runs and the last promised completion has
+returned, while every CPU works. Then ``close`` has each CPU take no more calls and run those that it took, and only
+when all have done so everything is refused. So nothing of a system that is being left ever meets a part of it that is
+closed already.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Final, NoReturn
 
+from .._locks.lock import Lock
 from .._locks.mutex import MTX_RECURSE, Mtx
+from . import phases
 from .arm import unschedule
 from .calls import cross_call, run_calls
 from .checks import check_int
-from .cpu import Cpu
+from .cpu import Cpu, Lane, Run
 from .cpulock import acquire
 from .deadline import precision_exponent
 from .drain import barrier
-from .errors import CalloutError, ClosedError
+from .errors import CalloutError, ClosedError, ForkedError
 from .guard import protected
 from .machine import Machine
 from .origins import Origins
-from .platform import Entry, Platform
+from .phases import CLOSED_TEXT, FORKED_TEXT, STEPS, Phase
+from .platform import Entry, Platform, Thread, Waiter
 from .refusal import Refusal
-from .softclock import hardclock, softclock
+from .sleep import wake_all
+from .softclock import end, hardclock, softclock
 from .state import ACTIVE, PENDING, QUEUED, Callout, Func
 from .units import NEVER
 from .wheel import callouts_of
 
-CLOSED_TEXT = "the callout system was closed: its `async with open_callouts()` block has been left"
-MAX_CPUS = 1024
-MAX_HZ = 1_000_000
+MAX_CPUS: Final = 1024
+MAX_HZ: Final = 1_000_000
+
+
+# -- up ------------------------------------------------------------------------------------------------------------
 
 
 def boot(
@@ -40,16 +49,18 @@ def boot(
     hz: int,
     alloweddeviation: int,
     checking: bool,
-    report: Callable[[BaseException, Callout | None], None],
-    expensive: Callable[[Func, int], None],
+    report: Callable[[BaseException, Callout | None], None] | None = None,
+    expensive: Callable[[Func, int], None] | None = None,
 ) -> Machine:
-    """Make a machine and hand its CPUs to the platform."""
+    """Make a machine, which is OPENING, and hand its CPUs to the platform. When these are up, ``enter`` OPEN."""
     check_int("open_callouts", "cpus", cpus, 1, MAX_CPUS)
     check_int("open_callouts", "hz", hz, 1, MAX_HZ)
     check_int("open_callouts", "alloweddeviation", alloweddeviation, 0, 100)
     machine = Machine(platform, hz, precision_exponent(alloweddeviation))
-    machine.report = report
-    machine.expensive = expensive
+    if report is not None:
+        machine.report = report
+    if expensive is not None:
+        machine.expensive = expensive
     if checking:
         machine.held = {}
         machine.origins = Origins()
@@ -61,9 +72,62 @@ def boot(
     return machine
 
 
+# -- phases --------------------------------------------------------------------------------------------------------
+
+
 @protected
-def stop_all(cpu: Cpu) -> None:
-    """Stop what is pending on *cpu*, and deferred migrations; leave runs in progress alone."""
+def enter(machine: Machine, phase: Phase) -> None:
+    """Enter *phase*, under the locks of all CPUs. When CLOSED, every later use of a CPU is refused."""
+    assert phase in STEPS[machine.phase], f"{machine.phase.name} -> {phase.name}"
+    held = []
+    try:
+        for cpu in machine.cpus:
+            acquire(cpu)
+            held.append((cpu, cpu.lock))
+        machine.phase = phase
+        if phase is Phase.CLOSED:
+            for cpu in machine.cpus:
+                cpu.lock = Refusal(ClosedError, CLOSED_TEXT)
+    finally:
+        for cpu, lock in reversed(held):
+            cpu.busy = False
+            lock.release()
+
+
+def fork(machine: Machine) -> None:
+    """In a forked child: refuse every use from now on.
+
+    What the child has is a picture of the parent's memory in which any lock may be held, for ever, so no lock is taken.
+    """
+    phases.IN_CHILD = True
+    machine.phase = Phase.FORKED
+    machine.dead = Refusal(ForkedError, FORKED_TEXT)
+    machine.held = _Forked()  # every lock that is acquired or released is noted there, and so is refused
+    for cpu in machine.cpus:
+        cpu.open = False
+        cpu.lock = machine.dead
+
+
+class _Forked(dict[Thread, list[Lock]]):
+    """Stands where it is noted which locks a thread holds."""
+
+    def _refuse(self, *_: object) -> NoReturn:
+        Refusal(ForkedError, FORKED_TEXT).refuse()
+
+    setdefault = get = __getitem__ = __contains__ = _refuse
+
+
+# -- down ----------------------------------------------------------------------------------------------------------
+
+
+def runs(cpu: Cpu) -> tuple[Run, ...]:
+    """Return the runs in progress on *cpu*: softclock's, and the clock interrupt's."""
+    return tuple(run for lane in cpu.lanes if (run := lane.run) is not None)
+
+
+@protected
+def stop_all(cpu: Cpu) -> list[Callout]:
+    """Stop what is pending on *cpu*, deferred migrations too, and return it; leave runs in progress alone."""
     acquire(cpu)
     try:
         cpu.deadline = NEVER
@@ -74,68 +138,91 @@ def stop_all(cpu: Cpu) -> None:
                 gone.append(c)
         for c in gone:
             c.state &= ~(PENDING | ACTIVE | QUEUED)
-        for lane in cpu.lanes:
-            run = lane.run
-            if run is not None and run.move is not None:
+        for run in runs(cpu):
+            if run.move is not None:
                 unschedule(cpu, run.callout)
                 run.callout.state &= ~ACTIVE
+                gone.append(run.callout)
     finally:
         cpu.busy = False
         cpu.lock.release()
+    return gone
 
 
-def close_cpu(cpu: Cpu, error: type[CalloutError] = ClosedError, text: str = CLOSED_TEXT) -> None:
-    """Refuse everything from now on, then run what was called before.
+async def quiesce(machine: Machine) -> list[Callout]:
+    """Stop what is pending, wait until no callback or completion runs; return what was stopped.
 
-    On the loop of *cpu*, which has no run in progress.
+    From a task of CPU 0's loop. Arming is refused from now on, and calls from callbacks.
     """
-    idle = _shut(cpu, error, text)
+    if machine.phase < Phase.CANCELLING:
+        enter(machine, Phase.CANCELLING)
+    enter(machine, Phase.QUIESCING)
+    stopped = [c for cpu in machine.cpus for c in stop_all(cpu)]
+    for cpu in machine.cpus:
+        for waiter in barrier(cpu, machine.platform.waiter):
+            await waiter.wait()
+    # No run is in progress, and none will be. But the completions of the last may still be called, on the loop of their
+    # CPU, which then takes no call.
+    for cpu in machine.cpus:
+        back = machine.platform.waiter()
+        try:
+            cross_call(cpu, back.set)
+        except ClosedError:
+            continue  # its loop has died
+        await back.wait()
+    return stopped
+
+
+async def close(machine: Machine) -> None:
+    """Close a machine that is quiescent, from a task of CPU 0's loop that cannot be cancelled."""
+    for cpu in machine.cpus:
+        done = machine.platform.waiter()
+        try:
+            cross_call(cpu, partial(_end_and_tell, cpu, done.set))
+        except ClosedError:
+            continue
+        await done.wait()
+    enter(machine, Phase.CLOSED)
+    wake_all(machine)
+
+
+def _end_and_tell(cpu: Cpu, tell: Callable[[], None]) -> None:
+    try:
+        end_calls(cpu)
+    finally:
+        tell()
+
+
+def end_calls(cpu: Cpu) -> None:
+    """Have *cpu* take no more calls, run those that it took, and end its softclock. On its loop."""
+    idle = _shut(cpu)
     if idle is not None:
-        idle()
+        idle.set()
     while cpu.calls:
         run_calls(cpu)
 
 
 @protected
-def _shut(cpu: Cpu, error: type[CalloutError], text: str) -> Callable[[], None] | None:
-    refusal = Refusal(error, text)
+def _shut(cpu: Cpu) -> Waiter | None:
     acquire(cpu)
-    lock = cpu.lock
     cpu.open = False
     idle, cpu.idle = cpu.idle, None
-    cpu.lock = refusal
     cpu.busy = False
-    lock.release()
-    return None if idle is None else idle.set
+    cpu.lock.release()
+    return idle
 
 
-async def quiesce(machine: Machine) -> None:
-    """Stop what is pending and wait until no callback runs, from a task of CPU 0's loop.
-
-    A callback that arms a callout meanwhile is refused, as during a drain.
+@protected
+def abandon(lane: Lane) -> None:
+    """End the lane's run, if it has one: softclock or the event timer has died in the middle of it. Release the
+    callout's lock, serve who waits. On the loop of its CPU.
     """
-    machine.closing = True
-    cpus = [cpu for cpu in machine.cpus if cpu.open]
-    for cpu in cpus:
-        stop_all(cpu)
-    for cpu in cpus:
-        while waiters := barrier(cpu, machine.platform.waiter):
-            for waiter in waiters:
-                await waiter.wait()
-
-
-async def close(machine: Machine) -> None:
-    """Close the CPUs of a machine that is quiescent, from a task of CPU 0's loop that cannot be cancelled."""
-    for cpu in machine.cpus[1:]:
-        if cpu.open:
-            done = machine.platform.waiter()
-            cross_call(cpu, partial(_close_and_tell, cpu, done.set))
-            await done.wait()
-    close_cpu(machine.cpus[0])
-
-
-def _close_and_tell(cpu: Cpu, tell: Callable[[], None]) -> None:
+    run = lane.run
+    if run is None:
+        return
     try:
-        close_cpu(cpu)
-    finally:
-        tell()
+        if run.lock is not None and run.lock.holds():
+            run.lock.release_as(run.shared)
+    except CalloutError as error:
+        lane.cpu.machine.report(error, run.callout)
+    end(lane)

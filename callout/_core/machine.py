@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Final
 
 from .deadline import tick_length
 from .errors import NoSystemError
+from .phases import Phase, Use, admit
 from .units import NEVER
 
 if TYPE_CHECKING:
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from .origins import Origins
     from .platform import Platform, Thread
     from .refusal import Refusal
+    from .sleep import Sleeper
     from .state import Callout, Func
 
 
@@ -28,7 +31,6 @@ class Machine:
         "boot",
         "budget",
         "careful",
-        "closing",
         "cpus",
         "dead",
         "expensive",
@@ -37,12 +39,15 @@ class Machine:
         "held",
         "hz",
         "origins",
+        "phase",
         "platform",
         "precexp",
         "report",
+        "sleepers",
         "slow",
         "stall",
         "tick",
+        "waits",
     )
 
     def __init__(self, platform: Platform, hz: int, precexp: int) -> None:
@@ -55,7 +60,8 @@ class Machine:
         self.cpus: tuple[Cpu, ...] = ()
         self.giant: Mtx
         self.dead: Refusal | None = None  # in a forked child: who would wait for a lock here is told so
-        self.closing = False  # arming is refused: the block is being left
+        self.phase = Phase.OPENING  # written under the locks of all CPUs
+        self.sleepers: dict[Sleeper, None] = {}  # who waits for an event; woken when the machine is closed
         # Checking mode: the locks that each thread holds, oldest first, and where each callout was armed. None: off.
         self.held: dict[Thread, list[Lock]] | None = None
         self.origins: Origins | None = None
@@ -66,6 +72,8 @@ class Machine:
         # An exception left a callback or a completion. Never raises.
         self.report: Callable[[BaseException, Callout | None], None]
         self.expensive: Callable[[Func, int], None]  # a callback took that long. Never raises
+        # A block in which somebody waits: the call named for a run of this callout, or, "lock", that run for its lock.
+        self.waits: Callable[[str, Callout], AbstractContextManager[object]] = _unwatched
         # A named place in which softclock can be held up, to stage a race on purpose: between dequeue and lock.
         self.stall: Callable[[Callout], Awaitable[None]] | None = None
 
@@ -75,15 +83,32 @@ class Machine:
             self.origins.note(c)
 
 
+def _unwatched(what: str, c: Callout) -> AbstractContextManager[object]:
+    return nullcontext()
+
+
 CURRENT: Final[ContextVar[Machine]] = ContextVar("callout.machine")
+FINDERS: Final[list[Callable[[], Machine | None]]] = []  # where a world looks if nothing is bound here
 
 
 def current_machine(call: str) -> Machine:
-    """Return the machine that this code runs on."""
+    """Return the machine that is bound here (tasks and threads inherit that), else the one that a world finds here.
+
+    Raises:
+        NoSystemError: there is none.
+        ClosedError, ForkedError: there was one.
+    """
     machine = CURRENT.get(None)
     if machine is None:
-        raise NoSystemError(
-            f"{call}: no callout system is open here; run this inside `async with open_callouts():`, "
-            "or, in a thread of your own, inside `with system.bound():`"
-        )
+        for find in FINDERS:
+            machine = find()
+            if machine is not None:
+                break
+        else:
+            raise NoSystemError(
+                f"{call}: no callout system is open here; run this inside `async with open_callouts():`, "
+                "or, in a thread of your own, inside `with system.bound():`"
+            )
+    if machine.phase >= Phase.CLOSED:
+        admit(call, machine, Use.CURRENT)
     return machine

@@ -76,8 +76,16 @@ class Platform(Protocol):
         """Return who would own a lock taken now."""
         ...
 
+    def name_of(self, thread: Thread) -> str:
+        """Return how to call that thread in a message."""
+        ...
+
     def current_cpu(self) -> int:
         """Return the CPU whose loop this is; for other threads the one they are bound to, 0 unless told otherwise."""
+        ...
+
+    def in_callback(self) -> bool:
+        """Whether this code runs inside a callback, a completion or a cross-CPU call: on the engine's behalf."""
         ...
 
     def in_loop(self) -> bool:

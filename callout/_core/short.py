@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, TypeVar
 
+from . import signatures
 from .arm import IF_EARLIER, IF_IDLE, IF_PENDING, STAY, UNCHANGED, arm, default_precision, destination
 from .checks import check_func, check_tick, machine_of
 from .cpu import Cpu
@@ -29,6 +30,7 @@ ARM_ALL: Final = IF_IDLE | IF_PENDING | IF_EARLIER | STAY | UNCHANGED
 _LONG_WAY: Final = IF_IDLE | IF_EARLIER  # conditions that the short path does not look at
 
 
+@signatures.reset
 @protected
 def callout_reset(c: Callout, ticks: int, func: Callable[[T], object], arg: T, /) -> int:
     """Arm *c* to call ``func(arg)`` once, *ticks* clock ticks from now. Never blocks.

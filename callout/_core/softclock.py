@@ -30,6 +30,7 @@ from .cpu import CANCELLED, STARTED, T_CLOSE, T_DEQUEUE, WAITING, Cpu, Lane, Mov
 from .cpulock import acquire, acquire_both
 from .errors import CallbackLockError, CalloutError, UseAfterFree
 from .guard import exposed, protected
+from .phases import Phase
 from .state import ACTIVE, CLOSED, DIRECT, MOVING, PENDING, QUEUED, Callout, Func
 from .units import CALLOUT_RETURNUNLOCKED, CALLOUT_SHAREDLOCK, CALLOUT_TRYLOCK
 
@@ -239,7 +240,7 @@ def answer_tickets(cpu: Cpu, c: Callout, tickets: list[Ticket]) -> None:
 
 def _carry_out(cpu: Cpu, c: Callout, move: Move) -> bool:
     """Arm the callout as the deferred reset wanted; return whether to set the event timer. Both locks are held."""
-    if cpu.machine.closing:  # what is pending was stopped, and this is as well
+    if cpu.machine.phase >= Phase.QUIESCING:  # what is pending was stopped, and this is as well
         c.state &= ~(PENDING | ACTIVE | MOVING)
         return False
     c.cpu = move.cpu
@@ -377,7 +378,7 @@ async def _get_lock(run: Run) -> bool:
     if machine.stall is not None:
         await machine.stall(run.callout)
     try:
-        await acquire_parked(lock, run.shared, machine.platform.waiter)
+        await acquire_parked(lock, run.shared, machine.platform.waiter, run.callout)
     except CalloutError as error:  # destroyed, or freed
         machine.report(error, run.callout)
         return False

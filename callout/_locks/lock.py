@@ -40,7 +40,15 @@ class Lock:
         self._raw: RawLock = machine.platform.raw_lock(name)
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.name!r}>"
+        try:
+            holder = self._holder()
+        except Exception:  # another thread is at it, or it was freed
+            holder = ""
+        return f"<{type(self).__name__} {self.name!r}{f' held by {holder}' if holder else ''}>"
+
+    def _holder(self) -> str:
+        """Return the names of the threads that hold it; "" if none does."""
+        raise NotImplementedError
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
         """Refuse to be copied or pickled: a twin would be held by nobody."""

@@ -53,6 +53,8 @@ class Mtx(Lock):
         me = self.me()
         if self._owner == me:
             if not self._recurse:
+                if self.machine.dead is not None:
+                    self.machine.dead.refuse()
                 raise LockHeldError(
                     f"{self.name!r}: this thread holds it already (make it with MTX_RECURSE to acquire it twice)",
                     lock=self,
@@ -98,7 +100,13 @@ class Mtx(Lock):
             raw.release()
         self._acquire_raw()
 
+    def _holder(self) -> str:
+        owner = self._owner
+        return "" if owner is None else self.machine.platform.name_of(owner)
+
     def _not_held(self) -> NoReturn:
+        if self.machine.dead is not None:
+            self.machine.dead.refuse()
         raw = self._raw
         if isinstance(raw, Refusal):
             raw.refuse()
@@ -145,6 +153,8 @@ class Mtx(Lock):
         if self._recurse and self._owner == self.me():
             self.__enter__()
             return 1
+        if self.machine.dead is not None:
+            self.machine.dead.refuse()
         return int(self.try_acquire(shared=False))
 
     def owned(self) -> bool:

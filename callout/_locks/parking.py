@@ -15,10 +15,17 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Final, Protocol
 
 from .._core.guard import protected
 from .._core.platform import Waiter
+
+if TYPE_CHECKING:
+    from .._core.machine import Machine
+    from .._core.state import Callout
+
+_UNWATCHED: Final = nullcontext()
 
 
 class Parked:
@@ -64,14 +71,20 @@ class Parkable(Protocol):
     """A lock at which one can park."""
 
     parked: Parked
+    machine: Machine
 
     def try_acquire(self, shared: bool) -> bool:
         """Acquire the lock if it is free."""
         ...
 
 
-async def acquire_parked(lock: Parkable, shared: bool, new_waiter: Callable[[], Waiter]) -> None:
-    """Acquire *lock*, parking while it is held. With a ``thread_waiter`` this blocks and never yields."""
+async def acquire_parked(
+    lock: Parkable, shared: bool, new_waiter: Callable[[], Waiter], c: Callout | None = None
+) -> None:
+    """Acquire *lock*, parking while it is held. With a ``thread_waiter`` this blocks and never yields.
+
+    *c* is whose run needs the lock: that wait is watched.
+    """
     while not lock.try_acquire(shared):
         waiter = new_waiter()
         lock.parked.add(waiter)
@@ -79,7 +92,8 @@ async def acquire_parked(lock: Parkable, shared: bool, new_waiter: Callable[[], 
             lock.parked.remove(waiter)
             return
         try:
-            await waiter.wait()
+            with _UNWATCHED if c is None else lock.machine.waits("lock", c):
+                await waiter.wait()
         except BaseException:
             lock.parked.remove(waiter)
             raise

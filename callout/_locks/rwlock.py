@@ -8,8 +8,7 @@ Source: kern_rwlock.c and kern_rmlock.c for names and assertions, not for struct
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Final, Self
 
 from .._core.errors import ArgumentValueError, LockError, LockHeldError, LockNotHeldError
@@ -27,6 +26,23 @@ RA_LOCKED: Final = 0x1
 RA_RLOCKED: Final = 0x2
 RA_WLOCKED: Final = 0x4
 RA_UNLOCKED: Final = 0x8
+
+
+class _Reading:
+    """What holds the read lock in a ``with`` block: no generator, in whose own code an exception could strike."""
+
+    __slots__ = ("_lock",)
+
+    def __init__(self, lock: RwLock) -> None:
+        self._lock = lock
+
+    @protected
+    def __enter__(self) -> None:
+        self._lock.rlock()
+
+    @protected
+    def __exit__(self, *_: object) -> None:
+        self._lock.runlock()
 
 
 class RwLock(Lock):
@@ -51,6 +67,11 @@ class RwLock(Lock):
         self._depth = 0
         self._readers: dict[Thread, int] = {}
         self._recurse = recurse
+
+    def _holder(self) -> str:
+        platform = self.machine.platform
+        writer = self._writer
+        return ", ".join(map(platform.name_of, self._readers if writer is None else [writer]))
 
     @protected
     def _try(self, shared: bool, again: bool) -> bool:
@@ -205,21 +226,18 @@ class RwLock(Lock):
         """Make every later use an error. Never blocks. Raises LockError if anybody holds it or waits for it."""
         self._destroy(f"{self._prefix}_destroy", self._writer is not None or bool(self._readers))
 
+    @protected
     def __enter__(self) -> Self:
         self.wlock()
         return self
 
+    @protected
     def __exit__(self, *_: object) -> None:
         self.wunlock()
 
-    @contextmanager
-    def read(self) -> Iterator[None]:
+    def read(self) -> AbstractContextManager[None]:
         """Hold the read lock in a ``with`` block."""
-        self.rlock()
-        try:
-            yield
-        finally:
-            self.runlock()
+        return _Reading(self)
 
     def try_acquire(self, shared: bool) -> bool:
         return self._try(shared, again=False)

@@ -11,7 +11,7 @@ import trio
 import trio.testing
 
 from callout import Callout, CalloutSystem, Mtx, callout_reset, open_callouts
-from callout._worlds.trio import system as system_module
+from callout._worlds.trio import leaving
 
 FDS = Path("/proc/self/fd")
 
@@ -63,23 +63,23 @@ def when_the_end_waits(monkeypatch: pytest.MonkeyPatch, then: Callable[[], objec
     By then it waits for the tasks to end, also on a CPU that a callback has stopped; or *at_last*, when what was
     pending has been stopped, for runs in progress.
     """
-    told: list[object] = []
+    where, name = (leaving, "quiesce") if at_last else (leaving.Leaving, "_run")
+    real: Callable[..., Awaitable[object]] = getattr(where, name)
 
-    def follow(name: str) -> None:
-        real: Callable[..., Awaitable[None]] = getattr(system_module, name)
+    async def followed(*args: object) -> object:
+        results: list[object] = []
 
-        async def followed(*args: object) -> None:
-            with trio.CancelScope(shield=True):
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(real, *args)
-                    await trio.testing.wait_all_tasks_blocked()
-                    if not told:
-                        told.append(then())
+        async def follow() -> None:
+            results.append(await real(*args))
 
-        monkeypatch.setattr(system_module, name, followed)
+        with trio.CancelScope(shield=True):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(follow)
+                await trio.testing.wait_all_tasks_blocked()
+                then()
+        return results[0]
 
-    for name in ["quiesce"] if at_last else ["_all_tasks_done", "_close"]:
-        follow(name)
+    monkeypatch.setattr(where, name, followed)
 
 
 class Holder:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 import trio
 import trio.testing
@@ -142,3 +144,82 @@ async def test_leaving_the_block_with_a_lock_is_an_error() -> None:
         with pytest.raises(LockHeldError, match="mtx"):
             await body()
         mtx.unlock()
+
+
+@pytest.mark.trio
+async def test_what_keeps_one_from_being_drained_keeps_no_other() -> None:
+    """If one callout cannot be drained the others are, and the errors of all are raised then."""
+    async with open_callouts(checking=False):
+        locks = [Mtx("first"), Mtx("second")]
+        callouts = [Callout() for _ in range(3)]
+        callout_init_mtx(callouts[0], locks[0])
+        callout_init_mtx(callouts[1], locks[1])
+        callout_init(callouts[2], 1)
+
+        async def body() -> None:
+            async with draining(*callouts):
+                callout_reset(callouts[2], HOUR, ignore, None)
+                for lock in locks:
+                    lock.lock()
+
+        with pytest.raises(ExceptionGroup) as caught:
+            await body()
+
+        assert [type(error) for error in caught.value.exceptions] == [LockHeldError] * 2
+        assert not callout_pending(callouts[2])
+        for lock in locks:
+            lock.unlock()
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_ctrl_c_does_not_leave_the_block(times: int) -> None:
+    """Ctrl-C while the block waits for a callback arrives when that has returned and all its callouts are drained."""
+    seen: list[tuple[bool, int]] = []
+
+    async def main() -> None:
+        async with open_callouts(2):
+            c, d, halt = fresh(), fresh(), Halt()
+            callout_reset(d, HOUR, ignore, None)
+
+            async def strike() -> None:
+                for _ in range(times):
+                    await trio.testing.wait_all_tasks_blocked()
+                    signal.raise_signal(signal.SIGINT)  # a system task is protected, so it arrives in the main task
+                await trio.testing.wait_all_tasks_blocked()
+                halt.let_go()
+
+            try:
+                async with draining(c, d):
+                    callout_reset_on(c, 1, halt, None, 1)
+                    await halt.there.wait()
+                    trio.lowlevel.spawn_system_task(strike)
+            finally:
+                seen.append((halt.returned, callout_pending(d)))
+
+    with pytest.raises(BaseException) as caught:  # noqa: PT011 - one of two, see below
+        trio.run(main)
+
+    error = caught.value
+    errors = error.exceptions if isinstance(error, BaseExceptionGroup) else (error,)
+    assert {type(each) for each in errors} == {KeyboardInterrupt}
+    assert seen == [(True, 0)]
+
+
+@pytest.mark.trio
+async def test_a_system_that_closes_first() -> None:
+    """A block that outlives the system of its callouts is left without a word: nothing of theirs can run."""
+    left: list[int] = []
+
+    async def outlives(go: trio.Event) -> None:
+        async with draining(fresh()):
+            await go.wait()
+        left.append(1)
+
+    async with trio.open_nursery() as nursery:
+        go = trio.Event()
+        async with open_callouts():
+            nursery.start_soon(outlives, go)
+            await trio.testing.wait_all_tasks_blocked()
+        go.set()
+
+    assert left == [1]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import trio
 import trio.testing
@@ -28,6 +30,7 @@ from callout import (
     sbinuptime,
     ticks,
 )
+from callout._worlds.trio.event_timer import to_ns, to_seconds
 
 from .loops import Tell
 
@@ -240,3 +243,24 @@ async def test_one_cpu_only(autojump_clock: trio.testing.MockClock) -> None:
 
     with pytest.raises(ClockError, match="cpus=1"):
         await body()
+
+
+@pytest.mark.trio
+@pytest.mark.parametrize("days", [1, 120, 3650])
+async def test_a_callout_that_is_far_ahead_fires(days: int, autojump_clock: trio.testing.MockClock) -> None:
+    """However coarse seconds are as floats at that time, the loop neither spins nor wakes before the callout is due."""
+    for odd in range(40):
+        async with open_callouts(hz=100):
+            seen = Times()
+            callout_reset_sbt(fresh(), days * 86400 * SBT_1S + odd * 7919, 0, seen, "last")
+            with trio.fail_after(2 * (days + 1) * 86400):
+                await seen.last.wait()
+
+
+@pytest.mark.parametrize("when", [0, 1, 999_999_999, 10**16 + 1, 2**53 + 1, 2**61 + 12345, 2**62 - 1])
+def test_a_deadline_is_not_before_its_time(when: int) -> None:
+    """The seconds at which the loop is woken have reached the nanoseconds that are asked for, by the same rounding."""
+    seconds = to_seconds(when)
+
+    assert to_ns(seconds) >= when
+    assert seconds <= math.nextafter(math.nextafter(when / 10**9, math.inf), math.inf)

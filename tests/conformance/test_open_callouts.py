@@ -726,28 +726,33 @@ async def test_a_put_off_move_is_stopped_by_the_end(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.trio
-async def test_a_task_that_a_last_callback_starts_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A task that is started by a callback for which the end of the block waits runs to its end, too."""
-    ended: list[str] = []
-    halt = Halt()
+@each_way
+async def test_what_a_last_callback_starts_is_refused_quietly(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A callback for which the end of the block waits starts no task and makes no call, and is not told so."""
+    began: list[str] = []
+    holders: list[Holder] = []
 
     async def task() -> None:
-        await trio.lowlevel.checkpoint()
-        ended.append("task")
+        began.append("task")
 
     async def body(system: CalloutSystem) -> None:
+        mtx, c = Mtx(), Callout()
+        callout_init_mtx(c, mtx)
+
         def run(arg: object) -> None:
-            halt(arg)
-            system.cpu(0).start_soon(task)
-            system.cpu(1).start_soon(task)
+            for cpu in (0, 1):
+                system.cpu(cpu).start_soon(task)
+                system.cpu(cpu).call(began.append, "call")
+            began.append("returned")
 
-        callout_reset_on(fresh(), 1, run, None, 1)
-        await halt.there.wait()
+        holders.append(Holder(system, mtx, c, run))
+        await holders[0].standing.wait()
+        when_the_end_waits(monkeypatch, lambda: holders[0].let_go(lambda: None), at_last=True)
 
-    when_the_end_waits(monkeypatch, halt.let_go)
-    await play(body, 2)
+    await play(body, 2, way)
+    holders[0].join()
 
-    assert ended == ["task", "task"]
+    assert began == ["returned"]
 
 
 USES: dict[str, Callable[[Callout], object]] = {

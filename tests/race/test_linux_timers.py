@@ -315,7 +315,7 @@ MUTANTS: Final[dict[str, Mutant]] = {
     "a closed timer is armed": (
         race(SHUTDOWN, MOD),
         engine._arm_locked,
-        (("if state & CLOSED or machine.closing:", "if False:"),),
+        (("if state & CLOSED or machine.phase >= Phase.QUIESCING:", "if False:"),),
     ),
     "the put-off move survives a delete": (
         race(SYNC, function=(ADD_ON,)),

@@ -6,7 +6,7 @@ needed, so that what is accepted by mistake is found, too.
 
 from __future__ import annotations
 
-from typing import assert_type
+from typing import Any, NoReturn, assert_type
 
 from callout import (
     C_DIRECT_EXEC,
@@ -133,18 +133,18 @@ def arming(c: Callout, connection: Connection, special: Subclass) -> None:
     callout_reset(c, 1, connection.expired, 1)  # type: ignore[arg-type]  # no str
     callout_reset(c, 1, on_two, 1)  # type: ignore[arg-type]  # two arguments
     callout_reset(c, 1, without, None)  # type: ignore[arg-type]  # none
-    callout_reset(c, 1.5, on_connection, connection)  # type: ignore[arg-type]  # ticks are ints
-    callout_reset(c, 1, "text", None)  # type: ignore[arg-type]  # no function
-    callout_reset(c, 1, on_connection)  # type: ignore[call-arg]  # the argument is not optional
-    callout_reset(connection, 1, on_connection, connection)  # type: ignore[arg-type]  # no Callout
+    callout_reset(c, 1.5, on_connection, connection)  # type: ignore[call-overload]  # ticks are ints
+    callout_reset(c, 1, "text", None)  # type: ignore[call-overload]  # no function
+    callout_reset(c, 1, on_connection)  # type: ignore[call-overload]  # the argument is not optional
+    callout_reset(connection, 1, on_connection, connection)  # type: ignore[call-overload]  # no Callout
     callout_reset_on(c, 1, on_connection, "text", 0)  # type: ignore[arg-type]  # no Connection
-    callout_reset_on(c, 1, on_connection, connection, "cpu0")  # type: ignore[arg-type]  # CPUs are ints
+    callout_reset_on(c, 1, on_connection, connection, "cpu0")  # type: ignore[call-overload]  # CPUs are ints
     callout_reset_curcpu(c, 1, on_connection, "text")  # type: ignore[arg-type]  # no Connection
     callout_reset_sbt(c, SBT_1S, 0, on_connection, "text")  # type: ignore[arg-type]  # no Connection
-    callout_reset_sbt(c, 0.5, 0, on_connection, connection)  # type: ignore[arg-type]  # sbintime is an int
+    callout_reset_sbt(c, 0.5, 0, on_connection, connection)  # type: ignore[call-overload]  # sbintime is an int
     callout_reset_sbt_on(c, SBT_1S, 0, on_connection, "text", 0)  # type: ignore[arg-type]  # no Connection
     callout_reset_sbt_curcpu(c, SBT_1S, 0, on_connection, "text")  # type: ignore[arg-type]  # no Connection
-    callout_reset(c=c, ticks=1, func=on_connection, arg=connection)  # type: ignore[call-arg]  # by position only, as in C
+    callout_reset(c=c, ticks=1, func=on_connection, arg=connection)  # type: ignore[call-overload]  # by position only, as in C
 
 
 async def stopping(c: Callout, connection: Connection) -> None:
@@ -238,6 +238,27 @@ async def system() -> None:
     assert_type(callout_when(SBT_1S, 0), tuple[int, int])
 
 
-def not_seen(c: Callout) -> None:
-    """What mypy does not see, because every result of a callback will do: arming refuses it."""
-    callout_reset(c, 1, asynchronous, 1)
+def always_raises(arg: int) -> NoReturn:
+    """Be a callback that never returns: a plain one."""
+    raise ValueError(arg)
+
+
+def untyped(arg: int) -> Any:  # noqa: ANN401 - that is the point
+    """Be a callback of which nothing is known."""
+
+
+def no_async_callbacks(c: Callout) -> None:
+    """An async function is no callback, wherever one is taken; a function that only raises is one."""
+    callout_reset(c, 1, always_raises, 1)
+    callout_reset(c, 1, untyped, 1)
+    callout_drain_async(c, always_raises, 1)
+
+    callout_reset(c, 1, asynchronous, 1)  # type: ignore[unused-coroutine]  # async
+    callout_reset_on(c, 1, asynchronous, 1, 0)  # type: ignore[unused-coroutine]  # async
+    callout_reset_curcpu(c, 1, asynchronous, 1)  # type: ignore[unused-coroutine]  # async
+    callout_reset_sbt(c, SBT_1S, 0, asynchronous, 1)  # type: ignore[unused-coroutine]  # async
+    callout_reset_sbt_on(c, SBT_1S, 0, asynchronous, 1, 0)  # type: ignore[unused-coroutine]  # async
+    callout_reset_sbt_curcpu(c, SBT_1S, 0, asynchronous, 1)  # type: ignore[unused-coroutine]  # async
+    callout_drain_async(c, asynchronous, 1)  # type: ignore[unused-coroutine]  # async
+    result: int = callout_reset(c, 1, asynchronous, 1)  # type: ignore[assignment]  # async
+    del result

@@ -631,7 +631,7 @@ OPTIONS: Final[list[tuple[dict[str, Any], type[Exception], str]]] = [
     ({"expensive": 0}, ArgumentValueError, "expensive must be a number of seconds"),
     ({"expensive": -1.0}, ArgumentValueError, "expensive must be a number of seconds"),
     ({"expensive": float("nan")}, ArgumentValueError, "expensive must be a number of seconds"),
-    ({"expensive": "1"}, ArgumentValueError, "expensive must be a number of seconds"),
+    ({"expensive": "1"}, ArgumentTypeError, "expensive must be a number of seconds"),
 ]
 
 
@@ -711,9 +711,9 @@ async def test_a_closed_system_takes_nothing_new() -> None:
         async with open_callouts() as system:
             nursery.start_soon(outlives, closed)  # a task inherits the current system from who starts it
         closed.set()
-    with refused(ClosedError, "start_soon: cpu 0 is closed"):
+    with refused(ClosedError, "start_soon: ", "was closed"):
         system.cpu(0).start_soon(trio.sleep, 0)
-    with refused(ClosedError, "cpu 0 is closed"):
+    with refused(ClosedError, "call: ", "was closed"):
         system.cpu(0).call(ignore, None)
 
     assert refusals == [True]
@@ -825,10 +825,11 @@ async def test_binding_a_thread_wrongly() -> None:
                 pytest.fail("bound")
 
         await trio.to_thread.run_sync(thread)
-        with refused(ArgumentValueError, "bound: this thread is the loop of a CPU"), system.bound():
-            pytest.fail("bound")
         with refused(ArgumentValueError, "system.cpu: there is no cpu 1"):
             system.cpu(1)
+    async with open_callouts(2) as system:
+        with refused(ArgumentValueError, "bound: this thread is the loop of cpu 0"), system.bound(1):
+            pytest.fail("bound")
 
 
 # -- extras ------------------------------------------------------------------------------------------------------------

@@ -29,7 +29,6 @@ from callout import (
     SBT_1MS,
     BusyError,
     Callout,
-    CalloutError,
     CalloutSystem,
     Mtx,
     ReentrantCallError,
@@ -625,8 +624,8 @@ async def test_the_system_is_closed_while_softclock_lets_others_have_a_turn(monk
     shut = lifecycle._shut
     yielding, closed = trio.Event(), trio.Event()
 
-    def shut_and_tell(cpu: Cpu, error: type[CalloutError], text: str) -> object:
-        result = shut(cpu, error, text)
+    def shut_and_tell(cpu: Cpu) -> object:
+        result = shut(cpu)
         closed.set()
         return result
 

@@ -1,251 +1,93 @@
 """The real world: a CPU is a trio loop, a thread is a thread, a raw lock is a ``threading.RLock``.
 
-The event timer of a CPU is a ``timerfd`` on which its loop waits: any thread programs it with one system call, and it
-is more punctual than the timeout of epoll. Where there is none, and under a clock that is not the system's, the
-loop's own deadline is used (``DeadlineTimer``).
-
 What any thread does to a loop goes through ``TrioToken.run_sync_soon``, which may be called at any instant, also from
-a signal handler or finalizer that has interrupted trio itself.
+a signal handler or finalizer that has interrupted trio itself. What trio calls in this way must not raise: that would
+end the whole ``trio.run()``. So everything goes through ``Loop.post``, which lets nothing out.
 """
 
 from __future__ import annotations
 
-import ctypes
-import math
-import os
 import sys
 import threading
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, contextmanager, suppress
-from contextvars import Context
-from typing import TYPE_CHECKING, Final, Protocol, cast
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from contextvars import Context, ContextVar
+from typing import TYPE_CHECKING, cast
 
 import trio
 
 from ..._core.guard import keep_interrupts_out
 from ..._core.platform import Entry, RawLock, Thread, Waiter
-from ..._core.units import NEVER, NS_PER_S
+from .event_timer import HAS_TIMERFD, DeadlineTimer, EventTimer, TimerFd, to_ns
+from .waiters import ThreadWaiter, TrioWaiter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = [
-    "HAS_TIMERFD",
-    "DeadlineTimer",
-    "EventTimer",
-    "Loop",
-    "ThreadWaiter",
-    "TimerFd",
-    "TrioPlatform",
-    "TrioWaiter",
-    "strike_until_done",
-]
+__all__ = ["Loop", "TrioPlatform"]
 
 keep_interrupts_out(trio.lowlevel.enable_ki_protection, trio.lowlevel.disable_ki_protection)
-
-
-class TrioWaiter:
-    """A one-shot event for a task."""
-
-    __slots__ = ("_event", "_token")
-
-    def __init__(self) -> None:
-        self._event = trio.Event()
-        self._token = trio.lowlevel.current_trio_token()
-
-    async def wait(self) -> None:
-        """Wait until it is set. A checkpoint."""
-        await self._event.wait()
-
-    def set(self) -> None:
-        """Set it, from anywhere. Never blocks."""
-        with suppress(trio.RunFinishedError):  # the loop is gone, and the task with it
-            self._token.run_sync_soon(self._event.set)
-
-    def set_here(self) -> None:
-        """Set it, from a task of the same loop."""
-        self._event.set()
-
-
-class ThreadWaiter:
-    """A one-shot event for a thread.
-
-    A bare lock: unlike ``threading.Event`` it can be set by what interrupted a ``set()``.
-    """
-
-    __slots__ = ("_lock",)
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._lock.acquire()
-
-    async def wait(self) -> None:
-        """Block the thread until it is set. Never yields."""
-        self._lock.acquire()
-
-    def set(self) -> None:
-        """Set it. Never blocks."""
-        self._lock.release()
-
-    set_here = set
-
-
-class EventTimer(Protocol):
-    """What wakes one CPU's loop."""
-
-    def set(self, when: int) -> None:
-        """Strike at *when* ns; ``NEVER``: not at all. From any thread."""
-        ...
-
-    async def run(self, strike: Callable[[], bool]) -> None:
-        """Call *strike* whenever it is time, again as long as it returns True, with a checkpoint between.
-
-        Until cancelled.
-        """
-        ...
-
-    def close(self) -> None:
-        """Give back what it holds; later calls of ``set`` do nothing."""
-        ...
-
-
-async def strike_until_done(strike: Callable[[], bool]) -> None:
-    """Call *strike* as long as it returns True, giving the other tasks a turn between."""
-    while strike():
-        await trio.lowlevel.checkpoint()
-
-
-class DeadlineTimer:
-    """An event timer that is a deadline of its loop."""
-
-    def __init__(self, now: Callable[[], int], *, follows_trio: bool) -> None:
-        self._now = now
-        self._follows_trio = follows_trio  # now() is trio's own clock
-        self._token = trio.lowlevel.current_trio_token()
-        self._when = NEVER
-        self._scope: trio.CancelScope | None = None
-
-    def set(self, when: int) -> None:
-        """Move the deadline."""
-        self._when = when
-        with suppress(trio.RunFinishedError):
-            self._token.run_sync_soon(self._apply, idempotent=True)
-
-    def _apply(self) -> None:
-        if self._scope is not None:
-            self._scope.deadline = self._deadline()
-
-    def _deadline(self) -> float:
-        when = self._when
-        if when == NEVER:
-            return math.inf
-        if self._follows_trio:
-            return when / NS_PER_S
-        return trio.current_time() + (when - self._now()) / NS_PER_S
-
-    @trio.lowlevel.enable_ki_protection
-    async def run(self, strike: Callable[[], bool]) -> None:
-        """Sleep until the deadline, again and again."""
-        while True:
-            with trio.CancelScope(deadline=self._deadline()) as self._scope:
-                await trio.sleep_forever()
-            if self._when <= self._now():
-                self._when = NEVER
-                await strike_until_done(strike)
-
-    def close(self) -> None:
-        """Nothing is held."""
-
-
-class TimerFd:
-    """An event timer that is a ``timerfd`` (Linux)."""
-
-    def __init__(self) -> None:
-        self._fd = _timerfd_create()
-        # Guards against the descriptor's being closed, and its number given to somebody else, while it is set.
-        # Recursive: a finalizer may arm a callout in here; the engine looks at the deadline again after each setting.
-        self._lock = threading.RLock()
-
-    def set(self, when: int) -> None:
-        """Set the timer: one system call."""
-        with self._lock:
-            if self._fd >= 0:
-                _timerfd_set(self._fd, 0 if when == NEVER else max(when, 1))
-
-    @trio.lowlevel.enable_ki_protection
-    async def run(self, strike: Callable[[], bool]) -> None:
-        """Wait for the descriptor, again and again."""
-        while True:
-            await trio.lowlevel.wait_readable(self._fd)
-            with suppress(BlockingIOError):  # set anew since it became readable
-                os.read(self._fd, 8)
-            await strike_until_done(strike)
-
-    def close(self) -> None:
-        """Close the descriptor."""
-        with self._lock:
-            fd, self._fd = self._fd, -1
-        if fd >= 0:
-            os.close(fd)
-
-
-class _Timespec(ctypes.Structure):
-    _fields_ = (("tv_sec", ctypes.c_long), ("tv_nsec", ctypes.c_long))  # type: ignore[mutable-override]  # a tuple will do
-
-
-class _Itimerspec(ctypes.Structure):
-    _fields_ = (("it_interval", _Timespec), ("it_value", _Timespec))  # type: ignore[mutable-override]  # as above
-
-
-_CLOCK_MONOTONIC: Final = 1
-_TFD_TIMER_ABSTIME: Final = 1
-
-if sys.version_info >= (3, 13) and hasattr(os, "timerfd_create"):
-
-    def _timerfd_create() -> int:
-        return os.timerfd_create(_CLOCK_MONOTONIC, flags=os.TFD_NONBLOCK | os.TFD_CLOEXEC)
-
-    def _timerfd_set(fd: int, when: int) -> None:
-        os.timerfd_settime_ns(fd, flags=_TFD_TIMER_ABSTIME, initial=when, interval=0)
-
-    HAS_TIMERFD = True
-
-else:
-    try:
-        _libc = ctypes.CDLL(None, use_errno=True)
-        _create, _settime = _libc.timerfd_create, _libc.timerfd_settime
-        HAS_TIMERFD = sys.platform == "linux"
-    except (OSError, AttributeError, TypeError):  # not Linux, or a C library without it
-        HAS_TIMERFD = False
-
-    def _timerfd_create() -> int:
-        fd: int = _create(_CLOCK_MONOTONIC, os.O_NONBLOCK | os.O_CLOEXEC)
-        if fd < 0:
-            errno = ctypes.get_errno()
-            raise OSError(errno, f"timerfd_create: {os.strerror(errno)}")
-        return fd
-
-    def _timerfd_set(fd: int, when: int) -> None:
-        spec = _Itimerspec(_Timespec(0, 0), _Timespec(*divmod(when, NS_PER_S)))
-        if _settime(fd, _TFD_TIMER_ABSTIME, ctypes.byref(spec), None) < 0:
-            errno = ctypes.get_errno()
-            raise OSError(errno, f"timerfd_settime: {os.strerror(errno)}")
 
 
 class Loop:
     """One CPU's loop, while it runs."""
 
-    def __init__(self, entry: Entry) -> None:
+    def __init__(self, entry: Entry, fail: Callable[[BaseException], None]) -> None:
+        """*fail* is told what goes wrong where nobody else can be told."""
         self.entry = entry
+        self._fail = fail
         self.token: trio.lowlevel.TrioToken
         self.timer: EventTimer
         self.context: Context
         self.thread = 0
+        self.services: set[trio.lowlevel.Task] = set()  # softclock and the event timer: they run callbacks
+        self._in_calls = False
+
+    def post(self, func: Callable[[], object], *, once: bool = False) -> None:
+        """Have the loop call *func*; *once*: at least once after this call, however often it is posted.
+
+        From any thread, at any instant. Never blocks. If the loop is gone nothing happens.
+        """
+        try:
+            if once:
+                self.token.run_sync_soon(self._do, func, idempotent=True)
+            else:
+                self.token.run_sync_soon(self._do, func)
+        except trio.RunFinishedError:
+            pass
+
+    @trio.lowlevel.enable_ki_protection
+    def _do(self, func: Callable[[], object]) -> None:
+        try:
+            func()
+        except BaseException as error:
+            self._fail(error)
 
     def take_calls(self) -> None:
         """Run the cross-CPU calls, with the system current."""
-        self.context.run(self.entry.calls)
+        self.run_calls(self.entry.calls)
+
+    def run_calls(self, func: Callable[[], None]) -> None:
+        """Run *func*, which runs cross-CPU calls, with the system current."""
+        self._in_calls = True
+        try:
+            self.context.run(func)
+        finally:
+            self._in_calls = False
+
+    def in_callback(self) -> bool:
+        """Whether this code, on this loop's thread, was called by a service or is a cross-CPU call."""
+        if self._in_calls:
+            return True
+        try:
+            return trio.lowlevel.current_task() in self.services
+        except RuntimeError:  # the host of a guest run has the thread
+            return False
+
+
+# Which CPU of a platform is the current one of a thread, or of a task of another loop, that has bound itself to it.
+_BOUND: ContextVar[Mapping[TrioPlatform, int]] = ContextVar("callout.bound")
 
 
 class TrioPlatform:
@@ -258,24 +100,29 @@ class TrioPlatform:
         self.follows_trio = type(clock).__name__ != "SystemClock"
         self.now: Callable[[], int] = time.monotonic_ns
         if self.follows_trio:
-            self.now = lambda: round(clock.current_time() * NS_PER_S)
+            self.now = lambda: to_ns(clock.current_time())
         self.coalesces = not self.follows_trio
         self.current_thread: Callable[[], Thread] = threading.get_ident
+        self.fail: Callable[[BaseException], None]  # of the system: set before a loop runs
         self.loops: list[Loop] = []
-        self._cpus: dict[int, int] = {}  # thread -> CPU: loops, and threads that are bound
+        self._cpus: dict[int, int] = {}  # a loop's thread -> its CPU
 
     def attach(self, cpu: int, entry: Entry) -> None:
         """Learn what to run for *cpu*."""
         assert cpu == len(self.loops)
-        self.loops.append(Loop(entry))
+        self.loops.append(Loop(entry, lambda error: self.fail(error)))
 
     def power_on(self, cpu: int, context: Context) -> None:
-        """Make the loop that this is called in the loop of *cpu*; *context* is that of what it runs."""
+        """Make the loop that this is called in the loop of *cpu*; *context* is that of what it runs.
+
+        Raises:
+            OSError: there is no descriptor left for its event timer; then nothing has changed.
+        """
         loop = self.loops[cpu]
         loop.token = trio.lowlevel.current_trio_token()
         loop.context = context
-        loop.thread = threading.get_ident()
         loop.timer = self.new_timer()
+        loop.thread = threading.get_ident()
         self._cpus[loop.thread] = cpu
 
     def power_off(self, cpu: int) -> None:
@@ -290,36 +137,38 @@ class TrioPlatform:
             return DeadlineTimer(self.now, follows_trio=self.follows_trio)
         return TimerFd()
 
+    def loop_here(self) -> int | None:
+        """Return the CPU whose loop this thread is."""
+        return self._cpus.get(threading.get_ident())
+
     @contextmanager
     def bind(self, cpu: int) -> Iterator[None]:
-        """Make *cpu* the current CPU of this thread in a ``with`` block."""
-        me = threading.get_ident()
-        before = self._cpus.get(me)
-        self._cpus[me] = cpu
+        """Make *cpu* the current CPU of this thread, or of this task of another loop, in a ``with`` block."""
+        token = _BOUND.set({**_BOUND.get({}), self: cpu})
         try:
             yield
         finally:
-            if before is None:
-                del self._cpus[me]
-            else:
-                self._cpus[me] = before
+            _BOUND.reset(token)
+
+    def name_of(self, thread: Thread) -> str:
+        """Return the name of a thread."""
+        # threading.enumerate() takes a lock, which whatever this has interrupted may hold.
+        known = getattr(threading, "_active", {}).get(thread)
+        return f"thread {thread if known is None else known.name!r}"
 
     def current_cpu(self) -> int:
         """Return the CPU of this thread."""
-        return self._cpus.get(threading.get_ident(), 0)
+        cpu = self._cpus.get(threading.get_ident())
+        return _BOUND.get({}).get(self, 0) if cpu is None else cpu
+
+    def in_callback(self) -> bool:
+        """Whether this code runs inside a callback, a completion or a cross-CPU call."""
+        cpu = self.loop_here()
+        return cpu is not None and self.loops[cpu].in_callback()
 
     def in_loop(self) -> bool:
         """Whether this thread runs a loop of trio or asyncio."""
-        if trio.lowlevel.in_trio_run():
-            return True
-        asyncio = sys.modules.get("asyncio")  # not imported here: a trio application need not pay for it
-        if asyncio is None:
-            return False
-        try:
-            asyncio.get_running_loop()
-        except RuntimeError:
-            return False
-        return True
+        return trio.lowlevel.in_trio_run() or in_asyncio()
 
     def raw_lock(self, label: str) -> RawLock:
         """Return a ``threading.RLock``."""
@@ -344,8 +193,7 @@ class TrioPlatform:
     def interrupt(self, cpu: int) -> None:
         """Have the loop take its calls."""
         loop = self.loops[cpu]
-        with suppress(trio.RunFinishedError):
-            loop.token.run_sync_soon(loop.take_calls, idempotent=True)
+        loop.post(loop.take_calls, once=True)
 
     async def checkpoint(self) -> None:
         """Let the other tasks have a turn."""
@@ -358,3 +206,15 @@ class TrioPlatform:
     def racy(self, record: type) -> type:
         """Return the class as it is."""
         return record
+
+
+def in_asyncio() -> bool:
+    """Whether this thread runs a loop of asyncio."""
+    asyncio = sys.modules.get("asyncio")  # not imported here: a trio application need not pay for it
+    if asyncio is None:
+        return False
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

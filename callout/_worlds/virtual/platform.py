@@ -267,10 +267,18 @@ class VirtualPlatform(Scheduler):
         """Return the thread of the current context."""
         return (self.current or self.outside).thread
 
+    def name_of(self, thread: Thread) -> str:
+        """Return the name of a thread."""
+        return f"the loop of cpu {thread[1]}" if isinstance(thread, tuple) else f"thread {thread}"
+
     def current_cpu(self) -> int:
         """Return the CPU of the current context."""
         context = self.current or self.outside
         return context.bound if context.cpu is None else context.cpu
+
+    def in_callback(self) -> bool:
+        """Whether the current context is an interrupt or a softclock."""
+        return self.current is not None and self.current.kind in (INTERRUPT, SOFTCLOCK)
 
     def in_loop(self) -> bool:
         """Whether the current context is a task of a CPU, or a thread that runs a loop of its own."""

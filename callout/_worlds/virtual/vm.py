@@ -21,8 +21,9 @@ from ..._core.errors import (
     LoopThreadError,
     NoSystemError,
 )
-from ..._core.lifecycle import boot
+from ..._core.lifecycle import boot, enter
 from ..._core.machine import CURRENT, Machine
+from ..._core.phases import Phase
 from ..._core.state import Callout, Func
 from . import records
 from .platform import Interrupt, VirtualPlatform, drive
@@ -88,6 +89,7 @@ class VirtualSMP:
             raise BusyError("VirtualSMP: one block for each; make another one")
         self._token = CURRENT.set(self.machine)
         self.machine.faults = []
+        enter(self.machine, Phase.OPEN)
         self.platform.power_on()
         self.platform.settle()  # every softclock is idle now: what follows is the scenario's
         if self._chooser is not None:
@@ -146,7 +148,7 @@ class VirtualSMP:
     def _play(self, func: Callable[..., object], args: tuple[object, ...]) -> None:
         """Be the thread or task that runs *func*."""
         result = func(*args)
-        if inspect.iscoroutine(result):
+        if isinstance(result, Coroutine):
             if not inspect.iscoroutinefunction(func):
                 result.close()
                 raise ArgumentTypeError(
@@ -180,7 +182,7 @@ class VirtualSMP:
             ArgumentTypeError: *make* does not make a coroutine.
         """
         self._entered("run")
-        if inspect.iscoroutine(make):
+        if isinstance(make, Coroutine):
             make.close()
             raise ArgumentTypeError("run: give a function that makes the coroutine: vm.run(lambda: callout_drain(c))")
         if not callable(make):
@@ -192,7 +194,7 @@ class VirtualSMP:
                 "use vm.spawn(function, cpu=…), or await it in the coroutine itself"
             )
         awaits = make()
-        if not inspect.iscoroutine(awaits):
+        if not isinstance(awaits, Coroutine):
             raise ArgumentTypeError(f"run: {make!r} has returned {awaits!r}, which is no coroutine")
         me.runs_loop = True
         try:
@@ -279,7 +281,7 @@ class VirtualSMP:
 
 def check_thread(call: str, func: object) -> None:
     """Raise unless *func* can be the body of a thread: a plain function, or a coroutine function."""
-    if inspect.iscoroutine(func):
+    if isinstance(func, Coroutine):
         func.close()
         raise ArgumentTypeError(f"{call}: give the coroutine function, not the coroutine that it has returned")
     if not callable(func):

@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING
 import trio
 
 from ..._core.units import NEVER, NS_PER_S
-from ..._worlds.trio.platform import EventTimer, TrioPlatform, strike_until_done
-from ..._worlds.trio.system import CalloutSystem, open_on
+from ..._worlds.trio.event_timer import EventTimer, strike_until_done
+from ..._worlds.trio.opening import open_on
+from ..._worlds.trio.platform import TrioPlatform
+from ..._worlds.trio.system import CalloutSystem
 from .._format import Scenario
 
 if TYPE_CHECKING:

@@ -1,0 +1,109 @@
+"""``Event``: what any thread may set, once, and any number may wait for, tasks and threads alike."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from .._core.drain import run_blocking
+from .._core.errors import LoopThreadError, SleepError
+from .._core.guard import protected
+from .._core.machine import current_machine
+from .._core.phases import Use, admit
+from .._core.platform import Waiter
+from .._core.sleep import Sleeper, Why, claim, enlist, sleep, timeout_to_ns, wake
+
+
+class Event:
+    """What any thread may set, once, and any number may wait for: tasks of any loop, with ``wait()``, and threads,
+    with ``wait_sync()``.
+
+    ``trio.Event`` is for tasks of one loop, ``threading.Event`` for threads without one; callbacks and cross-CPU
+    calls need both.
+    """
+
+    __slots__ = ("__weakref__", "_is_set", "_machine", "_sleepers")
+
+    def __init__(self) -> None:
+        """Make an event of the current system. Never blocks."""
+        self._machine = current_machine("Event")
+        self._is_set = False
+        self._sleepers: deque[Sleeper] = deque()
+
+    def is_set(self) -> bool:
+        """Return whether it was set. Never blocks. Raises ForkedError in a forked child."""
+        admit("is_set", self._machine, Use.LOOK)
+        return self._is_set
+
+    @protected
+    def set(self) -> None:
+        """Wake all who wait, and let all who come later pass.
+
+        From any thread, callback or call; twice is as good as once; also after the system was closed. Never blocks.
+        Raises ForkedError in a forked child.
+        """
+        admit("set", self._machine, Use.LOOK)
+        self._is_set = True
+        # Nobody is missed: who waits appends to the deque first and looks at the flag then, and both of a deque's
+        # operations are atomic.
+        while self._sleepers:
+            try:
+                sleeper = self._sleepers.popleft()
+            except IndexError:  # another thread was faster
+                return
+            wake(self._machine, sleeper, Why.EVENT)
+
+    async def wait(self, timeout: float | None = None) -> bool:  # noqa: ASYNC109 - wait_sync() needs it, and it is callout's own
+        """Wait until it is set, but no longer than *timeout* seconds of the system's clock. Hold no lock.
+
+        Returns whether it is set: False only after a timeout.
+
+        Raises:
+            ClosedError: the system was closed, before this call or during it, and the event was not set.
+            ForkedError: in a forked child.
+            ArgumentTypeError, ArgumentValueError: *timeout* is no number, or negative.
+            SleepError: in checking mode, the caller holds a lock.
+        """
+        platform = self._machine.platform
+        waited = await self._wait("wait", platform.waiter, timeout)
+        if waited is None:
+            await platform.checkpoint()
+        return waited is not False
+
+    def wait_sync(self, timeout: float | None = None) -> bool:
+        """Do as ``wait()``, and block the thread, which must not run an event loop (``LoopThreadError``)."""
+        platform = self._machine.platform
+        if platform.in_loop():
+            raise LoopThreadError(
+                "wait_sync: this thread runs an event loop, which must not be blocked; use `await event.wait()`"
+            )
+        return run_blocking(self._wait("wait_sync", platform.thread_waiter, timeout)) is not False
+
+    async def _wait(self, call: str, new_waiter: Callable[[], Waiter], timeout: float | None) -> bool | None:  # noqa: ASYNC109 - as above
+        """Wait; return whether it was set, None if there was no need to wait."""
+        machine = self._machine
+        limit = timeout_to_ns(call, timeout)
+        if machine.held is not None and (mine := machine.held.get(machine.platform.current_thread())):
+            raise SleepError(f"{call}: give up {mine} first: nobody may sleep with a mutex held")
+        admit(call, machine, Use.LOOK)
+        if self._is_set:
+            return None
+        sleeper = enlist(call, machine, new_waiter)
+        self._sleepers.append(sleeper)
+        if self._is_set and claim(machine, sleeper):
+            self._forget(sleeper)
+            return None
+        try:
+            return await sleep(call, machine, sleeper, limit) is Why.EVENT
+        finally:
+            self._forget(sleeper)
+
+    @protected
+    def _forget(self, sleeper: Sleeper) -> None:
+        try:
+            self._sleepers.remove(sleeper)
+        except ValueError:  # set() has taken it
+            pass
+
+
+__all__ = ["Event"]

@@ -1,0 +1,198 @@
+"""A CPU: on its loop, the event timer and softclock (its *services*), and its tasks.
+
+CPU 0 is a task of the loop that opened the system, each other a thread with a ``trio.run()`` of its own. The services
+are shielded from the application's cancellation: they must outlive whatever the block is left for.
+
+A service that dies, for whatever reason, ends the run that it was at, has its exception leave through the block, and
+is started anew: a task that cleans up may still need a callout. If it does so again and again it is left dead. Leaving
+the block does not need it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Awaitable, Callable
+from contextvars import copy_context
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from ..._core.cpu import Lane
+from ..._core.lifecycle import abandon, end_calls
+from ..._core.machine import CURRENT
+from ..._core.units import NEVER
+from . import current
+from .checking import LoopCheck
+
+if TYPE_CHECKING:
+    from .system import CalloutSystem
+
+_LIVES: Final = 3
+
+
+class CpuRunner:
+    """One CPU, seen from the loop of CPU 0."""
+
+    def __init__(self, system: CalloutSystem, number: int) -> None:
+        self._system = system
+        self._number = number
+        self._platform = system._platform
+        self._loop = system._platform.loops[number]
+        self._cpu = system._machine.cpus[number]
+        self._tasks = system._cpus[number]._tasks
+        self._home = system._platform.loops[0]
+        self._check: LoopCheck | None = None
+        self.error: BaseException | None = None  # why it could not come up
+        self._begun = False
+        self.is_up = False
+        self.up = trio.Event()  # it is up, or never will be
+        self.tasks_over = trio.Event()
+        self.over = trio.Event()
+        self._scope = trio.CancelScope(shield=True)
+        self._thread: threading.Thread | None = None
+
+    def start_here(self, crew: trio.Nursery) -> None:
+        """Start it as a task of this loop."""
+        crew.start_soon(self.run, name=f"cpu {self._number}")
+        self._begun = True
+
+    def start_thread(self) -> None:
+        """Start it in a thread of its own; what goes wrong is its ``error``."""
+        thread = threading.Thread(target=self._main, name=f"callout-cpu{self._number}", daemon=True)
+        try:
+            thread.start()
+        except BaseException as error:  # the operating system has no thread left
+            self.error = error
+            self._bury()
+        else:
+            self._thread = thread
+        self._begun = True
+
+    def join(self) -> None:
+        """Wait for its thread, which is about to end, if it has one."""
+        if self._thread is not None:
+            self._thread.join()
+
+    async def cancel_tasks(self) -> None:
+        """Cancel its tasks, when it is up; it may be neither up nor ever begun, if the system could not be opened."""
+        if not self._begun:
+            self._bury()
+        await self.up.wait()
+        if self.is_up:
+            self._tasks.cancel()
+
+    def kill(self) -> None:
+        """End it where it stands: only if the orderly way has failed."""
+        if self._number == 0:
+            self._scope.cancel()
+        elif self.is_up:
+            self._loop.post(self._scope.cancel)
+
+    # -- on its own loop -------------------------------------------------------------------------------------------
+
+    def _tell(self, event: trio.Event) -> None:
+        self._home.post(event.set)
+
+    def _main(self) -> None:
+        try:
+            trio.run(self._loop_of_its_own)
+        except BaseException as error:  # nothing may be lost
+            if self.is_up:
+                self._system._fail(error)
+            else:
+                self.error = error
+        finally:
+            self._bury()
+
+    @trio.lowlevel.enable_ki_protection
+    async def _loop_of_its_own(self) -> None:
+        CURRENT.set(self._system._machine)
+        self._platform.power_on(self._number, copy_context())
+        current.opened(self._system._machine)
+        try:
+            await self.run()
+        finally:
+            current.closed(self._system._machine)
+            self._platform.power_off(self._number)
+
+    @trio.lowlevel.enable_ki_protection
+    async def run(self) -> None:
+        """Be the CPU until it takes no more calls."""
+        if self._system._machine.held is not None:
+            self._check = LoopCheck(self._system)
+            trio.lowlevel.add_instrument(self._check)
+        try:
+            with self._scope:
+                async with trio.open_nursery() as services:
+                    services.start_soon(self._serve, name=repr(self._cpu.softclock))
+                    await self._tasks.run(self._come_up)
+                    self._tell(self.tasks_over)
+        finally:
+            if self._check is not None:
+                trio.lowlevel.remove_instrument(self._check)
+            if self._number == 0:
+                self._bury()
+
+    def _come_up(self) -> None:
+        self.is_up = True
+        self._tell(self.up)
+
+    def _bury(self) -> None:
+        """Whatever it has died of: nothing runs here any more, no call is taken, and nobody waits for it."""
+        try:
+            for lane in self._cpu.lanes:
+                abandon(lane)
+            if self._cpu.open:
+                if self.is_up:
+                    self._loop.run_calls(partial(end_calls, self._cpu))
+                else:
+                    end_calls(self._cpu)
+        except BaseException as error:
+            self._system._fail(error)
+        for event in (self.up, self.tasks_over, self.over):
+            self._tell(event)
+
+    # -- the services ----------------------------------------------------------------------------------------------
+
+    @trio.lowlevel.enable_ki_protection
+    async def _serve(self) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(
+                self._keep_alive,
+                partial(self._loop.timer.run, self._strike),
+                self._cpu.interrupt,
+                name=repr(self._cpu.interrupt),
+            )
+            await self._keep_alive(self._loop.entry.softclock, self._cpu.softclock)
+            while self._cpu.open:  # softclock is left dead; stand for it where it would wait for the close
+                waiter = self._cpu.idle = self._platform.waiter()
+                await waiter.wait()
+            nursery.cancel_scope.cancel()
+
+    @trio.lowlevel.enable_ki_protection
+    async def _keep_alive(self, service: Callable[[], Awaitable[object]], lane: Lane) -> None:
+        me = trio.lowlevel.current_task()
+        self._loop.services.add(me)
+        try:
+            for _ in range(_LIVES):
+                try:
+                    await service()
+                    return
+                except trio.Cancelled:
+                    raise
+                except BaseException as error:
+                    self._system._fail(error)
+                    abandon(lane)
+        finally:
+            self._loop.services.discard(me)
+
+    @trio.lowlevel.enable_ki_protection
+    def _strike(self) -> bool:
+        """Take the clock interrupt."""
+        due = self._cpu.deadline
+        if due != NEVER and not self._platform.follows_trio:
+            late = self._platform.now() - due
+            if late > self._system._machine.slow:
+                self._system._reporter.late(self._number, late, None if self._check is None else self._check.longest())
+        return self._loop.entry.hardclock()

@@ -1,0 +1,182 @@
+"""What wakes a CPU's loop when its next callout is due.
+
+On Linux it is a ``timerfd`` on which the loop waits: any thread programs it with one system call, and it is more
+punctual than the timeout of epoll. Where there is none, and under a clock that is not the system's, the loop's own
+deadline is used (``DeadlineTimer``).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import os
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final, Protocol
+
+import trio
+
+from ..._core.units import NEVER, NS_PER_S
+
+__all__ = ["HAS_TIMERFD", "DeadlineTimer", "EventTimer", "TimerFd", "strike_until_done", "to_ns", "to_seconds"]
+
+
+class EventTimer(Protocol):
+    """What wakes one CPU's loop."""
+
+    def set(self, when: int) -> None:
+        """Strike at *when* ns; ``NEVER``: not at all. From any thread."""
+        ...
+
+    async def run(self, strike: Callable[[], bool]) -> None:
+        """Call *strike* whenever it is time, again as long as it returns True, with a checkpoint between.
+
+        Until cancelled.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give back what it holds; later calls of ``set`` do nothing."""
+        ...
+
+
+def to_ns(seconds: float) -> int:
+    """Return a time of trio's clock in nanoseconds."""
+    return round(seconds * NS_PER_S)
+
+
+def to_seconds(when: int) -> float:
+    """Return the first time of trio's clock at which *when* ns have come: ``to_ns`` of it is not less than *when*.
+
+    Seconds as floats are coarser than nanoseconds after some months, so the nearest may be a little too early, and then
+    a loop that sleeps until it would find nothing to do, for ever.
+    """
+    seconds = when / NS_PER_S
+    while to_ns(seconds) < when:
+        seconds = math.nextafter(seconds, math.inf)
+    return seconds
+
+
+async def strike_until_done(strike: Callable[[], bool]) -> None:
+    """Call *strike* as long as it returns True, giving the other tasks a turn between."""
+    while strike():
+        await trio.lowlevel.checkpoint()
+
+
+class DeadlineTimer:
+    """An event timer that is a deadline of its loop."""
+
+    def __init__(self, now: Callable[[], int], *, follows_trio: bool) -> None:
+        self._now = now
+        self._follows_trio = follows_trio  # now() is trio's own clock
+        self._token = trio.lowlevel.current_trio_token()
+        self._when = NEVER
+        self._scope: trio.CancelScope | None = None
+
+    def set(self, when: int) -> None:
+        """Move the deadline."""
+        self._when = when
+        with suppress(trio.RunFinishedError):
+            self._token.run_sync_soon(self._apply, idempotent=True)
+
+    def _apply(self) -> None:
+        if self._scope is not None:
+            self._scope.deadline = self._deadline()
+
+    def _deadline(self) -> float:
+        when = self._when
+        if when == NEVER:
+            return math.inf
+        if self._follows_trio:
+            return to_seconds(when)
+        return trio.current_time() + (when - self._now()) / NS_PER_S
+
+    @trio.lowlevel.enable_ki_protection
+    async def run(self, strike: Callable[[], bool]) -> None:
+        """Sleep until the deadline, again and again."""
+        while True:
+            with trio.CancelScope(deadline=self._deadline()) as self._scope:
+                await trio.sleep_forever()
+            if self._when <= self._now():
+                self._when = NEVER
+                await strike_until_done(strike)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+class TimerFd:
+    """An event timer that is a ``timerfd`` (Linux)."""
+
+    def __init__(self) -> None:
+        self._fd = _timerfd_create()
+        # Guards against the descriptor's being closed, and its number given to somebody else, while it is set.
+        # Recursive: a finalizer may arm a callout in here; the engine looks at the deadline again after each setting.
+        self._lock = threading.RLock()
+
+    def set(self, when: int) -> None:
+        """Set the timer: one system call."""
+        with self._lock:
+            if self._fd >= 0:
+                _timerfd_set(self._fd, 0 if when == NEVER else max(when, 1))
+
+    @trio.lowlevel.enable_ki_protection
+    async def run(self, strike: Callable[[], bool]) -> None:
+        """Wait for the descriptor, again and again."""
+        while True:
+            await trio.lowlevel.wait_readable(self._fd)
+            with suppress(BlockingIOError):  # set anew since it became readable
+                os.read(self._fd, 8)
+            await strike_until_done(strike)
+
+    def close(self) -> None:
+        """Close the descriptor."""
+        with self._lock:
+            fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+
+class _Timespec(ctypes.Structure):
+    _fields_ = (("tv_sec", ctypes.c_long), ("tv_nsec", ctypes.c_long))  # type: ignore[mutable-override]  # a tuple will do
+
+
+class _Itimerspec(ctypes.Structure):
+    _fields_ = (("it_interval", _Timespec), ("it_value", _Timespec))  # type: ignore[mutable-override]  # as above
+
+
+_CLOCK_MONOTONIC: Final = 1
+_TFD_TIMER_ABSTIME: Final = 1
+
+if sys.version_info >= (3, 13) and hasattr(os, "timerfd_create"):
+
+    def _timerfd_create() -> int:
+        return os.timerfd_create(_CLOCK_MONOTONIC, flags=os.TFD_NONBLOCK | os.TFD_CLOEXEC)
+
+    def _timerfd_set(fd: int, when: int) -> None:
+        os.timerfd_settime_ns(fd, flags=_TFD_TIMER_ABSTIME, initial=when, interval=0)
+
+    HAS_TIMERFD = True
+
+else:
+    try:
+        _libc = ctypes.CDLL(None, use_errno=True)
+        _create, _settime = _libc.timerfd_create, _libc.timerfd_settime
+        HAS_TIMERFD = sys.platform == "linux"
+    except (OSError, AttributeError, TypeError):  # not Linux, or a C library without it
+        HAS_TIMERFD = False
+
+    def _timerfd_create() -> int:
+        fd: int = _create(_CLOCK_MONOTONIC, os.O_NONBLOCK | os.O_CLOEXEC)
+        if fd < 0:
+            errno = ctypes.get_errno()
+            raise OSError(errno, f"timerfd_create: {os.strerror(errno)}")
+        return fd
+
+    def _timerfd_set(fd: int, when: int) -> None:
+        spec = _Itimerspec(_Timespec(0, 0), _Timespec(*divmod(when, NS_PER_S)))
+        if _settime(fd, _TFD_TIMER_ABSTIME, ctypes.byref(spec), None) < 0:
+            errno = ctypes.get_errno()
+            raise OSError(errno, f"timerfd_settime: {os.strerror(errno)}")

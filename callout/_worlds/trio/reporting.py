@@ -1,0 +1,130 @@
+"""What happens to an exception that leaves a callback, and what the log is told.
+
+Nothing here ever raises: it is called by softclock and the clock interrupt, which have drainers to serve and a lock to
+release whatever the application's ``on_error``, its log, or the ``__repr__`` of its objects do.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from itertools import islice
+from typing import Final
+
+import trio
+
+from ..._core.describe import name_of
+from ..._core.errors import ArgumentTypeError, CallbackCancelledError
+from ..._core.machine import Machine
+from ..._core.state import Callout, Func
+from .log import Level, tell, text_of
+
+OnError = Callable[[Exception, Callout | None], object]
+
+_SAMPLE: Final = 5  # how many of the callouts that were pending at the end are named
+
+
+def check_on_error(on_error: object) -> None:
+    """Raise unless *on_error* is None or a plain function, as far as one can tell without calling it."""
+    if on_error is None:
+        return
+    if not callable(on_error):
+        raise ArgumentTypeError(
+            f"open_callouts: on_error must be a function of an exception and a callout, not {text_of(on_error)}"
+        )
+    called = getattr(on_error, "__call__", None)  # noqa: B004 - what runs when an object is called
+    if any(map(inspect.iscoroutinefunction, (on_error, called))) or any(
+        map(inspect.isasyncgenfunction, (on_error, called))
+    ):
+        raise ArgumentTypeError(
+            f"open_callouts: on_error is an async function, {text_of(on_error)}, and calling it would run nothing; "
+            "give a plain function, and start asynchronous work from it with system.cpu(0).start_soon()"
+        )
+
+
+class Reporter:
+    """Knows whom to tell of an exception: the application's ``on_error`` or else the block, and always the log."""
+
+    def __init__(self, machine: Machine, on_error: OnError | None, fail: Callable[[BaseException], None]) -> None:
+        """*fail* has an exception leave through the block, and never raises."""
+        self._machine = machine
+        self._on_error = on_error
+        self._fail = fail
+
+    def report(self, error: BaseException, c: Callout | None, run: object = None) -> None:
+        """An exception has left a callback, on the loop that ran it. Never raises."""
+        try:
+            if _is_cancelled(error):
+                # Softclock was not cancelled, so no cancel scope waits for this: it would vanish in the first one.
+                stray = CallbackCancelledError("a callback raised trio.Cancelled, but nobody has cancelled it")
+                stray.__cause__ = error
+                error = stray
+            self._hand_over(error, c)
+        except BaseException as worse:  # on_error's own, or a bug of this module: it leaves as well
+            self._fail(worse)
+        tell(
+            "error",
+            "callout.callback_error",
+            error,
+            callout=None if c is None else text_of(c),
+            problem=text_of(error),
+            armed=self._origin(c, run),
+        )
+
+    def _hand_over(self, error: BaseException, c: Callout | None) -> None:
+        if self._on_error is None or not isinstance(error, Exception):
+            self._fail(error)
+            return
+        result = self._on_error(error, c)
+        if inspect.isawaitable(result):
+            if inspect.iscoroutine(result):
+                result.close()
+            self._fail(error)  # nobody has dealt with it
+            raise ArgumentTypeError(
+                f"on_error, {text_of(self._on_error)}, returned an awaitable, which nobody awaits; use a plain function"
+            )
+
+    def _origin(self, c: Callout | None, run: object) -> str | None:
+        """Return where the callout was armed, if that is known."""
+        try:
+            origin = getattr(run, "origin", None)
+            if origin is None and c is not None and self._machine.origins is not None:
+                origin = self._machine.origins.get(c)
+        except BaseException:  # a freed callout, or one whose class has a __hash__ that fails
+            return None
+        return origin
+
+    def expensive(self, func: Func, spent: int) -> None:
+        """A callback took *spent* ns. Never raises."""
+        tell("warning", "callout.expensive", function=name_of(func), milliseconds=round(spent / 1e6, 3))
+
+    def late(self, cpu: int, ns: int, task: str | None) -> None:
+        """The loop of *cpu* was kept from its callouts for so long, by *task* if that is known. Never raises."""
+        tell(
+            "warning",
+            "callout.late",
+            cpu=cpu,
+            milliseconds=round(ns / 1e6, 3),
+            reason="the loop was blocked" if task is None else f"task {task} blocked the loop",
+        )
+
+    def pending(self, stopped: Sequence[Callout]) -> None:
+        """The end of the block has stopped these, which were pending. Never raises."""
+        if not stopped:
+            return
+        sample = [
+            name_of(c.func) if (origin := self._origin(c, None)) is None else f"{name_of(c.func)} armed at {origin}"
+            for c in islice(stopped, _SAMPLE)
+        ]
+        # In checking mode it is a hint at what was forgotten; else it is how most programs end.
+        level: Level = "info" if self._machine.held is None else "warning"
+        tell(level, "callout.pending_at_exit", count=len(stopped), callouts=sample)
+
+
+def _is_cancelled(error: BaseException) -> bool:
+    if isinstance(error, BaseExceptionGroup):
+        return error.split(trio.Cancelled)[0] is not None
+    return isinstance(error, trio.Cancelled)
+
+
+__all__ = ["OnError", "Reporter", "check_on_error"]

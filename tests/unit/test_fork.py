@@ -1,0 +1,85 @@
+"""A forked child of a process with an open system; tests/conformance/test_phases.py has what is refused there."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+
+# The child does CHILD inside the block; the parent says what became of it, and whether its callouts still run.
+SCRIPT = """
+import os, sys, warnings
+import trio
+from callout import *
+warnings.simplefilter("ignore", DeprecationWarning)
+
+async def main():
+    async with open_callouts(int(sys.argv[1])) as system:
+        callouts = [Callout() for _ in range(system.cpus)]
+        for c in callouts:
+            callout_init(c, 1)
+        pid = os.fork()
+        if pid == 0:
+            {child}
+        else:
+            code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+            for cpu, c in enumerate(callouts):
+                event = Event()
+                callout_reset_on(c, 1, lambda event: event.set(), event, cpu)
+                assert await event.wait(30), cpu
+            print("child", code, "parent goes on", flush=True)
+    print("left", "child" if pid == 0 else "parent", flush=True)
+
+trio.run(main)
+"""
+
+
+def run(child: str, cpus: int) -> tuple[str, str]:
+    """Run the script; return what it printed and what it complained of."""
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT.format(child=child), str(cpus)],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=True,
+    )
+    return done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("cpus", [1, 2])
+@pytest.mark.parametrize(
+    ("child", "code"),
+    [("pass", 1), ("sys.exit(7)", 7), ("sys.exit()", 0), ("raise ValueError('mine')", 1), ("os._exit(3)", 3)],
+)
+def test_a_child_that_leaves_the_block(child: str, code: int, cpus: int) -> None:
+    """It ends there, with the status of a sys.exit() or 1, and says why; its parent's loops and callouts go on."""
+    out, err = run(child, cpus)
+
+    assert out == f"child {code} parent goes on\nleft parent\n"
+    assert ("a forked child has left the open_callouts() block" in err) == ("exit" not in child)
+    assert ("ValueError: mine" in err) == ("mine" in child)
+
+
+def test_a_child_may_open_a_system_of_its_own() -> None:
+    """In a thread of its own the child may run trio and open a system, in which callouts run."""
+    child = """
+            import threading
+            async def own():
+                async with open_callouts(2):
+                    c, event = Callout(), Event()
+                    callout_init(c, 1)
+                    callout_reset_on(c, 1, lambda event: event.set(), event, 1)
+                    assert await event.wait(30)
+                    assert callout_pending(c) == 0
+            thread = threading.Thread(target=trio.run, args=(own,))
+            thread.start()
+            thread.join()
+            os._exit(5)
+"""
+    out, _ = run(child, 1)
+
+    assert out == "child 5 parent goes on\nleft parent\n"
