@@ -20,7 +20,8 @@ from callout import (
     wakeup,
     wakeup_one,
 )
-from callout._api import sleeping, sleepqueue
+from callout._api import sleepqueue
+from callout._core import sleep as sleeping
 from callout.explore import Violation, explore
 from callout.testing import VirtualSMP
 from tests.race.linux_history import planted, undisturbed
@@ -75,7 +76,7 @@ class Shop:
         """Nobody sleeps any more, and the queues are empty."""
         self.vm.settle()
         assert sleepqueue.queues_of(self.vm.machine)._queues == {}, "somebody is left in a queue"
-        assert not sleeping._SLEEPERS.get(self.vm.machine), "somebody is left on the machine's list"
+        assert not self.vm.machine.sleepers, "somebody is left on the machine's list"
         assert self.mtx._owner is None, "the mutex was left held"
 
 
