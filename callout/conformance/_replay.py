@@ -148,8 +148,8 @@ def _expected(want: object, have: object, nothing: str = "null") -> str:
 
 def _different_results(what: str, want: object, have: object) -> tuple[str, str, list[str]]:
     # The text of an error differs from one scenario to the next, and is not compared.
-    kind = _expected("an error" if _is_error(want) else want, "an error" if _is_error(have) else have)
-    return f"{what}: {kind}", f"{what.partition(' ')[0]}: {_expected(want, have)}", []
+    left, right = ("an error" if _is_error(each) else _words.value(each, 40) for each in (want, have))
+    return f"{what}: expected {left}, got {right}", f"{what.partition(' ')[0]}: {_expected(want, have)}", []
 
 
 def replay(scenario: Scenario, subsystem: Subsystem) -> Mismatch | None:
