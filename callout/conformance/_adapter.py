@@ -1,4 +1,4 @@
-"""All of a ``Subsystem`` but the timers: what somebody with plain threading code inherits, to be judged."""
+"""All of a ``Subsystem`` but the timers: the base class for plain threading code that is to be judged."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ class Adapter:
     def callback(self, callout: str, fn: str, arg: int | None = None) -> None:
         """Run the program of function *fn*, as the callback of *callout*; log it under this thread's CPU.
 
-        Blocks while it stands at a gate.
+        Blocks while it waits at a gate.
         """
         self._note(["call", callout, fn, arg])
         for op, *args in self.scenario.fns[fn]:

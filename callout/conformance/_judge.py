@@ -99,7 +99,7 @@ class _Trial:
 
     def hung(self, seconds: float, threads: Iterable[threading.Thread]) -> Failure:
         """Return what to say when it did not end."""
-        where = [f"{thread.name} stands {place}" for thread in threads if (place := _stands(thread))]
+        where = [f"{thread.name} is {place}" for thread in threads if (place := _where(thread))]
         if self.found is not None:  # the first thing that went wrong counts
             lines = (*self.found.lines, f"close() then did not return within {seconds:g} s", *where)
             return Failure(self.found.kind, lines, self.found.step, self.found.mismatch)
@@ -201,7 +201,7 @@ def _end(threads: Iterable[threading.Thread]) -> None:
             ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(SystemExit))
 
 
-def _stands(thread: threading.Thread) -> str:
+def _where(thread: threading.Thread) -> str:
     frame = None if thread.ident is None else sys._current_frames().get(thread.ident)
     return "" if frame is None else _place(reversed(list(traceback.walk_stack(frame))))
 

@@ -56,7 +56,7 @@ class Subsystem(Protocol):
         ...
 
     def close(self) -> None:
-        """Throw everything away, whatever its state: threads may be blocked and callbacks may stand at gates."""
+        """Throw everything away, whatever its state: threads may be blocked and callbacks may wait at gates."""
         ...
 
 
@@ -172,7 +172,7 @@ def replay_steps(scenario: Scenario, subsystem: Subsystem, note: Callable[[int],
                 subsystem.tick()
                 _settle(subsystem, events)
                 if sum(map(len, events.values())) > enough:
-                    break  # it differs already: who runs wild must not do so for the rest of the time
+                    break  # it differs already: a callback that runs wild must not do so for all ticks
         else:
             if step.actor == "gate":
                 subsystem.open_gate(step.args[0])

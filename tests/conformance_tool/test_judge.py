@@ -91,7 +91,7 @@ def test_what_is_not_implemented_is_a_kind_of_its_own() -> None:
 
 @pytest.mark.parametrize("method", ["settle", "close"])
 def test_what_hangs_fails_the_scenario_and_says_where(method: str, forever: threading.Event) -> None:
-    """The failure has the phase, and the line at which the thread stands; close() may hang, too."""
+    """The failure has the phase, and the line at which the thread is; close() may hang, too."""
 
     def hang() -> None:
         forever.wait()
@@ -100,7 +100,7 @@ def test_what_hangs_fails_the_scenario_and_says_where(method: str, forever: thre
 
     phase = "close()" if method == "close" else "a step"
     assert failure.kind == f"{phase} did not end within {MOMENT} s"
-    assert "the replay stands at test_judge.py:" in failure.lines[-1]
+    assert "the replay is at test_judge.py:" in failure.lines[-1]
     assert failure.lines[-1].endswith("in hang()")
 
 
