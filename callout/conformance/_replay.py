@@ -220,14 +220,14 @@ def _type(value: object) -> str:
     return "None" if value is None else f"something of type {type(value).__name__}"
 
 
-def _json(value: object, depth: int = 8) -> Any:  # noqa: ANN401 - JSON
+def _json(value: object, depth: int = 4) -> Any:  # noqa: ANN401 - JSON
     """Return a value of an implementation as JSON has it, so that a tuple is a list, and True is 1."""
     if isinstance(value, list | tuple) and depth:
         return [_json(each, depth - 1) for each in value]
     if isinstance(value, Mapping) and depth:
         return {str(key): _json(each, depth - 1) for key, each in value.items()}
     if isinstance(value, int):
-        return int(value)
+        return int(value) if value.bit_length() < 4096 else "<a huge int>"  # str() refuses longer ones
     if value is None or isinstance(value, str):
         return value
     return f"<{type(value).__name__}>"

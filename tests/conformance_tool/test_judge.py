@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import threading
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from callout.conformance import Event, Scenario, Subsystem, builtin, load, replay, shipped
+from callout.conformance import Adapter, Event, Scenario, Subsystem, builtin, load, replay, shipped
 from callout.conformance import _judge as judging
 from callout.conformance._judge import Failure, Judge
 
@@ -229,6 +230,57 @@ def test_tuples_and_booleans_are_taken_as_what_they_mean() -> None:
     assert Judge(MINUTES).judge(one(), Loose).failure is None  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    "value",
+    [10**10_000, object(), [[[[[[]]]]]], {1: 2}, 1.5, "\ud800"],
+    ids=["huge", "object", "nested", "dict", "float", "surrogate"],
+)
+def test_a_result_that_is_no_json_is_told_all_the_same(value: object) -> None:
+    """Whatever an operation returns, the failure is a short mismatch that can be written in each report."""
+    failure = fail(events=lambda: {"t0": [["ret", value]]})
+
+    assert failure.kind.startswith("result of reset: expected 0, got ")
+    assert failure.mismatch is not None
+    assert len(json.dumps(failure.mismatch.got)) < 100
+
+
+def test_an_arming_on_a_thread_of_its_own_is_told_so() -> None:
+    """A callback on a thread that is not of the workbench, as a real threading.Timer makes, fails with the remedy."""
+
+    class Own(Adapter):
+        def set_up(self) -> None:
+            pass
+
+        def state(self, callout: str) -> list[int]:
+            return [1, 1]
+
+        def op_reset(self, name: str, ticks: int, fn: str, arg: int, cpu: int | None) -> int:
+            thread = threading.Thread(target=self.callback, args=(name, fn, arg))
+            thread.start()
+            thread.join()
+            return 0
+
+    failure = Judge(MINUTES).judge(one(), Own).failure
+
+    assert failure is not None
+    assert "which is no thread of self.bench: use self.bench.Thread and self.bench.Timer" in failure.lines[-1]
+
+
+def test_an_adapter_without_an_operation_is_told_which() -> None:
+    """What a subclass does not have fails the scenarios that need it, by its name."""
+
+    class Bare(Adapter):
+        def set_up(self) -> None:
+            pass
+
+    failures = [Judge(MINUTES).judge(one(), adapter).failure for adapter in (Bare, Adapter)]
+
+    assert [failure.kind for failure in failures if failure] == [
+        "raised NotImplementedError: op_reset",
+        "raised NotImplementedError: set_up",
+    ]
+
+
 def test_a_callback_that_runs_wild_ends_the_step() -> None:
     """Ticks stop as soon as there are more events than the recording has: the rest would say nothing new."""
     ticks = []
@@ -244,7 +296,11 @@ def test_a_callback_that_runs_wild_ends_the_step() -> None:
             return log
 
     scenario = next(s for path in shipped("freebsd") for s in load(path) if ("advance", (700,)) in _done(s))
-    mismatch = replay(scenario, Wild(scenario))
+    subsystem = Wild(scenario)
+    try:
+        mismatch = replay(scenario, subsystem)
+    finally:
+        subsystem.close()
 
     assert mismatch is not None
     assert len(ticks) < 10

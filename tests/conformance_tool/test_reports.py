@@ -124,6 +124,15 @@ def test_failures_are_grouped_by_kind_and_the_commonest_comes_first() -> None:
     assert lines[-1] == "0 passed, 13 failed"
 
 
+def test_a_report_is_bounded_however_many_kinds_there_are() -> None:
+    """The commonest kinds are shown with scenarios, some more are listed, and the rest is counted."""
+    lines = list(report(tally(*(Failure(f"kind {number}", ()) for number in range(500))), with_summary=False))
+
+    assert sum(line.startswith("FAILED") for line in lines) == 25
+    assert "and 475 more kinds:" in lines
+    assert len(lines) < 200
+
+
 def test_the_summary_counts_by_tag() -> None:
     """Tags with failures have a row; those without are listed."""
     made = tally(None, Failure("k", ()))
