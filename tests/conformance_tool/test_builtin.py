@@ -42,8 +42,14 @@ def test_closing_opens_gates_that_nobody_has_come_to_yet(platform: str, tmp_path
 def test_replay_leaves_closing_to_its_caller(tmp_path: Path) -> None:
     """A subsystem can be asked for its state after the replay."""
     scenario = {
-        **{"id": "a", "api": "freebsd", "tags": [], "ncpu": 1, "locks": {}, "callouts": {"c0": {"init": "mpsafe"}}},
-        **{"fns": {"f0": []}, "threads": ["t0"]},
+        "id": "a",
+        "api": "freebsd",
+        "tags": [],
+        "ncpu": 1,
+        "locks": {},
+        "callouts": {"c0": {"init": "mpsafe"}},
+        "fns": {"f0": []},
+        "threads": ["t0"],
         "steps": [{"do": ["t0", "reset", "c0", 5, "f0", 0, None], "ret": 0, "events": {}, "state": {}}],
     }
     path = tmp_path / "trace.jsonl"
