@@ -171,7 +171,7 @@ class Cpu:
     def __init__(self, machine: Machine, number: int) -> None:
         self.id = number
         self.machine = machine
-        self.lock: RawLock = machine.platform.raw_lock(f"cpu{number}")
+        self.lock: RawLock = machine.platform.cpu_lock(number)
         self.busy = False  # the lock's holder is at work: what finds it so interrupts that work
         self.now: Callable[[], int] = machine.platform.now
         self.tick: int = machine.tick  # nanoseconds

@@ -42,7 +42,7 @@ def check(c: Callout) -> None:
     assert not linked or where in (WHEEL, QUEUE), f"{where}, and in a ring"
     if where == WHEEL:
         assert linked is not bool(c.key), "in a bucket and in the open slot, or in neither"
-        assert 0 < c.filed <= c.time, "filed for later than it is due"
+        assert 0 <= c.filed <= c.time, "filed for later than it is due"
         assert any(c is other for other in cpu.wheel.callouts()), "in the wheel of another CPU"
     else:
         assert not c.key, f"{where}, and in the open slot"

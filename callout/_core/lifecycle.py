@@ -36,6 +36,7 @@ from .units import NEVER
 from .wheel import callouts_of
 
 MAX_CPUS: Final = 1024
+MAX_HZ: Final = 1_000_000
 
 
 # -- up ------------------------------------------------------------------------------------------------------------
@@ -53,7 +54,7 @@ def boot(
 ) -> Machine:
     """Make a machine, which is OPENING, and hand its CPUs to the platform. When these are up, ``enter`` OPEN."""
     check_int("open_callouts", "cpus", cpus, 1, MAX_CPUS)
-    check_int("open_callouts", "hz", hz, 1, 1_000_000)
+    check_int("open_callouts", "hz", hz, 1, MAX_HZ)
     check_int("open_callouts", "alloweddeviation", alloweddeviation, 0, 100)
     machine = Machine(platform, hz, precision_exponent(alloweddeviation))
     if report is not None:

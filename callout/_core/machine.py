@@ -34,6 +34,7 @@ class Machine:
         "cpus",
         "dead",
         "expensive",
+        "faults",
         "giant",
         "held",
         "hz",
@@ -64,6 +65,8 @@ class Machine:
         # Checking mode: the locks that each thread holds, oldest first, and where each callout was armed. None: off.
         self.held: dict[Thread, list[Lock]] | None = None
         self.origins: Origins | None = None
+        # What must not be lost even if the user's code catches it, a slab's reports for example. None: off.
+        self.faults: list[BaseException] | None = None
         self.budget = NEVER  # nanoseconds for which softclock may run without a checkpoint
         self.slow = NEVER  # nanoseconds after which a callback is an expensive one
         # An exception left a callback or a completion. Never raises.

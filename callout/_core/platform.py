@@ -33,7 +33,7 @@ class RawLock(Protocol):
 
 
 class Waiter(Protocol):
-    """A one-shot event with one waiter."""
+    """A one-shot event with one waiter: it is set once and waited for once, by the task or thread that made it."""
 
     async def wait(self) -> None:
         """Wait until it is set."""
@@ -94,6 +94,10 @@ class Platform(Protocol):
 
     def raw_lock(self, label: str) -> RawLock:
         """Return a new lock. Its taking and dropping are switch points of the virtual platform."""
+        ...
+
+    def cpu_lock(self, cpu: int) -> RawLock:
+        """Return the lock of a CPU: a ``raw_lock()`` that the virtual platform knows by its kind."""
         ...
 
     def waiter(self) -> Waiter:

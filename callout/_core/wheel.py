@@ -246,7 +246,7 @@ class Wheel:
             assert c.filed < self._horizon, "in the open slot, for a time beyond it"
         for c in self.callouts():
             assert c.state & (PENDING | QUEUED | MOVING) == PENDING, "filed, but not pending in the wheel"
-            assert c.time >= c.filed > 0, "filed later than it is due"
+            assert c.time >= c.filed >= 0, "filed later than it is due"
 
 
 def callouts_of(ring: Ring) -> list[Callout]:

@@ -1,20 +1,31 @@
 """A small preemption-bounded search: every schedule of a scenario with at most so many preemptions.
 
 Stateless: a schedule is the list of its choices, and the scenario is run from the start for each. A choice costs a
-preemption if it takes the turn away from somebody who could have gone on; a timer's expiry is a choice like any
+preemption if it takes the turn away from a context that could have gone on; a timer's expiry is a choice like any
 other.
+
+That is sound only if the same choices lead to the same run. So each run is compared with the one whose choices it
+repeats: at each of them the same contexts can run, after as many switch points, and the run does not end before.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Final, NamedTuple
 
-from .._core.errors import ArgumentValueError, CalloutError
-from .._worlds.virtual.platform import Context
-from ..testing import VirtualSMP
+from .._core.checks import check_int
+from .._core.errors import ArgumentTypeError, ArgumentValueError, CalloutError
+from .._core.lifecycle import MAX_CPUS, MAX_HZ
+from .._worlds.virtual.scheduler import Context
+from .._worlds.virtual.vm import VirtualSMP, check_thread
 
 Scenario = Callable[[VirtualSMP], object]
+
+MAX_STEPS: Final = 20_000  # a run of more is a livelock
+MAX_BOUND: Final = MAX_STEPS
+MAX_SCHEDULES: Final = 1 << 62
 
 
 class Violation(CalloutError, AssertionError):  # noqa: N818 - the field's name for it
@@ -23,10 +34,18 @@ class Violation(CalloutError, AssertionError):  # noqa: N818 - the field's name 
     def __init__(self, schedule: str, number: int, lanes: list[str]) -> None:
         super().__init__(f"schedule {number} went wrong; replay it with {schedule!r}; who ran: {' '.join(lanes)}")
         self.schedule = schedule
+        self._args = schedule, number, lanes
+
+    def __reduce__(self) -> tuple[type[Violation], tuple[str, int, list[str]]]:
+        return type(self), self._args  # it may be found in another process
 
 
 class NondeterminismError(CalloutError, RuntimeError):
-    """The scenario did something else when it was run again with the same choices."""
+    """The scenario did something else when it was run again with the same choices, so nothing can be said of it.
+
+    Mostly it keeps something from one run to the next: a global, a cache, a class attribute. Random numbers, real time,
+    real threads and the order of a set of objects do the same.
+    """
 
 
 @dataclass(frozen=True)
@@ -39,16 +58,69 @@ class Certificate:
     exhausted: bool
 
 
+class Setting(NamedTuple):
+    """All that a schedule's choices depend on, besides the scenario. Its text begins the schedule."""
+
+    cpus: int
+    hz: int
+    bound: int
+    short_paths: bool
+
+    def __str__(self) -> str:
+        return f"v2,cpus={self.cpus},hz={self.hz},bound={self.bound},paths={'short' if self.short_paths else 'long'}"
+
+
+_SCHEDULE: Final = re.compile(
+    r"v2,cpus=([0-9]{1,9}),hz=([0-9]{1,9}),bound=([0-9]{1,9}),paths=(short|long):((?:[0-9]{1,9}(?:\.[0-9]{1,9})*)?)",
+    re.ASCII,
+)
+
+
+def _parse(schedule: object) -> tuple[Setting, list[int]]:
+    """Return what a schedule says, or raise."""
+    if not isinstance(schedule, str):
+        raise ArgumentTypeError(f"replay: a schedule is the string that a Violation names, not {schedule!r}")
+    match = _SCHEDULE.fullmatch(schedule)
+    if match is None:
+        shown = schedule if len(schedule) <= 80 else f"{schedule[:77]}..."
+        raise ArgumentValueError(
+            f"replay: {shown!r} is not a schedule; give the string that a Violation names, whole, which is like "
+            "'v2,cpus=2,hz=1000,bound=2,paths=short:0.0.1'"
+        )
+    cpus, hz, bound, paths, choices = match.groups()
+    setting = Setting(
+        check_int("replay: the schedule", "cpus", int(cpus), 1, MAX_CPUS),
+        check_int("replay: the schedule", "hz", int(hz), 1, MAX_HZ),
+        check_int("replay: the schedule", "bound", int(bound), 0, MAX_BOUND),
+        paths == "short",
+    )
+    taken = [int(choice) for choice in choices.split(".")] if choices else []
+    if taken and not taken[-1]:
+        raise ArgumentValueError("replay: a schedule does not end in choices of 0: was a part of it cut off?")
+    return setting, taken
+
+
+class Choice(NamedTuple):
+    """A point at which several contexts could run."""
+
+    step: int  # how many switch points came before
+    names: tuple[str, ...]  # the options, the one that costs nothing first
+
+
 class _Search:
     """A chooser that follows a prefix of choices, then takes the first each time, and remembers the alternatives."""
 
-    def __init__(self, prefix: Sequence[int], bound: int) -> None:
+    def __init__(self, setting: Setting, prefix: Sequence[int], seen: Sequence[Choice] | None) -> None:
+        """*seen*: the choices as they were when the prefix was found; None if that is not known."""
+        self.setting = setting
         self.prefix = prefix
-        self.bound = bound
+        self.before = seen
+        self.differs: str | None = None  # how this run is not the one that its prefix is of
         self.taken: list[int] = []
-        self.options: list[int] = []
+        self.seen: list[Choice] = []
         self.preemptions = 0
         self.lanes: list[str] = []
+        self.step: Callable[[], int] = int
 
     def choose(self, runnable: Sequence[Context], current: Context | None) -> Context:
         """Follow the prefix."""
@@ -56,28 +128,46 @@ class _Search:
             return self._note(runnable[0])
         if current is None:
             order = list(runnable)
-        elif self.preemptions >= self.bound:
+        elif self.preemptions >= self.setting.bound:
             return self._note(current)
         else:
             order = [current, *(context for context in runnable if context is not current)]
         at = len(self.taken)
-        choice = self.prefix[at] if at < len(self.prefix) else 0
-        if choice >= len(order):
-            raise NondeterminismError(
-                f"choice {at} had more options when this schedule was found: is the scenario deterministic?"
-            )
+        here = Choice(self.step(), tuple([context.name for context in order]))
+        choice = 0
+        if at < len(self.prefix):
+            choice = self.prefix[at]
+            if self.before is not None and self.before[at] != here:
+                # Let it run on: what goes wrong in it may say why it differs.
+                self.differs = _differs(at, self.before[at], here)
+                self.prefix = ()
+                choice = 0
+            if choice >= len(order):
+                raise ArgumentValueError(
+                    f"replay: the schedule does not fit this scenario: its choice {at} is number {choice}, but only "
+                    f"{len(order)} could run there: {', '.join(here.names)}; has the scenario changed, or the code?"
+                )
         self.taken.append(choice)
-        self.options.append(len(order))
+        self.seen.append(here)
         if current is not None and choice:
             self.preemptions += 1
         return self._note(order[choice])
 
+    def left_over(self) -> str | None:
+        """Return what is known of a run that has ended: how it differs from the one whose choices it repeats."""
+        if self.differs is None and len(self.prefix) > len(self.taken):
+            return (
+                f"the scenario is not deterministic: it ended after {len(self.taken)} choices, and with the same "
+                f"choices it had {len(self.prefix)} or more before; does it keep anything from one run to the next?"
+            )
+        return self.differs
+
     def schedule(self) -> str:
-        """Return the bound, which decides where there is a choice, and the choices without the zeros at the end."""
+        """Return the setting, and the choices without the zeros at the end."""
         taken = self.taken
         while taken and not taken[-1]:
             taken = taken[:-1]
-        return f"{self.bound}:{'.'.join(map(str, taken))}"
+        return f"{self.setting}:{'.'.join(map(str, taken))}"
 
     def _note(self, context: Context) -> Context:
         if not self.lanes or self.lanes[-1] != context.name:
@@ -85,36 +175,81 @@ class _Search:
         return context
 
 
-def _run(scenario: Scenario, search: _Search, cpus: int, hz: int) -> int:
-    with VirtualSMP(cpus, hz=hz, chooser=search, max_steps=20_000) as vm:
+def _differs(at: int, before: Choice, here: Choice) -> str:
+    return (
+        f"the scenario is not deterministic: at choice {at} {', '.join(here.names)} could run, after {here.step} "
+        f"switch points, and with the same choices before it were {', '.join(before.names)}, after {before.step}; "
+        "does it keep anything from one run to the next?"
+    )
+
+
+def _run(scenario: Scenario, search: _Search) -> int:
+    """Run the scenario once; return how many switch points it had."""
+    setting = search.setting
+    with VirtualSMP(
+        setting.cpus, hz=setting.hz, chooser=search, max_steps=MAX_STEPS, short_paths=setting.short_paths
+    ) as vm:
+        search.step = lambda: vm.platform.steps
         vm.spawn(scenario, vm, name="main")
         vm.settle()
         vm.check()
         return vm.platform.steps
 
 
-def explore(scenario: Scenario, *, cpus: int = 2, hz: int = 1000, bound: int = 2, most: int = 1_000_000) -> Certificate:
-    """Run *scenario(vm)* under every schedule with at most *bound* preemptions. Blocks until done.
+def _check_setting(call: str, scenario: object, cpus: int, hz: int, bound: int, short_paths: object) -> Setting:
+    check_thread(call, scenario)
+    check_int(call, "cpus", cpus, 1, MAX_CPUS)
+    check_int(call, "hz", hz, 1, MAX_HZ)
+    check_int(call, "bound", bound, 0, MAX_BOUND)
+    if not isinstance(short_paths, bool):
+        raise ArgumentTypeError(f"{call}: short_paths must be True or False, not {short_paths!r}")
+    return Setting(cpus, hz, bound, short_paths)
 
-    The scenario is the main thread of a fresh ``VirtualSMP``; it may spawn others and ``vm.settle()``. Its
-    exceptions, those of its threads and callbacks, deadlocks and livelocks are violations.
+
+def explore(
+    scenario: Scenario,
+    *,
+    cpus: int = 2,
+    hz: int = 1000,
+    bound: int = 2,
+    most: int = 1_000_000,
+    short_paths: bool = True,
+) -> Certificate:
+    """Run *scenario(vm)* under every schedule with at most *bound* preemptions, *most* of them. Blocks until done.
+
+    The scenario is the main thread of a fresh ``VirtualSMP``; it may spawn others and ``vm.settle()``. It may be a
+    coroutine function, whose awaits must be callout's own. Violations are: what leaves it, one of its threads or a
+    callback; what a ``Slab`` reported, also if that was caught; a thread or task that waits for what never comes; a run
+    without end. Without *short_paths* every call takes the long way: a short one is a different program, so try both.
 
     Raises:
         Violation: for the first schedule that goes wrong.
+        NondeterminismError: the same choices did not lead to the same run.
+        ArgumentTypeError, ArgumentValueError: before anything is run.
+        KeyboardInterrupt: Ctrl-C ends the search.
     """
+    setting = _check_setting("explore", scenario, cpus, hz, bound, short_paths)
+    check_int("explore", "most", most, 1, MAX_SCHEDULES)
     prefix: list[int] = []
+    seen: list[Choice] = []
     schedules = longest = 0
     while schedules < most:
-        search = _Search(prefix, bound)
+        search = _Search(setting, prefix, seen)
         schedules += 1
+        problem: BaseException | None = None
         try:
-            longest = max(longest, _run(scenario, search, cpus, hz))
-        except NondeterminismError:
+            longest = max(longest, _run(scenario, search))
+        except KeyboardInterrupt:
             raise
-        except Exception as error:
-            raise Violation(search.schedule(), schedules, search.lanes) from error
-        prefix = search.taken
-        while prefix and prefix[-1] + 1 >= search.options[len(prefix) - 1]:
+        except BaseException as error:
+            problem = error
+        differs = search.left_over()
+        if differs is not None:
+            raise NondeterminismError(differs if problem is None else f"{differs} It ended in {problem!r}") from problem
+        if problem is not None:
+            raise Violation(search.schedule(), schedules, search.lanes) from problem
+        prefix, seen = search.taken, search.seen
+        while prefix and prefix[-1] + 1 >= len(seen[len(prefix) - 1].names):
             prefix.pop()
         if not prefix:
             return Certificate(schedules, longest, bound, exhausted=True)
@@ -122,13 +257,20 @@ def explore(scenario: Scenario, *, cpus: int = 2, hz: int = 1000, bound: int = 2
     return Certificate(schedules, longest, bound, exhausted=False)
 
 
-def replay(scenario: Scenario, schedule: str, *, cpus: int = 2, hz: int = 1000) -> None:
-    """Run *scenario* once, under the schedule that a ``Violation`` names. Raises what went wrong."""
-    bound, _, choices = schedule.partition(":")
-    try:
-        search = _Search([int(choice) for choice in choices.split(".") if choice], int(bound))
-    except ValueError:
+def replay(scenario: Scenario, schedule: str) -> None:
+    """Run *scenario* once, under the schedule that a ``Violation`` names. Raises what went wrong.
+
+    The schedule names the number of CPUs, and all else that ``explore()`` was told.
+
+    Raises:
+        ArgumentTypeError, ArgumentValueError: it is no schedule; or it fits another scenario than this.
+    """
+    check_thread("replay", scenario)
+    setting, choices = _parse(schedule)
+    search = _Search(setting, choices, None)
+    _run(scenario, search)
+    if len(choices) > len(search.taken):
         raise ArgumentValueError(
-            f"replay: {schedule!r} is not a schedule; give the string that a Violation names"
-        ) from None
-    _run(scenario, search, cpus, hz)
+            f"replay: the schedule does not fit this scenario: it has {len(choices)} choices, and the run ended, with "
+            f"nothing wrong, after {len(search.taken)}; has the scenario changed, or the code?"
+        )

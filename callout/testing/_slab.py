@@ -145,7 +145,11 @@ class Allocation(Generic[T]):
             lines.append(f"callout {grave.name!r}, function {grave.function}, armed at {grave.armed}")
         text = "\n  ".join(lines)
         self.slab._report(text)
-        return UseAfterFree(text)
+        error = UseAfterFree(text)
+        machine = CURRENT.get(None)
+        if machine is not None and machine.faults is not None:
+            machine.faults.append(error)  # the user's code may catch it, and the schedule has gone wrong all the same
+        return error
 
 
 class _Grave(Refusal):
@@ -234,7 +238,7 @@ class _StandIn(Callout):
 
 # id -> what is known of a freed object, while anybody still refers to that object.
 _GRAVES: Final[dict[int, tuple[weakref.ref[object], Allocation[object]]]] = {}
-_FREED: Final[dict[type, type]] = {}
+_FREED: Final[weakref.WeakValueDictionary[type, type]] = weakref.WeakValueDictionary()  # weak: see _RACY
 
 
 def _read(self: object, name: str) -> object:

@@ -7,10 +7,11 @@ ended; every arming has a number of its own, so that it can be told which of the
 I1 to I7 are those of Seed 4; where each is checked:
 
 - I3, drains: ``_nothing_of_before``. I5, truthful answers: there, and by the sums of ``_sums``.
-- I4, lists: ``CheckedLock`` looks at wheel and callout whenever the lock of a CPU is dropped.
+- I4, lists: ``in_order`` looks at wheel and callout whenever the lock of a CPU is about to be released.
 - I6, completions: ``_completions``.
 - I7, progress: ``explore`` finds deadlocks, livelocks and who waits for what never comes; ``verify`` finds a CPU that
   still has work.
+- Every answer, together with all others: ``sequential.py`` has the reference.
 - I1 and I2 need something to free: ``test_seed4.py``.
 """
 
@@ -19,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from callout import (
@@ -35,8 +37,10 @@ from callout import (
 )
 from callout._core.cpu import Cpu
 from callout._core.invariants import check, check_cpu
-from callout._worlds.virtual.platform import RunOn, VirtualLock
+from callout._worlds.virtual.platform import CpuLock
+from callout._worlds.virtual.scheduler import RunOn
 from callout.testing import VirtualSMP
+from tests.race.sequential import ARM, FOR_EVER, Asked, Happened, History, explained
 
 MPSAFE: Final = "mpsafe"
 MUTEX: Final = "mutex"
@@ -59,24 +63,14 @@ TO_CPU_1: Final = (ELSEWHERE, BARE_ELSEWHERE)
 DRAINS: Final = (DRAIN, HELD_DRAIN, DRAIN_ASYNC)
 WITHOUT_LOCK: Final = (DRAIN, BARE_RESET, BARE_ELSEWHERE, BARE_STOP)
 
-FOR_EVER: Final = 1 << 62
+KIND_OF: Final = {BARE_STOP: STOP, HELD_DRAIN: DRAIN}  # for the sequential reference
 
 
-class CheckedLock(VirtualLock):
-    """The lock of a CPU; whoever drops it leaves everything that it guards in order."""
-
-    __slots__ = ("bench", "cpu")
-
-    cpu: Cpu
-    bench: Bench
-
-    def release(self, /) -> None:
-        """Check, then drop it."""
-        cpu, c = self.cpu, self.bench.c
-        check_cpu(cpu)
-        if c.cpu is cpu:
-            check(c)
-        super().release()
+def in_order(cpu: Cpu, c: Callout) -> None:
+    """Assert that what the lock of *cpu* guards is in order; called whenever it is about to be released."""
+    check_cpu(cpu)
+    if c.cpu is cpu:
+        check(c)
 
 
 @contextmanager
@@ -126,9 +120,8 @@ class Bench:
         self.c = Callout()
         with undisturbed(vm):
             for cpu in vm.machine.cpus:
-                lock = CheckedLock(vm.platform, f"cpu{cpu.id}")
-                lock.cpu, lock.bench = cpu, self
-                cpu.lock = lock
+                assert isinstance(cpu.lock, CpuLock)
+                cpu.lock.before_release = partial(in_order, cpu, self.c)
             self.lock: Mtx | None = None
             if kind == MUTEX:
                 self.lock = Mtx("m")
@@ -194,7 +187,9 @@ class Bench:
     def completed(self, call: Call) -> None:
         """The completion of a ``callout_drain_async()``."""
         assert not call.completed, "a completion was called twice"
-        assert self.vm.platform.locked == 0, "a completion was called with a CPU's lock held"
+        assert (self.vm.platform.current or self.vm.platform.outside).cpu_locks == 0, (
+            "a completion was called with a CPU's lock held"
+        )
         assert self.lock is None or not self.lock.owned(), "a completion was called with the callout's lock held"
         call.completed = self.now()
         pending, run = callout_pending(self.c), self.c.run
@@ -215,7 +210,7 @@ class Bench:
         assert not callout_pending(c), "it never came"
         for cpu in self.vm.machine.cpus:
             assert len(cpu.wheel) == 0, "something is left in a wheel"
-            assert isinstance(cpu.lock, VirtualLock)
+            assert isinstance(cpu.lock, CpuLock)
             assert cpu.lock.holder is None, "a CPU's lock was left taken"
         assert self.lock is None or self.lock._owner is None, "the callout's lock was left taken"
         numbers = [ran.number for ran in self.runs]
@@ -226,6 +221,28 @@ class Bench:
         self._completions()
         for call in self.calls:
             self._nothing_of_before(call)
+        history = self.history()
+        assert explained(history), f"no order of the calls explains all answers: {history}"
+
+    def history(self) -> History:
+        """Return everything that was seen, for the sequential reference."""
+        return History(
+            locked=self.lock is not None,
+            calls=tuple(
+                Asked(
+                    kind=ARM if call.op in ARMING else KIND_OF.get(call.op, call.op),
+                    cpu=None if call.op in (RESET, BARE_RESET) else int(call.op in TO_CPU_1 and self.kind != GIANT),
+                    cancels=self.lock is not None and call.op not in WITHOUT_LOCK,
+                    sleeps_again=call.op == HELD_DRAIN,
+                    begun=call.begun,
+                    ended=call.ended,
+                    result=call.result,
+                    completed=call.completed,
+                )
+                for call in self.calls
+            ),
+            runs=tuple(Happened(run.number, run.begun, run.ended) for run in self.runs),
+        )
 
     def _places(self) -> None:
         """Each run was on the CPU that the three rules and its arming say."""

@@ -16,7 +16,7 @@ from types import CodeType, FunctionType
 from typing import Any, Final
 
 from callout import BusyError
-from callout._worlds.virtual.platform import RunOn
+from callout._worlds.virtual.scheduler import RunOn
 from callout.testing import VirtualSMP
 from callout_linux.timer import (
     add_timer,

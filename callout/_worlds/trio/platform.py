@@ -174,6 +174,10 @@ class TrioPlatform:
         """Return a ``threading.RLock``."""
         return cast("RawLock", threading.RLock())
 
+    def cpu_lock(self, cpu: int) -> RawLock:
+        """Return a lock like any other."""
+        return self.raw_lock(f"cpu{cpu}")
+
     def waiter(self) -> Waiter:
         """Return a waiter for the current task."""
         return TrioWaiter()

@@ -1,12 +1,15 @@
-"""Deterministic virtual SMP: CPUs, interrupts, softclocks and user threads are greenlets under one scheduler.
+"""The primitives of the deterministic world: locks, waiters, the event timers and interrupts of virtual CPUs.
 
-Time is virtual and moves only when a clock interrupt is taken. Whoever runs goes on until a *switch point*: taking or
-dropping a lock, a wake-up, a read that no lock guards. There a *chooser* picks who runs next; nothing else is left to
-chance, so the chooser's answers are the schedule.
+CPUs, interrupts, softclocks and user threads are greenlets under one scheduler. Time is virtual and moves only when a
+clock interrupt is taken. Switch points are: acquiring or releasing a lock, a wake-up, a read that no lock guards.
 
 A virtual CPU is one loop, as on trio: its interrupt and its tasks take turns and give way only where they await. So a
 direct callout runs when softclock is idle or parked at a lock, never in the middle of another callback of its CPU. A
 callback that blocks the thread blocks the whole CPU.
+
+No primitive is kinder than its twin on trio: what ``threading.Lock``, a trio event or a call outside a task refuses
+is refused here, with the same exception, and what blocks there blocks here. tests/unit/test_platforms.py makes the same
+assertions about both. Where the real one has no answer, because it would corrupt a loop, this one raises.
 
 Not modelled: weak memory (everything is sequentially consistent), trio's scheduler, preemption inside plain Python code
 between two switch points.
@@ -14,109 +17,47 @@ between two switch points.
 
 from __future__ import annotations
 
-import contextlib
-import contextvars
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from contextlib import AbstractContextManager
-from typing import Any, Protocol, TypeVar
+from types import TracebackType
+from typing import Any, Final, TypeVar
+from weakref import WeakValueDictionary
 
-from ..._core.errors import DeadlockError, LivelockError, MissingExtraError
+from ..._core.errors import CalloutError
 from ..._core.platform import Entry, Thread
 from ..._core.state import Callout
 from ..._core.units import NEVER, NS_PER_S
+from .scheduler import INTERRUPT, SOFTCLOCK, Chooser, Context, RunOn, Scheduler
 
-try:
-    import greenlet
-except ImportError as error:  # pragma: no cover - the test for it blocks the import in a process of its own
-    raise MissingExtraError(
-        "the virtual platform needs greenlet: install it with  pip install 'callout[explore]'"
-    ) from error
-
-
-__all__ = [
-    "Blocker",
-    "Chooser",
-    "Context",
-    "RunOn",
-    "VirtualLock",
-    "VirtualPlatform",
-    "VirtualWaiter",
-]
+__all__ = ["CpuLock", "Interrupt", "RunOn", "TaskWaiter", "ThreadWaiter", "VirtualLock", "VirtualPlatform"]
 
 T = TypeVar("T")
-
-
-class Context:
-    """One thread of control: a user thread, a CPU's interrupt, a CPU's softclock, or a task on a CPU."""
-
-    __slots__ = ("bound", "cpu", "error", "greenlet", "name", "thread", "waits_for")
-
-    def __init__(self, name: str, cpu: int | None, bound: int, thread: Thread) -> None:
-        self.name = name
-        self.cpu = cpu  # whose loop it is a task of
-        self.bound = bound  # the current CPU, for a thread that is no loop
-        self.thread = thread
-        self.waits_for: Blocker | None = None
-        self.error: BaseException | None = None
-        self.greenlet: greenlet.greenlet
-
-    def __repr__(self) -> str:
-        return f"<{self.name}{'' if self.waits_for is None else f' waits for {self.waits_for.label}'}>"
-
-
-class Blocker(Protocol):
-    """What a context can wait for."""
-
-    label: str
-
-    def ready(self) -> bool:
-        """Whether the wait is over."""
-        ...
-
-
-class Chooser(Protocol):
-    """Picks who runs next."""
-
-    def choose(self, runnable: Sequence[Context], current: Context | None) -> Context:
-        """Return one of *runnable*, which is sorted by age and not empty.
-
-        *current* is who stands at a switch point, if it could go on.
-        """
-        ...
-
-
-class RunOn:
-    """The default chooser: whoever runs goes on; then the oldest."""
-
-    def choose(self, runnable: Sequence[Context], current: Context | None) -> Context:
-        """Return *current* if it can go on."""
-        return current if current is not None else runnable[0]
 
 
 class VirtualLock:
     """A raw lock whose acquiring and releasing are switch points. Recursive, as ``threading.RLock`` is."""
 
-    __slots__ = ("_depth", "_platform", "holder", "label")
+    __slots__ = ("_depth", "_platform", "holder", "name")
 
-    def __init__(self, platform: VirtualPlatform, label: str) -> None:
+    def __init__(self, platform: VirtualPlatform, name: str) -> None:
         self._platform = platform
-        self.label = label
+        self.name = name
         self.holder: Context | None = None
         self._depth = 0
+
+    @property
+    def label(self) -> str:
+        """Its name and its holder."""
+        return f"the lock {self.name!r}" + ("" if self.holder is None else f", which {self.holder.name} holds")
 
     def ready(self) -> bool:
         """Whether the lock is free."""
         return self.holder is None
 
-    def _is_owned(self) -> bool:
-        platform = self._platform
-        return self.holder is not None and self.holder.thread == (platform.current or platform.outside).thread
-
     def acquire(self, blocking: bool = True, /) -> bool:
-        """Take the lock; without *blocking*, return False if it is taken."""
+        """Acquire the lock; without *blocking*, return False if another thread holds it."""
         platform = self._platform
-        if platform.off:
-            raise greenlet.GreenletExit
+        me = platform.me()
         platform.point()
         if self._is_owned():
             self._depth += 1
@@ -125,59 +66,139 @@ class VirtualLock:
             if not blocking:
                 return False
             platform.block(self)
-        self.holder = platform.current or platform.outside
-        self.holder_depth(1)
+        self.holder = me
+        self._depth = 1
+        return True
+
+    def _is_owned(self, /) -> bool:
+        holder = self.holder
+        return holder is not None and holder.thread == (self._platform.current or self._platform.outside).thread
+
+    def release(self, /) -> None:
+        """Release the lock.
+
+        Raises:
+            RuntimeError: this thread does not hold it, as ``threading.RLock`` does.
+        """
+        self._check_holder(same_thread=True)
+        self._depth -= 1
+        if not self._depth:
+            self.holder = None
+            self._platform.point()
+
+    def _check_holder(self, *, same_thread: bool) -> Context:
+        """Return the holder, which must be the caller, or another context of the same thread if that is enough."""
+        me = self._platform.current or self._platform.outside
+        holder = self.holder
+        if holder is not me:
+            if holder is None:
+                raise RuntimeError(f"cannot release un-acquired lock: {me.name} does not hold {self.label}")
+            if not same_thread or holder.thread != me.thread:
+                raise RuntimeError(f"cannot release un-acquired lock: {me.name} releases {self.label}")
+        return me
+
+
+class CpuLock(VirtualLock):
+    """The lock of a CPU: with one held, nothing that a callout's record says can change, so reading it is no point."""
+
+    __slots__ = ("before_release",)
+
+    def __init__(self, platform: VirtualPlatform, name: str) -> None:
+        super().__init__(platform, name)
+        self.before_release: Callable[[], None] | None = None  # looks at what the lock guards, while it does
+
+    def acquire(self, blocking: bool = True, /) -> bool:
+        """Acquire the lock and count it."""
+        if not super().acquire(blocking):
+            return False
+        (self._platform.current or self._platform.outside).cpu_locks += 1
         return True
 
     def release(self, /) -> None:
-        """Release the lock."""
-        if not self._is_owned():
-            raise RuntimeError(f"cannot release un-acquired lock {self.label}")
-        if self._depth:
-            self._depth -= 1
-            return
-        self.holder_depth(-1)
-        self.holder = None
-        self._platform.point()
-
-    def holder_depth(self, by: int) -> None:
-        """Count the CPU locks that a context holds: reads are not racy under one."""
-        if self.label.startswith("cpu"):
-            self._platform.locked += by
+        """Release the lock. RuntimeError if this very context does not hold it."""
+        me = self._check_holder(same_thread=False)
+        if self.before_release is not None and not self._platform.off:
+            self.before_release()
+        me.cpu_locks -= 1
+        super().release()
 
 
-class VirtualWaiter:
-    """A one-shot event; a task that waits for it gives its CPU's loop to the other tasks."""
+class _Waiter:
+    """A one-shot event with one waiter."""
 
-    __slots__ = ("_blocks_cpu", "_is_set", "_platform", "label")
+    __slots__ = ("_is_set", "_platform", "_waited")
 
-    def __init__(self, platform: VirtualPlatform, blocks_cpu: bool) -> None:
+    def __init__(self, platform: VirtualPlatform) -> None:
         self._platform = platform
-        self._blocks_cpu = blocks_cpu
         self._is_set = False
-        self.label = "a wake-up"
+        self._waited = False
+
+    label = "a wake-up"
 
     def ready(self) -> bool:
         """Whether it is set."""
         return self._is_set
 
-    async def wait(self) -> None:
-        """Wait until it is set. Never yields: the greenlet is switched instead."""
-        if self._blocks_cpu:
-            if not self._is_set:
-                self._platform.block(self)
-        else:
-            self._platform.give_way(self)
-
     def set(self) -> None:
-        """Set it."""
+        """Set it, from anywhere. RuntimeError if it is set: who counts wake-ups has miscounted."""
+        if self._platform.off:
+            return  # as the token of a loop that has ended
+        self._platform.me()
+        if self._is_set:
+            raise RuntimeError("release unlocked lock: a waiter is set twice")
         self._is_set = True
         self._platform.point()
 
-    set_here = set
+    def _begin(self) -> None:
+        if self._waited:
+            raise RuntimeError("a waiter is waited for twice: it is a one-shot event with one waiter")
+        self._waited = True
 
 
-class _Interrupt:
+class TaskWaiter(_Waiter):
+    """A waiter for a task, which gives its loop to the loop's other tasks meanwhile."""
+
+    __slots__ = ("_loop",)
+
+    def __init__(self, platform: VirtualPlatform) -> None:
+        super().__init__(platform)
+        self._loop = platform.current_loop("a waiter is made")
+
+    async def wait(self) -> None:
+        """Wait until it is set. Never yields: the greenlet is switched instead."""
+        self._check_loop("a waiter is waited for")
+        self._begin()
+        self._platform.give_way(self)
+
+    def set_here(self) -> None:
+        """Set it, from a task of the same loop."""
+        if not self._platform.off:
+            self._check_loop("set_here() is called")
+        self.set()
+
+    def _check_loop(self, what: str) -> None:
+        if self._platform.current_loop(what) != self._loop:
+            raise RuntimeError(f"{what} on another loop than the one that the waiter was made on")
+
+
+class ThreadWaiter(_Waiter):
+    """A waiter for a thread, which blocks it, and with it the whole CPU if it is one."""
+
+    __slots__ = ()
+
+    async def wait(self) -> None:
+        """Block until it is set. Never yields."""
+        self._platform.me()
+        self._begin()
+        if not self._is_set:
+            self._platform.block(self)
+
+    def set_here(self) -> None:
+        """Set it."""
+        self.set()
+
+
+class Interrupt:
     """What a CPU's interrupt context waits for: its clock or a call from another CPU."""
 
     __slots__ = ("_cpu", "_platform", "label")
@@ -188,82 +209,64 @@ class _Interrupt:
         self.label = f"an interrupt of cpu {cpu}"
 
     def ready(self) -> bool:
+        """Whether one has come, or may come."""
         platform = self._platform
-        return platform.called[self._cpu] or platform.clock_may_strike(self._cpu)
+        return platform.called[self._cpu] or platform.clock_may_expire(self._cpu)
 
 
-class _Quiet:
-    """What a context waits for that wants everybody else to have come to a standstill."""
+class _Shield:
+    """A block that nothing can cancel, as nothing here can be cancelled: it is for tasks only, all the same."""
 
-    label = "a standstill of all others"
+    __slots__ = ("_platform",)
 
-    @staticmethod
-    def ready() -> bool:
-        """Never by itself: see ``_runnable``."""
-        return False
+    def __init__(self, platform: VirtualPlatform) -> None:
+        self._platform = platform
+
+    def __enter__(self) -> None:
+        self._platform.current_loop("a shielded block is entered")
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Nothing is held."""
 
 
-class VirtualPlatform:
+class VirtualPlatform(Scheduler):
     """The deterministic world.
 
-    ``free_clock``: a timer may strike at any moment after it was set; else only ``tick()`` makes it.
+    ``free_clock``: a timer may expire at any moment after it was set; else only ``tick()`` makes it.
     """
 
     coalesces = False
 
     def __init__(self, chooser: Chooser | None = None, *, free_clock: bool = True, max_steps: int = 100_000) -> None:
-        self.chooser: Chooser = chooser or RunOn()
+        super().__init__(chooser, max_steps)
         self.free_clock = free_clock
-        self.max_steps = max_steps
-        self.steps = 0
-        self.contexts: list[Context] = []
-        self.current: Context | None = None
-        self.locked = 0  # CPU locks held by the current context
         self.time = NS_PER_S
         self.events: list[int] = []
-        self.struck: list[bool] = []  # hand-driven clock: this CPU's interrupt is due
-        self.striking: list[bool] = []  # its clock interrupt is being served
+        self.expired: list[bool] = []  # hand-driven clock: this CPU's interrupt is due
+        self.serving: list[bool] = []  # its clock interrupt is being served
         self.called: list[bool] = []
         self.entries: list[Entry] = []
-        self.loops: list[Context | None] = []  # who has the loop of each CPU
-        self.services: set[Context] = set()  # interrupts and softclocks
-        self.errors: list[BaseException] = []  # what left a context
-        self.outside = Context("outside", None, 0, "outside")
-        self.off = False
-        self._left: list[Context] = []  # have ended, in the act of switching to another
-        self._hub = greenlet.getcurrent()
-        self._depths: dict[Context, int] = {}
 
     # -- the Platform protocol ----------------------------------------------------------------------------------
 
     def attach(self, cpu: int, entry: Entry) -> None:
-        """Give the CPU its interrupt and its softclock."""
+        """Learn what to run for *cpu*."""
         assert cpu == len(self.entries)
         self.entries.append(entry)
         self.events.append(NEVER)
-        self.struck.append(False)
-        self.striking.append(False)
+        self.expired.append(False)
+        self.serving.append(False)
         self.called.append(False)
         self.loops.append(None)
 
     def power_on(self) -> None:
         """Start the interrupt and the softclock of every CPU, with the caller's context variables."""
+        self.adopt_driver()
         for cpu, entry in enumerate(self.entries):
-            self.services.add(self.spawn(f"cpu{cpu}.interrupt", self._interrupts, cpu, entry, cpu=cpu))
-            self.services.add(self.spawn(f"cpu{cpu}", self.drive, entry.softclock, cpu=cpu))
-
-    def power_off(self) -> None:
-        """End every context where it stands. Called from outside.
-
-        Nobody else can: the stack of a suspended greenlet keeps alive what it refers to, the platform with it, and the
-        garbage collector does not look into it. What is unwound gets no lock any more and wakes nobody.
-        """
-        self.off = True
-        for context in (*self.contexts, *self._left):
-            context.greenlet.throw(greenlet.GreenletExit)
-        self.contexts.clear()
-        self._left.clear()
-        self._depths.clear()
+            self.spawn(f"cpu{cpu}.interrupt", self._interrupts, cpu, entry, cpu=cpu, kind=INTERRUPT)
+            self.spawn(f"cpu{cpu}", _softclock, entry, cpu=cpu, kind=SOFTCLOCK)
 
     def now(self) -> int:
         """Return the virtual time."""
@@ -284,33 +287,38 @@ class VirtualPlatform:
 
     def in_callback(self) -> bool:
         """Whether the current context is an interrupt or a softclock."""
-        return self.current in self.services
+        return self.current is not None and self.current.kind in {INTERRUPT, SOFTCLOCK}
 
     def in_loop(self) -> bool:
-        """Whether the current context is a task of a CPU."""
-        return self.current is not None and self.current.cpu is not None
+        """Whether the current context is a task of a CPU, or a thread that runs a loop of its own."""
+        context = self.current or self.outside
+        return context.cpu is not None or context.runs_loop
 
     def raw_lock(self, label: str) -> VirtualLock:
         """Return a lock."""
         return VirtualLock(self, label)
 
-    def waiter(self) -> VirtualWaiter:
-        """Return a waiter."""
-        self._about_to_park()
-        return VirtualWaiter(self, blocks_cpu=False)
+    def cpu_lock(self, cpu: int) -> CpuLock:
+        """Return the lock of a CPU."""
+        return CpuLock(self, f"cpu{cpu}")
 
-    def thread_waiter(self) -> VirtualWaiter:
+    def waiter(self) -> TaskWaiter:
+        """Return a waiter for the current task. RuntimeError outside a task, as trio raises it."""
+        self._about_to_park()
+        return TaskWaiter(self)
+
+    def thread_waiter(self) -> ThreadWaiter:
         """Return a waiter that stops the whole CPU, if it is one."""
         self._about_to_park()
-        return VirtualWaiter(self, blocks_cpu=True)
+        return ThreadWaiter(self)
 
     def _about_to_park(self) -> None:
-        """Between finding that one has to wait and saying that one waits, others may run."""
-        if not self.locked:
+        """Between finding that it has to wait and saying that it waits, others may run."""
+        if not self.me().cpu_locks:
             self.point()
 
     def set_event(self, cpu: int, when: int) -> None:
-        """Program the event timer."""
+        """Program the event timer; nothing happens on a system that was left, as with a closed timer."""
         self.point()
         self.events[cpu] = when
 
@@ -320,12 +328,13 @@ class VirtualPlatform:
         self.point()
 
     async def checkpoint(self) -> None:
-        """Give the CPU's loop away and take it back."""
+        """Give the CPU's loop away and take it back. RuntimeError outside a task, as trio raises it."""
+        self.current_loop("a checkpoint is called")
         self.give_way(None)
 
     def shield(self) -> AbstractContextManager[object]:
-        """Return an empty block: there is no cancellation here."""
-        return contextlib.nullcontext()
+        """Return a block for tasks."""
+        return _Shield(self)
 
     def racy(self, record: type) -> type:
         """Return a subclass of a callout record in which unlocked reads are switch points."""
@@ -336,174 +345,66 @@ class VirtualPlatform:
             made = _RACY[record] = type(record.__name__, (_Racy, record), {"__slots__": ()})
         return made
 
-    # -- contexts -------------------------------------------------------------------------------------------------
+    # -- loops ----------------------------------------------------------------------------------------------------
 
-    def spawn(
-        self, name: str, func: Callable[..., object], *args: object, cpu: int | None = None, bound: int = 0
-    ) -> Context:
-        r"""Start *func(\*args)* as a thread, or as a task of *cpu*. It runs when it is chosen."""
-        context = Context(name, cpu, bound, name if cpu is None else ("cpu", cpu))
+    def current_loop(self, what: str) -> object:
+        """Return what stands for the loop of the current task. RuntimeError, which says *what*, if this is no task."""
+        me = self.me()
+        if me.cpu is not None:
+            return me.cpu
+        if me.runs_loop:
+            return me
+        raise RuntimeError(f"{what} outside a task: {me.name} is a thread without a loop; use vm.run() there")
 
-        def body() -> None:
-            if cpu is not None:
-                self.loops[cpu] = context
-            try:
-                func(*args)
-            except greenlet.GreenletExit:
-                raise
-            except BaseException as error:
-                context.error = error
-            if self.off:
-                return
-            if cpu is not None and self.loops[cpu] is context:
-                self.loops[cpu] = None
-            self._leave(context)
-
-        context.greenlet = greenlet.greenlet(body, parent=self._hub)
-        context.greenlet.gr_context = contextvars.copy_context()
-        self.contexts.append(context)
-        return context
-
-    def settle(self) -> None:
-        """Run everything until nothing can run any more. Called from outside."""
-        assert self.current is None, "settle() is for whoever drives the platform"
-        while runnable := self._runnable():
-            self._switch(self.chooser.choose(runnable, None))
-
-    def wait_until_quiet(self) -> None:
-        """Wait, as a context, until nobody else can run any more."""
-        self.block(_Quiet())
-
-    def stuck(self) -> list[Context]:
-        """Return the contexts that have not finished and cannot run, except interrupts and softclocks that have
-        nothing to do.
-        """
-        return [
-            c for c in self.contexts if not (c.cpu is not None and isinstance(c.waits_for, _Interrupt | VirtualWaiter))
-        ]
+    # -- time and interrupts ------------------------------------------------------------------------------------
 
     def tick(self, tick: int) -> None:
         """Move a hand-driven clock by *tick* ns; every CPU whose deadline has come is to take its clock interrupt."""
         self.time += tick
         for cpu, when in enumerate(self.events):
             # Interrupts that come while one is being served merge into one that follows it.
-            if when <= self.time or self.striking[cpu]:
-                self.struck[cpu] = True
+            if when <= self.time or self.serving[cpu]:
+                self.expired[cpu] = True
 
-    def clock_may_strike(self, cpu: int) -> bool:
+    def clock_may_expire(self, cpu: int) -> bool:
         """Whether this CPU's clock interrupt may be taken now."""
-        return self.events[cpu] != NEVER if self.free_clock else self.struck[cpu]
-
-    def point(self) -> None:
-        """A switch point: somebody else may run here."""
-        current = self.current
-        if current is None or self.off:
-            return
-        self.steps += 1
-        if self.steps > self.max_steps:
-            raise LivelockError(
-                f"no end after {self.max_steps} steps; is something re-arming itself, or retrying, for ever?"
-            )
-        runnable = self._runnable()
-        if len(runnable) > 1:
-            chosen = self.chooser.choose(runnable, current)
-            if chosen is not current:
-                self._switch(chosen)
-
-    def block(self, blocker: Blocker) -> None:
-        """Wait for *blocker*, keeping the CPU's loop."""
-        if self.off:
-            raise greenlet.GreenletExit
-        current = self.current
-        if current is None:
-            if not blocker.ready():
-                raise DeadlockError(f"whoever drives the platform would wait for {blocker.label}")
-            return
-        current.waits_for = blocker
-        self._pass_on()
-        current.waits_for = None
-
-    def give_way(self, blocker: Blocker | None) -> None:
-        """Wait for *blocker*, or for a turn, while other tasks have the CPU's loop."""
-        if self.off:
-            raise greenlet.GreenletExit
-        current = self.current
-        if current is None or current.cpu is None:
-            if blocker is not None and not blocker.ready():
-                self.block(blocker)
-            return
-        cpu = current.cpu
-        self.loops[cpu] = None
-        current.waits_for = blocker
-        self._pass_on()
-        current.waits_for = None
-        self.loops[cpu] = current
+        return self.events[cpu] != NEVER if self.free_clock else self.expired[cpu]
 
     def _interrupts(self, cpu: int, entry: Entry) -> None:
-        waits = _Interrupt(self, cpu)
+        waits = Interrupt(self, cpu)
         while True:
             self.give_way(waits)
             if self.called[cpu]:
                 self.called[cpu] = False
                 entry.calls()
-            elif self.clock_may_strike(cpu):
-                self.struck[cpu] = False
+            elif self.clock_may_expire(cpu):
+                self.expired[cpu] = False
                 if self.free_clock:
                     self.time = max(self.time, self.events[cpu])
                 self.events[cpu] = NEVER
-                self.striking[cpu] = True
+                self.serving[cpu] = True
                 while entry.hardclock():
                     self.give_way(None)
-                self.striking[cpu] = False
+                self.serving[cpu] = False
 
-    @staticmethod
-    def drive(make: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Run a coroutine whose awaits are this platform's: they switch greenlets, so it never yields."""
-        try:
-            make().send(None)
-        except StopIteration as end:
-            result: T = end.value
-            return result
-        raise AssertionError("a coroutine yielded to the virtual platform: await only what it provides")
 
-    def _runnable(self) -> list[Context]:
-        out = []
-        loops = self.loops
-        for context in self.contexts:
-            if context.waits_for is not None and not context.waits_for.ready():
-                continue
-            if context.cpu is not None and loops[context.cpu] is not None and loops[context.cpu] is not context:
-                continue
-            out.append(context)
-        return out or [context for context in self.contexts if isinstance(context.waits_for, _Quiet)][:1]
+def _softclock(entry: Entry) -> None:
+    drive(entry.softclock())
 
-    def _pass_on(self) -> None:
-        """The current context cannot go on: run another, or go back to whoever drives the platform."""
-        runnable = self._runnable()
-        current = self.current
-        if runnable:
-            chosen = self.chooser.choose(runnable, None)
-            if chosen is current:
-                return
-            self._switch(chosen)
-        else:
-            self._switch(None)
 
-    def _leave(self, context: Context) -> None:
-        """A context has ended: never come back to it."""
-        self.contexts.remove(context)
-        self._left.append(context)
-        if context.error is not None:
-            self.errors.append(context.error)
-        self._pass_on()
-
-    def _switch(self, to: Context | None) -> None:
-        leaving = self.current
-        if leaving is not None:
-            self._depths[leaving] = self.locked
-        self.current = to
-        self.locked = 0 if to is None else self._depths.pop(to, 0)
-        (self._hub if to is None else to.greenlet).switch()
+def drive(awaits: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine whose awaits are the platform's: they switch greenlets, so it never yields."""
+    try:
+        awaits.send(None)
+    except StopIteration as end:
+        result: T = end.value
+        return result
+    awaits.close()
+    name = getattr(awaits, "__qualname__", repr(awaits))
+    raise CalloutError(
+        f"{name}() awaits something that is not of this package: on virtual CPUs only callout's own awaitables can be "
+        "waited for"
+    )
 
 
 class _Racy:
@@ -518,7 +419,7 @@ def _racy_field(name: str) -> property:
     def read(self: Callout) -> object:
         cpu = _slot_cpu.__get__(self)
         platform = cpu.machine.platform if cpu.id >= 0 else None
-        if platform is not None and not platform.locked:
+        if platform is not None and not (platform.current or platform.outside).cpu_locks:
             platform.point()
         return slot.__get__(self)
 
@@ -531,4 +432,8 @@ def _racy_field(name: str) -> property:
 _slot_cpu = Callout.__dict__["cpu"]
 _Racy.cpu = _racy_field("cpu")  # type: ignore[attr-defined]  # added to the class by name
 _Racy.state = _racy_field("state")  # type: ignore[attr-defined]  # as above
-_RACY: dict[type, type] = {}
+
+# Weak: a class that a scenario defines goes with it. The one of Callout itself stays.
+_RACY: Final[WeakValueDictionary[type, type]] = WeakValueDictionary()
+_RACY_CALLOUT: Final = type(Callout.__name__, (_Racy, Callout), {"__slots__": ()})
+_RACY[Callout] = _RACY_CALLOUT

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Coroutine
 from contextvars import Token
 from types import TracebackType
@@ -9,21 +10,34 @@ from typing import Any, Self, TypeVar
 
 from ..._core.calls import cross_call
 from ..._core.checks import check_int
-from ..._core.errors import DeadlockError
+from ..._core.errors import (
+    ArgumentTypeError,
+    BusyError,
+    CalloutError,
+    ClosedError,
+    DeadlockError,
+    LivelockError,
+    LoopThreadError,
+    NoSystemError,
+)
 from ..._core.lifecycle import boot, enter
 from ..._core.machine import CURRENT, Machine
 from ..._core.phases import Phase
 from ..._core.state import Callout, Func
-from .platform import Chooser, Context, VirtualPlatform
+from . import records
+from .platform import Interrupt, VirtualPlatform, drive
+from .scheduler import INTERRUPT, LEFT, SOFTCLOCK, Chooser, Context
 
 T = TypeVar("T")
+
+MAX_STEPS = 1 << 40
 
 
 class VirtualSMP:
     """Virtual CPUs on which the real engine runs, deterministically; ``with VirtualSMP(cpus=2) as vm:``.
 
-    Inside the block it is the current system. Exceptions of callbacks are collected in ``errors``.
-    Needs the extra ``callout[explore]``.
+    The block powers them on, and inside it this is the current system; after it every use is ``ClosedError``.
+    Exceptions of callbacks are collected in ``errors``. Needs the extra ``callout[explore]``.
     """
 
     def __init__(
@@ -34,13 +48,20 @@ class VirtualSMP:
         chooser: Chooser | None = None,
         free_clock: bool = True,
         checking: bool = True,
+        short_paths: bool = True,
         alloweddeviation: int = 0,
         max_steps: int = 100_000,
     ) -> None:
-        """Power on *cpus* CPUs.
+        """Make *cpus* CPUs.
 
-        With *free_clock* a timer may strike at any moment after it was set; without, only in ``tick()``.
+        With *free_clock* a timer may expire at any moment after it was set; without, only in ``tick()``. Without
+        *short_paths* the calls that have a short path for the commonest case take the long one. A run of more than
+        *max_steps* switch points is a livelock.
+
+        Raises:
+            ArgumentTypeError, ArgumentValueError: a number is none, or out of range.
         """
+        check_int("VirtualSMP", "max_steps", max_steps, 1, MAX_STEPS)
         self.errors: list[BaseException] = []
         self.platform = VirtualPlatform(None, free_clock=free_clock, max_steps=max_steps)
         self.machine: Machine = boot(
@@ -52,26 +73,44 @@ class VirtualSMP:
             report=self._report,
             expensive=_ignore,
         )
-        self._token: Token[Machine] = CURRENT.set(self.machine)
-        enter(self.machine, Phase.OPEN)
-        self.platform.power_on()
-        self.platform.settle()  # every softclock is idle now: what follows is the scenario's
-        if chooser is not None:
-            self.platform.chooser = chooser
+        self.machine.careful = not short_paths
+        self._chooser = chooser
+        self._token: Token[Machine] | None = None
 
     def _report(self, error: BaseException, c: Callout | None) -> None:
+        if isinstance(error, KeyboardInterrupt):
+            self.platform.fail(error)
         self.errors.append(error)
 
     def __enter__(self) -> Self:
+        if self._token is not None:
+            raise BusyError("VirtualSMP: one block for each; make another one")
+        self._token = CURRENT.set(self.machine)
+        self.machine.faults = []
+        enter(self.machine, Phase.OPEN)
+        self.platform.power_on()
+        self.platform.settle()  # every softclock is idle now: what follows is the scenario's
+        if self._chooser is not None:
+            self.platform.chooser = self._chooser
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self._driver("__exit__")
+        assert self._token is not None
         CURRENT.reset(self._token)
-        if self.platform.current is None:
-            self.machine.report = _ignore_error  # that a callback was thrown away where it stood is no error of its own
-            self.platform.power_off()
+        self.machine.report = _ignore_error  # that a callback was thrown away where it stood is no error of its own
+        unending = self.platform.power_off()
+        records.shut(self.machine)
+        if unending:
+            said = (
+                f"{', '.join(unending)} cannot be ended: it catches everything that is raised in it, and goes on; "
+                "have it catch Exception at most"
+            )
+            if error is None:
+                raise LivelockError(said)
+            error.add_note(said)
 
     @property
     def giant(self) -> object:
@@ -86,15 +125,45 @@ class VirtualSMP:
         cpu: int | None = None,
         bound: int = 0,
     ) -> Context:
-        r"""Start *func(\*args)* as a thread of its own, or as a task of *cpu*.
+        r"""Start *func(\*args)* as a thread of its own, or as a task of *cpu*. Never blocks.
 
-        *bound* is a thread's current CPU. Never blocks.
+        *func* may be a coroutine function whose awaits are callout's own. *bound* is a thread's current CPU.
+
+        Raises:
+            ArgumentTypeError, ArgumentValueError: *func* is a generator function or cannot be called; no such CPU.
         """
+        self._entered("spawn")
         check_int("spawn", "bound", bound, 0, len(self.machine.cpus) - 1)
-        return self.platform.spawn(name or str(getattr(func, "__name__", "thread")), func, *args, cpu=cpu, bound=bound)
+        if cpu is not None:
+            check_int("spawn", "cpu", cpu, 0, len(self.machine.cpus) - 1)
+        check_thread("spawn", func)
+        if name is not None and not isinstance(name, str):
+            raise ArgumentTypeError(f"spawn: name must be a str, not {name!r}")
+        self.platform.me()
+        name = name or str(getattr(func, "__name__", "thread"))
+        return self.platform.spawn(name, self._play, func, args, cpu=cpu, bound=bound)
+
+    def _play(self, func: Callable[..., object], args: tuple[object, ...]) -> None:
+        """Be the thread or task that runs *func*."""
+        result = func(*args)
+        if inspect.iscoroutine(result):
+            if not inspect.iscoroutinefunction(func):
+                result.close()
+                raise ArgumentTypeError(
+                    f"{func!r} has returned a coroutine, and nothing has awaited it: give the coroutine function itself"
+                )
+            self.run(lambda: result)
+        elif inspect.isgenerator(result) or inspect.isasyncgen(result) or inspect.isawaitable(result):
+            raise ArgumentTypeError(f"{func!r} has returned {result!r}, and nothing has run it")
 
     def call(self, cpu: int, func: Callable[..., object], *args: object) -> None:
         r"""Have *func(\*args)* run once in the interrupt context of *cpu*. Never blocks."""
+        self._entered("call")
+        check_int("call", "cpu", cpu, 0, len(self.machine.cpus) - 1)
+        check_thread("call", func)
+        if inspect.iscoroutinefunction(func):
+            raise ArgumentTypeError(f"call: {func!r} is a coroutine function, and an interrupt cannot await")
+        self.platform.me()
 
         def thunk() -> None:
             func(*args)
@@ -102,36 +171,116 @@ class VirtualSMP:
         cross_call(self.machine.cpus[cpu], thunk)
 
     def run(self, make: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Run a coroutine function here and now; its awaits must be callout's own."""
-        return self.platform.drive(make)
+        """Run the coroutine that *make* makes, here and now, and return its result; its awaits must be callout's own.
+
+        A task of a CPU awaits, and lets the other tasks of its CPU run meanwhile. A thread runs a loop of its own.
+
+        Raises:
+            LoopThreadError: a callback, or what a coroutine calls, cannot await.
+            ArgumentTypeError: *make* does not make a coroutine.
+        """
+        self._entered("run")
+        if inspect.iscoroutine(make):
+            make.close()
+            raise ArgumentTypeError("run: give a function that makes the coroutine: vm.run(lambda: callout_drain(c))")
+        if not callable(make):
+            raise ArgumentTypeError(f"run: give a function that makes a coroutine, not {make!r}")
+        me = self.platform.me()
+        if me.kind in (SOFTCLOCK, INTERRUPT) or me.runs_loop:
+            raise LoopThreadError(
+                f"run: {me.name} is in a plain function that its loop has called, and that cannot await; "
+                "use vm.spawn(function, cpu=…), or await it in the coroutine itself"
+            )
+        awaits = make()
+        if not inspect.iscoroutine(awaits):
+            raise ArgumentTypeError(f"run: {make!r} has returned {awaits!r}, which is no coroutine")
+        me.runs_loop = True
+        try:
+            result: T = drive(awaits)
+            return result
+        finally:
+            me.runs_loop = False
 
     def tick(self, ticks: int = 1) -> None:
-        """Move a hand-driven clock on, tick by tick, each to a standstill. Called from outside."""
+        """Move a hand-driven clock on, tick by tick, each until nothing can run. Called from outside."""
+        check_int("tick", "ticks", ticks, 0, MAX_STEPS)
+        self._driver("tick")
         for _ in range(ticks):
             self.platform.tick(self.machine.tick)
             self.platform.settle()
 
     def settle(self) -> None:
-        """Let everybody else run until nothing can run any more."""
+        """Let all others run until nothing can run any more.
+
+        From outside, this raises what ended the run: LivelockError, KeyboardInterrupt.
+        """
+        self._entered("settle")
+        self.platform.me()
         if self.platform.current is None:
             self.platform.settle()
         else:
             self.platform.wait_until_quiet()
 
     def check(self) -> None:
-        """Raise what went wrong in a thread or callback, and DeadlockError if somebody waits for what will never
-        come.
+        """Let all run until nothing can, and raise what went wrong, if anything did: what left a thread or a callback,
+        what a ``Slab`` reported (even if it was caught), DeadlockError if a thread or task waits for what will
+        never come. Called from outside: a scenario need not call it, ``explore()`` does.
         """
-        for error in (*self.platform.errors, *self.errors):
+        self._driver("check")
+        self.platform.settle()
+        for error in (*self.platform.errors, *self.errors, *(self.machine.faults or ())):
             raise error
-        stuck = self.platform.stuck()
+        cpus = self.machine.cpus
+        stuck = [context for context in self.platform.contexts if not self._rests(context)]
         if stuck:
-            raise DeadlockError("nothing can run any more: " + "; ".join(map(repr, stuck)))
-        for cpu in self.machine.cpus:
-            for lane in cpu.lanes:
-                if lane.run is not None:
-                    raise DeadlockError(f"{lane} is still at {lane.run.callout!r}")
-            cpu.wheel.check()
+            raise DeadlockError("nothing can run any more: " + "; ".join(map(self._tell, stuck)))
+        for cpu in cpus:
+            for complaint in records.complaints(cpu, self.platform.events[cpu.id]):
+                raise DeadlockError(complaint)
+            records.check(cpu)
+
+    def _rests(self, context: Context) -> bool:
+        """Whether *context* may wait for ever: an interrupt for the next, an idle softclock for work."""
+        if context.kind == INTERRUPT:
+            return isinstance(context.waits_for, Interrupt) and not context.waits_for.ready()
+        return context.kind == SOFTCLOCK and records.idles(self.machine.cpus[context.cpu or 0], context.waits_for)
+
+    def _tell(self, context: Context) -> str:
+        """Return what *context* waits for."""
+        if context.waits_for is not None and not context.waits_for.ready():
+            said = f"{context.name} waits for {context.waits_for.label}"
+        else:
+            loop = None if context.cpu is None else self.platform.loops[context.cpu]
+            said = f"{context.name} waits for its CPU's loop, which {loop.name if loop else 'nobody'} keeps"
+        place = context.place()
+        return f"{said}, at {place}" if place else said
+
+    def _entered(self, call: str) -> None:
+        if self._token is None:
+            raise NoSystemError(f"{call}: the virtual CPUs are not powered on: use `with VirtualSMP() as vm:`")
+        if self.platform.off:
+            raise ClosedError(f"{call}: {LEFT}")
+
+    def _driver(self, call: str) -> None:
+        """Raise unless this is the code that drives the machine, outside of every thread, callback and scenario."""
+        self._entered(call)
+        self.platform.me()
+        if self.platform.current is not None:
+            raise CalloutError(
+                f"{call}: {self.platform.current.name} runs on the machine, and this is for the code that drives it "
+                "from outside. In a scenario use vm.settle(); explore() makes all checks when the scenario has ended"
+            )
+
+
+def check_thread(call: str, func: object) -> None:
+    """Raise unless *func* can be the body of a thread: a plain function, or a coroutine function."""
+    if inspect.iscoroutine(func):
+        func.close()
+        raise ArgumentTypeError(f"{call}: give the coroutine function, not the coroutine that it has returned")
+    if not callable(func):
+        raise ArgumentTypeError(f"{call}: give a function, not {func!r}")
+    if inspect.isgeneratorfunction(func) or inspect.isasyncgenfunction(func):
+        raise ArgumentTypeError(f"{call}: {func!r} is a generator function, and calling it would run nothing")
 
 
 def _ignore(func: Func, spent: int) -> None:

@@ -110,7 +110,7 @@ class _Lock:
             return True
 
     def release(self, /) -> None:
-        """Hand it on."""
+        """Hand it on. RuntimeError if nobody holds it, as ``threading.Lock``."""
         with self._monitor.changed:
             if self._holder != threading.get_ident():
                 raise RuntimeError("cannot release un-acquired lock")
@@ -128,7 +128,7 @@ class _Lock:
 
 
 class _ThreadWaiter:
-    """A one-shot event, or a gate, for threads."""
+    """A one-shot event for threads."""
 
     def __init__(self, monitor: _Monitor) -> None:
         self._monitor = monitor
@@ -148,12 +148,21 @@ class _ThreadWaiter:
                 self._monitor.block(self._place, lambda: self._is_set)
 
     def set(self) -> None:
+        """Set it. RuntimeError if it is set, as the lock that ``_worlds.trio`` makes of it."""
+        with self._monitor.changed:
+            if self._is_set:
+                raise RuntimeError("a waiter is set twice")
+            self.open()
+
+    def set_here(self) -> None:
         """Set it."""
+        self.set()
+
+    def open(self) -> None:
+        """Let all pass, now and later: as a gate it may be opened twice."""
         with self._monitor.changed:
             self._is_set = True
             self._monitor.wake(self._place)
-
-    set_here = set
 
 
 class _CountingToken:
@@ -291,6 +300,7 @@ class _Platform(TrioPlatform):
 
     def waiter(self) -> Waiter:
         """Return a waiter for the current task."""
+        trio.lowlevel.current_trio_token()  # RuntimeError outside a task
         return _LoopWaiter(self._tokens[threading.get_ident()])
 
     def thread_waiter(self) -> Waiter:
@@ -405,7 +415,7 @@ class RealWorld:
 
     def open_gate(self, gate: str) -> None:
         """Open it."""
-        self._gate(gate).set()
+        self._gate(gate).open()
 
     def tick(self) -> None:
         """Move the time."""
@@ -426,7 +436,7 @@ class RealWorld:
         self.machine.report = lambda error, c: None
         while True:
             for gate in list(self._gates.values()):
-                gate.set()
+                gate.open()
             for thread in self._threads.values():
                 thread.post(self._give_all_up)
             self.settle()

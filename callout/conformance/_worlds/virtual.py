@@ -6,7 +6,7 @@ import random
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from ..._worlds.virtual.platform import Context
+from ..._worlds.virtual.scheduler import Context
 from ...testing import VirtualSMP
 from .._format import Scenario
 
@@ -56,7 +56,7 @@ class VirtualWorld:
             free_clock=False,
             alloweddeviation=scenario.alloweddeviation,
             max_steps=1_000_000,
-        )
+        ).__enter__()
         self.machine = self._vm.machine
         self._platform = self._vm.platform
         self._gates: dict[str, _Gate] = {}

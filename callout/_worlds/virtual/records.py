@@ -1,0 +1,69 @@
+"""What the virtual platform reads of the engine's records: whether a CPU is at rest, and in order. All of it is here.
+
+Called when nothing can run any more, so nothing of it is a race.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from ..._core.cpu import Cpu
+from ..._core.errors import ClosedError
+from ..._core.invariants import check_cpu
+from ..._core.lifecycle import stop_all
+from ..._core.machine import Machine
+from ..._core.refusal import Refusal
+from ..._core.wheel import callouts_of
+from .scheduler import LEFT
+
+
+def idles(cpu: Cpu, waits_for: object) -> bool:
+    """Whether softclock of *cpu*, which waits for that, has nothing to do and can still be woken."""
+    return waits_for is not None and cpu.idle is waits_for
+
+
+def complaints(cpu: Cpu, event: int) -> Iterator[str]:
+    """Yield what is left undone on *cpu*, whose softclock idles and whose event timer is set to *event*."""
+    for lane in cpu.lanes:
+        if lane.run is not None:
+            yield f"{lane} is still at {lane.run.callout!r}"
+        if lane.queue:
+            yield f"{len(callouts_of(lane.queue))} callouts are due, and {lane} will not run them"
+    if cpu.calls:
+        yield f"{len(cpu.calls)} cross-CPU calls to cpu {cpu.id} were not taken"
+    if cpu.deadline < event:
+        yield f"the event timer of cpu {cpu.id} will expire later than its deadline"
+
+
+def check(cpu: Cpu) -> None:
+    """Assert the invariants of what *cpu*'s lock guards."""
+    check_cpu(cpu)
+
+
+class _FreeLock:
+    """A lock that nobody holds: the contexts are gone."""
+
+    def acquire(self, blocking: bool = True, /) -> bool:
+        return True
+
+    def release(self, /) -> None:
+        """Nobody waits."""
+
+    def _is_owned(self, /) -> bool:
+        return False
+
+
+def shut(machine: Machine) -> None:
+    """Leave nothing scheduled, and have every later call refused. The contexts are gone."""
+    for cpu in machine.cpus:
+        lock = cpu.lock
+        cpu.lock = _FreeLock()
+        cpu.busy = False
+        # What a context was doing when it was thrown away is half done, and stopping everything may stumble over it.
+        with contextlib.suppress(Exception):
+            stop_all(cpu)
+        cpu.open = False
+        cpu.idle = None
+        cpu.calls.clear()
+        cpu.lock = Refusal(ClosedError, LEFT, lock)

@@ -1,0 +1,391 @@
+"""Contexts, and which of them runs: greenlets that switch where the platform says so.
+
+A context runs on until a *switch point*. There a *chooser* picks the one that runs next; nothing else is left to
+chance, so the chooser's answers are the schedule.
+
+No context can stop a run from being ended: what ends it (too many steps, Ctrl-C, a chooser that cannot go on) is not
+raised in the context that stands at the point, where an ``except`` may swallow it. The scheduler keeps it, goes back
+to the greenlet that drives it, the *hub*, and raises it there.
+
+All of it belongs to the thread and the greenlet that opened it. The calls of any other are refused: they would resume
+a context in the middle of another one's work.
+"""
+
+from __future__ import annotations
+
+import contextvars
+from collections.abc import Callable, Sequence
+from typing import Final, NoReturn, Protocol
+
+from ..._core import frames
+from ..._core.errors import ClosedError, DeadlockError, LivelockError, MissingExtraError, NoSystemError
+from ..._core.platform import Thread
+
+try:
+    import greenlet
+except ImportError as error:  # pragma: no cover - the test for it blocks the import in a process of its own
+    raise MissingExtraError(
+        "the virtual platform needs greenlet: install it with  pip install 'callout[explore]'"
+    ) from error
+
+THREAD: Final = "thread"
+TASK: Final = "task"  # of a CPU's loop
+SOFTCLOCK: Final = "softclock"
+INTERRUPT: Final = "interrupt"
+
+PATIENCE: Final = 8  # how often a context that is being ended may catch that and go on
+
+LEFT: Final = (
+    "this virtual callout system was left: its `with VirtualSMP()` block, or its schedule of explore(), has ended; "
+    "a lock, callout or event that outlives it, in a global for example, cannot be used in the next one: make it there"
+)
+
+# What could not be ended. Thrown away, each would be told to end once more, and would go on again.
+_UNENDING: Final[list[Context]] = []
+
+
+class Context:
+    """One thread of control: a user thread, a CPU's interrupt, a CPU's softclock, or a task on a CPU."""
+
+    __slots__ = (
+        "bound",
+        "cpu",
+        "cpu_locks",
+        "error",
+        "greenlet",
+        "kind",
+        "name",
+        "runs_loop",
+        "thread",
+        "waits_for",
+    )
+
+    def __init__(self, kind: str, name: str, cpu: int | None, bound: int, thread: Thread) -> None:
+        self.kind = kind
+        self.name = name
+        self.cpu = cpu  # whose loop it is a task of
+        self.bound = bound  # the current CPU, for a thread that is no loop
+        self.thread = thread
+        self.runs_loop = False  # a thread in vm.run(): it runs a loop of its own meanwhile
+        self.cpu_locks = 0  # how many it holds
+        self.waits_for: Blocker | None = None
+        self.error: BaseException | None = None
+        self.greenlet: greenlet.greenlet
+
+    def __repr__(self) -> str:
+        return f"<{self.name}{'' if self.waits_for is None else f' waits for {self.waits_for.label}'}>"
+
+    def place(self) -> str:
+        """Return where in the user's code it stands, or an empty string if that is not known."""
+        frame = self.greenlet.gr_frame
+        while frame is not None and frames.is_own(frame):
+            frame = frame.f_back
+        return "" if frame is None else frames.place(frame)
+
+
+class Blocker(Protocol):
+    """What a context can wait for."""
+
+    @property
+    def label(self) -> str:
+        """What it is, for a report."""
+        ...
+
+    def ready(self) -> bool:
+        """Whether the wait is over."""
+        ...
+
+
+class Chooser(Protocol):
+    """Picks the context that runs next."""
+
+    def choose(self, runnable: Sequence[Context], current: Context | None) -> Context:
+        """Return one of *runnable*, which is sorted by age and not empty.
+
+        *current* is the one that stands at a switch point, if it could go on.
+        """
+        ...
+
+
+class RunOn:
+    """The default chooser: the current context goes on; then the oldest."""
+
+    def choose(self, runnable: Sequence[Context], current: Context | None) -> Context:
+        """Return *current* if it can go on."""
+        return current if current is not None else runnable[0]
+
+
+class _Quiet:
+    """What a context waits for that wants all others to be unable to go on."""
+
+    label = "all others to be quiescent"
+
+    @staticmethod
+    def ready() -> bool:
+        """Never by itself: see ``_runnable``."""
+        return False
+
+
+class Scheduler:
+    """Contexts under one chooser."""
+
+    def __init__(self, chooser: Chooser | None, max_steps: int) -> None:
+        self.chooser: Chooser = chooser or RunOn()
+        self.max_steps = max_steps
+        self.steps = 0
+        self.contexts: list[Context] = []
+        self.current: Context | None = None
+        self.loops: list[Context | None] = []  # which context has the loop of each CPU
+        self.errors: list[BaseException] = []  # what left a context
+        self.failure: BaseException | None = None  # what ended the run
+        self.outside = Context(THREAD, "outside", None, 0, "outside")
+        self.adopt_driver()
+        self.off = False  # the contexts are being ended, or were
+        self._ending: Context | None = None
+        self._pleas = 0
+        self._left: list[Context] = []  # have ended, in the act of switching to another
+        self._behind: dict[Context, set[Context]] = {}  # who has given way, and whose turn comes first
+        self._names: dict[str, int] = {self.outside.name: 1}
+
+    def adopt_driver(self) -> None:
+        """Make the caller the code that drives the platform."""
+        self.outside.greenlet = greenlet.getcurrent()
+
+    def power_off(self) -> list[str]:
+        """End every context where it stands, and return the names of those that went on all the same. From outside.
+
+        Nothing else can: the stack of a suspended greenlet keeps alive what it refers to, the platform with it, and the
+        garbage collector does not look into it. What is unwound gets no lock any more and wakes nobody.
+        """
+        self.off = True
+        unending = []
+        for context in (*self.contexts, *self._left):
+            self.current = self._ending = context
+            self._pleas = 0
+            context.greenlet.throw(greenlet.GreenletExit)
+            if not context.greenlet.dead:
+                unending.append(context)
+        self.current = self._ending = None
+        self.contexts.clear()
+        self._left.clear()
+        _UNENDING.extend(unending)
+        return [context.name for context in unending]
+
+    def refuse(self) -> NoReturn:
+        """Raise for a use of what was left; a context that is being ended goes on ending."""
+        if self._ending is not None:
+            self._pleas += 1
+            while self._pleas > PATIENCE:  # it catches whatever is raised in it: leave it standing where it is
+                self.outside.greenlet.switch()
+            raise greenlet.GreenletExit
+        for context in _UNENDING:
+            while context.greenlet is greenlet.getcurrent():  # the interpreter exits, and throws it away
+                self.outside.greenlet.switch()
+        raise ClosedError(LEFT)
+
+    def me(self) -> Context:
+        """Return the current context, or the outside; raise if the caller is neither."""
+        if self.off:
+            self.refuse()
+        me = self.current or self.outside
+        if greenlet.getcurrent() is not me.greenlet:
+            error = NoSystemError(
+                "this virtual callout system is not the one that this code runs in, and so its locks, callouts and "
+                "events cannot be used here: it belongs to the thread that opened it, and to what vm.spawn() starts"
+            )
+            if self.current is not None:
+                self.fail(error)  # a thread that a scenario has started: nobody else would hear of it
+            raise error
+        return me
+
+    # -- contexts -------------------------------------------------------------------------------------------------
+
+    def spawn(
+        self,
+        name: str,
+        func: Callable[..., object],
+        *args: object,
+        cpu: int | None = None,
+        bound: int = 0,
+        kind: str = "",
+    ) -> Context:
+        r"""Start *func(\*args)* as a thread, or as a task of *cpu*. It runs when it is chosen.
+
+        Names are made unique: a thread is known by its name, and two threads of one name would own each other's locks.
+        """
+        number = self._names[name] = self._names.get(name, 0) + 1
+        if number > 1:
+            name = f"{name}#{number}"
+        context = Context(
+            kind or (THREAD if cpu is None else TASK), name, cpu, bound, name if cpu is None else ("cpu", cpu)
+        )
+
+        def body() -> None:
+            if cpu is not None:
+                self.loops[cpu] = context
+            try:
+                func(*args)
+            except greenlet.GreenletExit as error:
+                if self.off:
+                    return
+                context.error = error  # the user's code has raised it
+            except KeyboardInterrupt as error:
+                self.failure = error
+            except BaseException as error:
+                context.error = error
+            if self.off:
+                return
+            if cpu is not None and self.loops[cpu] is context:
+                self.loops[cpu] = None
+            self._leave(context)
+
+        context.greenlet = greenlet.greenlet(body, parent=self.outside.greenlet)
+        context.greenlet.gr_context = contextvars.copy_context()
+        self.contexts.append(context)
+        return context
+
+    def settle(self) -> None:
+        """Run everything until nothing can run any more, and raise what ended the run if something did. From
+        outside.
+        """
+        self.me()
+        assert self.current is None, "settle() is for the code that drives the platform"
+        while self.failure is None and (runnable := self._runnable()):
+            self._switch(self._choose(runnable, None))
+        if self.failure is not None:
+            self._end()
+
+    def wait_until_quiet(self) -> None:
+        """Wait, as a context, until no other can run any more."""
+        self.block(_Quiet())
+
+    def point(self) -> None:
+        """A switch point: another context may run here."""
+        current = self.current
+        if current is None or self.off:
+            return
+        if greenlet.getcurrent() is not current.greenlet:
+            self.me()  # raises
+        self._step()
+        runnable = self._runnable()
+        if len(runnable) > 1:
+            chosen = self._choose(runnable, current)
+            if chosen is not current:
+                self._switch(chosen)
+        if self.failure is not None:
+            self._end()
+
+    def block(self, blocker: Blocker) -> None:
+        """Wait for *blocker*, keeping the CPU's loop."""
+        me = self.me()
+        if self.current is None:
+            while self.failure is None and not blocker.ready():
+                runnable = self._runnable()
+                if not runnable:
+                    raise DeadlockError(f"the code that drives the platform would wait for ever for {blocker.label}")
+                self._switch(self._choose(runnable, None))
+            if self.failure is not None:
+                self._end()
+            return
+        me.waits_for = blocker
+        self._pass_on()
+        me.waits_for = None
+
+    def give_way(self, blocker: Blocker | None) -> None:
+        """Wait for *blocker*, or for a turn, while other tasks have the CPU's loop."""
+        me = self.me()
+        if me.cpu is None:
+            if blocker is None or blocker.ready():
+                self.point()
+            else:
+                self.block(blocker)
+            return
+        self.loops[me.cpu] = None
+        me.waits_for = blocker
+        if blocker is None:
+            self._line_up(me)
+        self._pass_on()
+        me.waits_for = None
+        self.loops[me.cpu] = me
+
+    def fail(self, error: BaseException) -> None:
+        """End the run with *error*: it is raised where the platform is driven, as soon as that is reached."""
+        if self.failure is None:
+            self.failure = error
+
+    # -- choosing and switching -----------------------------------------------------------------------------------
+
+    def _step(self) -> None:
+        self.steps += 1
+        if self.steps > self.max_steps:
+            self.fail(
+                LivelockError(
+                    f"no end after {self.max_steps} steps; is something re-arming itself, or retrying, for ever? "
+                    f"{(self.current or self.outside).name} was running"
+                )
+            )
+            self._end()
+
+    def _end(self) -> NoReturn:
+        """Go back to the hub for good."""
+        if self.current is not None:
+            self._switch(None)
+            raise greenlet.GreenletExit  # it was resumed to be ended
+        assert self.failure is not None
+        raise self.failure
+
+    def _choose(self, runnable: Sequence[Context], current: Context | None) -> Context:
+        try:
+            return self.chooser.choose(runnable, current)
+        except BaseException as error:
+            self.fail(error)
+            self._end()
+
+    def _runnable(self) -> list[Context]:
+        out = []
+        loops = self.loops
+        for context in self.contexts:
+            if context.waits_for is not None and not context.waits_for.ready():
+                continue
+            if context.cpu is not None and loops[context.cpu] is not None and loops[context.cpu] is not context:
+                continue
+            out.append(context)
+        if self._behind:
+            out = [context for context in out if not any(other in out for other in self._behind.get(context, ()))]
+        return out or [context for context in self.contexts if isinstance(context.waits_for, _Quiet)][:1]
+
+    def _pass_on(self) -> None:
+        """The current context cannot go on: run another, or go back to the hub."""
+        self._step()
+        runnable = self._runnable()
+        if runnable and self.failure is None:
+            chosen = self._choose(runnable, None)
+            if self._behind:
+                self._take_turn(chosen)
+            if chosen is not self.current:
+                self._switch(chosen)
+        else:
+            self._switch(None)
+        if self.failure is not None:
+            self._end()
+
+    def _line_up(self, me: Context) -> None:
+        """Put *me* behind the tasks of its loop that can run: each has a turn first, as at a checkpoint of trio."""
+        self._behind[me] = {o for o in self._runnable() if o.cpu == me.cpu and o.kind != INTERRUPT and o is not me}
+
+    def _take_turn(self, chosen: Context) -> None:
+        self._behind.pop(chosen, None)
+        for others in self._behind.values():
+            others.discard(chosen)
+
+    def _leave(self, context: Context) -> None:
+        """A context has ended: never come back to it."""
+        self.contexts.remove(context)
+        self._left.append(context)
+        if context.error is not None:
+            self.errors.append(context.error)
+        self._pass_on()
+
+    def _switch(self, to: Context | None) -> None:
+        self.current = to
+        (self.outside if to is None else to).greenlet.switch()

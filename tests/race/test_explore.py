@@ -1,0 +1,726 @@
+"""explore() itself: what must not be certified, what must not hang, and what a schedule says."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import pickle
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any, Final, TypeVar
+
+import greenlet
+import pytest
+import trio
+
+from callout import (
+    ArgumentTypeError,
+    ArgumentValueError,
+    Callout,
+    CalloutError,
+    ClosedError,
+    DeadlockError,
+    Event,
+    LivelockError,
+    LockNotHeldError,
+    LoopThreadError,
+    Mtx,
+    NoSystemError,
+    UseAfterFree,
+    callout_drain,
+    callout_drain_sync,
+    callout_init,
+    callout_init_mtx,
+    callout_reset,
+    callout_reset_on,
+    callout_stop,
+)
+from callout._core.state import ARMED, PLAIN
+from callout.explore import NondeterminismError, Violation, explore, replay
+from callout.testing import Slab, VirtualSMP
+
+Scenario = Callable[[VirtualSMP], object]
+T = TypeVar("T")
+
+
+def found(scenario: Scenario, *, cpus: int = 2, bound: int = 1) -> BaseException:
+    """Explore and find something; return what it was."""
+    with pytest.raises(Violation) as caught:
+        explore(scenario, cpus=cpus, bound=bound, most=5000)
+    assert caught.value.__cause__ is not None
+    return caught.value.__cause__
+
+
+def nothing(_: object) -> None:
+    """Be a callback."""
+
+
+def armed(callback: Callable[[Any], object] = nothing) -> Callout:
+    """Return a callout that is armed."""
+    c = Callout()
+    callout_init(c, 1)
+    callout_reset(c, 1, callback, None)
+    return c
+
+
+# -- waiting for what never comes ------------------------------------------------------------------------------------
+
+
+def waits_in_a_thread(vm: VirtualSMP) -> None:
+    """A thread."""
+    vm.spawn(Event().wait_sync, name="forlorn")
+    vm.settle()
+
+
+def waits_in_a_task(vm: VirtualSMP) -> None:
+    """A task."""
+    vm.spawn(Event().wait, name="forlorn", cpu=1)
+    vm.settle()
+
+
+def waits_crosswise(vm: VirtualSMP) -> None:
+    """Two tasks, each for what the other does afterwards."""
+    one, other = Event(), Event()
+
+    async def task(mine: Event, yours: Event) -> None:
+        await mine.wait()
+        yours.set()
+
+    vm.spawn(task, one, other, name="forlorn", cpu=0)
+    vm.spawn(task, other, one, cpu=1)
+
+
+def waits_at_a_lock(vm: VirtualSMP) -> None:
+    """A thread, at the lock that another has left held."""
+    lock = Mtx("kept")
+    lock.lock()
+    vm.spawn(lock.lock, name="forlorn")
+
+
+def parks_for_ever(vm: VirtualSMP) -> None:
+    """Softclock, at a callout's lock that is never released."""
+    lock = Mtx("kept")
+    c = Callout()
+    callout_init_mtx(c, lock)
+    with lock:
+        callout_reset(c, 1, nothing, None)
+    lock.lock()
+
+
+def loop_is_blocked(vm: VirtualSMP) -> None:
+    """A whole CPU, behind a callback that blocks its loop."""
+    lock = Mtx("kept")
+    lock.lock()
+
+    def callback(_: object) -> None:
+        with lock:
+            pass
+
+    c = Callout()
+    callout_init(c, 1)
+    callout_reset(c, 1, callback, None)
+
+
+@pytest.mark.parametrize(
+    ("scenario", "says"),
+    [
+        (waits_in_a_thread, "forlorn waits for a wake-up, at .*in Event|forlorn waits for a wake-up"),
+        (waits_in_a_task, "forlorn waits for a wake-up"),
+        (waits_crosswise, "forlorn waits for a wake-up, at .*task"),
+        (waits_at_a_lock, "forlorn waits for the lock 'kept', which main holds"),
+        (parks_for_ever, "cpu0 waits for a wake-up"),
+        (loop_is_blocked, "cpu0 waits for the lock 'kept', which main holds, at .*callback"),
+    ],
+)
+def test_whoever_waits_for_ever_is_a_deadlock(scenario: Scenario, says: str) -> None:
+    """A thread, a task or a softclock that waits for what never comes is reported, with what it waits for."""
+    error = found(scenario)
+
+    assert isinstance(error, DeadlockError)
+    assert re.search(says, str(error)), str(error)
+
+
+def test_idle_softclocks_and_interrupts_may_wait_for_ever() -> None:
+    """A system with nothing to do is no deadlock."""
+    assert explore(lambda vm: None, cpus=3, bound=1).exhausted
+
+
+# -- what a slab reported ----------------------------------------------------------------------------------------------
+
+
+class Thing:
+    """Something to free."""
+
+    def use(self) -> None:
+        """Do nothing."""
+
+
+@pytest.mark.parametrize("where", ["thread", "callback"])
+def test_a_report_that_was_swallowed_is_a_violation(where: str) -> None:
+    """A use after free goes into no certificate, whoever has caught the error."""
+
+    def scenario(vm: VirtualSMP) -> None:
+        slab: Slab[Thing] = Slab("thing")
+        thing = slab.alloc(Thing)
+        slab.free(thing)
+
+        def use(_: object = None) -> None:
+            try:
+                thing.use()
+            except Exception:  # noqa: S110 - what user code does
+                pass
+
+        if where == "callback":
+            armed(use)
+        else:
+            vm.spawn(use)
+        vm.settle()
+
+    assert isinstance(found(scenario), UseAfterFree)
+
+
+# -- what survives a schedule ------------------------------------------------------------------------------------------
+
+
+def test_what_survives_from_an_earlier_schedule_is_told_at_once() -> None:
+    """A lock, callout or event in a lazy global is refused in the next schedule, with an error that says why."""
+    kept: dict[str, Any] = {}
+
+    def lazily(name: str, make: Callable[[], T]) -> T:
+        if name not in kept:
+            kept[name] = make()
+        it: T = kept[name]
+        return it
+
+    def lock(vm: VirtualSMP) -> None:
+        it = lazily("lock", lambda: Mtx("lazy"))
+        vm.spawn(it.lock)
+        vm.spawn(it.trylock)
+
+    def callout(vm: VirtualSMP) -> None:
+        c = lazily("callout", armed)
+        for _ in range(2):
+            vm.spawn(callout_stop, c)
+
+    def event(vm: VirtualSMP) -> None:
+        it = lazily("event", Event)
+        vm.spawn(it.wait_sync)
+        vm.spawn(it.set)
+
+    for scenario in (lock, callout, event):
+        with pytest.raises(NondeterminismError, match="this virtual callout system was left"):
+            explore(scenario, bound=1)
+        kept.clear()
+        replay(scenario, "v2,cpus=1,hz=1000,bound=0,paths=short:")
+        with pytest.raises(ClosedError, match="a lock, callout or event that outlives it"):
+            replay(scenario, "v2,cpus=1,hz=1000,bound=0,paths=short:")
+
+
+# -- determinism -------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_that_ends_before_its_prefix_is_used_up_is_nondeterminism() -> None:
+    """A singleton that the first run makes is noticed in the second."""
+    made: list[int] = []
+
+    def get(lock: Mtx) -> None:
+        if not made:
+            with lock:
+                made.append(1)
+
+    def scenario(vm: VirtualSMP) -> None:
+        lock = Mtx("cache")
+        for name in "ab":
+            vm.spawn(get, lock, name=name)
+
+    with pytest.raises(NondeterminismError, match="does it keep anything"):
+        explore(scenario, bound=2)
+
+
+@pytest.mark.parametrize("differs", ["names", "more", "fewer", "later"])
+def test_a_run_with_other_options_is_nondeterminism(differs: str) -> None:
+    """At each choice that is repeated the same contexts can run, after as many switch points."""
+    runs: list[int] = []
+
+    def scenario(vm: VirtualSMP) -> None:
+        runs.append(1)
+        first = len(runs) == 1
+        name = "a" if first or differs != "names" else "b"
+        for _ in range({"more": 1 if first else 2, "fewer": 2 if first else 1}.get(differs, 1)):
+            vm.spawn(Mtx("m").lock, name=name)
+        if differs == "later" and not first:
+            vm.platform.steps += 1
+        Mtx("n").lock()
+
+    with pytest.raises(NondeterminismError, match="not deterministic"):
+        explore(scenario, bound=2)
+
+
+# -- scenarios that would run nothing ----------------------------------------------------------------------------------
+
+
+async def coroutine_scenario(vm: VirtualSMP) -> None:
+    """Await two things, and be wrong in one schedule."""
+    c = armed()
+    event = Event()
+    vm.spawn(event.set)
+    await event.wait()
+    if await callout_drain(c) == 1:
+        raise AssertionError("it was drained before it ran")
+
+
+def test_a_coroutine_function_is_a_scenario() -> None:
+    """Its awaits are callout's own, and what goes wrong in it is found."""
+    assert "drained before" in str(found(coroutine_scenario))
+
+
+@pytest.mark.parametrize("cpu", [None, 1])
+def test_a_coroutine_function_is_spawned(cpu: int | None) -> None:
+    """As a thread that runs a loop of its own, or as a task."""
+
+    async def body() -> None:
+        await callout_drain(armed())
+        raise AssertionError("here")
+
+    assert "here" in str(found(lambda vm: vm.spawn(body, cpu=cpu)))
+
+
+async def awaits_something_else(vm: VirtualSMP) -> None:
+    """Await what is not callout's."""
+    await asyncio.sleep(0)
+
+
+def test_awaiting_anything_else_is_an_error() -> None:
+    """An await of asyncio's, or trio's, is told what can be awaited."""
+    assert "only callout's own awaitables" in str(found(awaits_something_else))
+
+    async def inside_trio() -> None:
+        with pytest.raises(Violation) as caught:
+            explore(lambda vm: vm.spawn(trio.sleep, 0))
+        assert "only callout's own awaitables" in str(caught.value.__cause__)
+
+    trio.run(inside_trio)
+
+
+def generator_scenario(vm: VirtualSMP) -> Iterator[None]:
+    """Yield."""
+    raise AssertionError("never run")
+    yield
+
+
+async def async_generator_scenario(vm: VirtualSMP) -> AsyncIterator[None]:
+    """Yield, too."""
+    raise AssertionError("never run")
+    yield
+
+
+@pytest.mark.parametrize("scenario", [generator_scenario, async_generator_scenario, None, 3, "scenario"])
+def test_what_would_run_nothing_is_refused(scenario: Scenario) -> None:
+    """A generator function, or what cannot be called, is no scenario and no thread."""
+    with VirtualSMP() as vm:
+        for call in (
+            lambda: explore(scenario),
+            lambda: replay(scenario, "v2,cpus=1,hz=1000,bound=0,paths=short:"),
+            lambda: vm.spawn(scenario),
+        ):
+            with pytest.raises(ArgumentTypeError):
+                call()
+
+
+def test_a_coroutine_is_refused() -> None:
+    """A coroutine can be run once only, so it is neither a scenario nor a thread."""
+    with VirtualSMP() as vm:
+        with pytest.raises(ArgumentTypeError, match="the coroutine function"):
+            explore(coroutine_scenario(vm))  # type: ignore[arg-type]  # that is the point
+        with pytest.raises(ArgumentTypeError, match="the coroutine function"):
+            vm.spawn(coroutine_scenario(vm))  # type: ignore[arg-type]  # as above
+        with pytest.raises(ArgumentTypeError, match=r"vm\.run"):
+            vm.run(coroutine_scenario(vm))  # type: ignore[arg-type]  # as above
+
+
+@pytest.mark.parametrize("scenario", [lambda vm: coroutine_scenario(vm), lambda vm: generator_scenario(vm)])
+def test_a_function_that_returns_what_nobody_runs_is_a_violation(scenario: Scenario) -> None:
+    """A lambda hides what a generator or coroutine function is, until it is called."""
+    assert isinstance(found(scenario), ArgumentTypeError)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_real_thread_in_a_scenario_is_refused() -> None:
+    """A thread that vm.spawn() did not start cannot use the system, and does not go unheard."""
+
+    def scenario(vm: VirtualSMP) -> None:
+        thread = threading.Thread(target=callout_stop, args=(armed(),))
+        thread.start()
+        thread.join()
+        vm.settle()
+
+    assert isinstance(found(scenario), NoSystemError)
+
+
+def test_awaiting_in_a_callback_is_refused() -> None:
+    """A callback is a plain function of its loop: on a real one it could not await either."""
+
+    def scenario(vm: VirtualSMP) -> None:
+        c = Callout()
+        callout_init(c, 1)
+        armed(lambda _: vm.run(lambda: callout_drain(c)))
+
+    assert isinstance(found(scenario), LoopThreadError)
+
+
+# -- what ends a run ---------------------------------------------------------------------------------------------------
+
+WHERE: Final = ("main", "thread", "task", "callback", "direct", "vm.run", "vm.call")
+
+
+def raises(error: BaseException, where: str) -> Scenario:
+    """Return a scenario in which *error* is raised there."""
+
+    def throw(*_: object) -> None:
+        raise error
+
+    async def await_it() -> None:
+        throw()
+
+    def scenario(vm: VirtualSMP) -> None:
+        match where:
+            case "main":
+                throw()
+            case "thread":
+                vm.spawn(throw)
+            case "task":
+                vm.spawn(throw, cpu=1)
+            case "callback" | "direct":
+                armed(throw)
+            case "vm.run":
+                vm.run(await_it)
+            case _:
+                vm.call(1, throw)
+        vm.settle()
+
+    return scenario
+
+
+@pytest.mark.parametrize("where", WHERE)
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("it"),
+        SystemExit(3),
+        GeneratorExit("it"),
+        asyncio.CancelledError("it"),
+        greenlet.GreenletExit("it"),
+        BaseExceptionGroup("it", [KeyboardInterrupt()]),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_whatever_leaves_a_thread_or_callback_is_a_violation(error: BaseException, where: str) -> None:
+    """It has a schedule, and that raises it again."""
+    with pytest.raises(Violation) as caught:
+        explore(raises(error, where))
+    assert caught.value.__cause__ is error
+    with pytest.raises(type(error)):
+        replay(raises(error, where), caught.value.schedule)
+
+
+@pytest.mark.parametrize("where", [where for where in WHERE if where != "vm.run"])
+def test_stop_iteration_is_a_violation(where: str) -> None:
+    """It is an error like any other, not the end of a coroutine."""
+    assert isinstance(found(raises(StopIteration(7), where)), StopIteration)
+
+
+def test_stop_iteration_of_what_makes_the_coroutine_is_no_result() -> None:
+    """``vm.run(make)`` tells an error of *make* from the end of the coroutine."""
+    empty: Iterator[Any] = iter(())
+    with VirtualSMP() as vm, pytest.raises(StopIteration):
+        vm.run(lambda: next(empty))
+    with VirtualSMP() as vm, pytest.raises(ArgumentTypeError, match="no coroutine"):
+        vm.run(lambda: None)  # type: ignore[arg-type, return-value]  # that is the point
+
+
+@pytest.mark.parametrize("where", WHERE)
+def test_ctrl_c_passes(where: str) -> None:
+    """A KeyboardInterrupt ends the search, wherever it arrives, and no schedule after it is run."""
+    runs: list[int] = []
+
+    def scenario(vm: VirtualSMP) -> None:
+        runs.append(1)
+        raises(KeyboardInterrupt(), where)(vm)
+
+    with pytest.raises(KeyboardInterrupt):
+        explore(scenario)
+    assert runs == [1]
+
+
+def test_the_signal_passes() -> None:
+    """SIGINT in the middle of a scenario ends the search."""
+    with pytest.raises(KeyboardInterrupt):
+        explore(lambda vm: signal.raise_signal(signal.SIGINT))
+
+
+@pytest.mark.parametrize("caught", [CalloutError, Exception, BaseException])
+def test_a_livelock_is_ended_whatever_the_loop_catches(caught: type[BaseException]) -> None:
+    """A retry loop that catches everything is ended from outside, where it cannot catch it."""
+
+    def scenario(vm: VirtualSMP) -> None:
+        lock = Mtx("m")
+        turns = 0
+
+        def retry() -> None:
+            nonlocal turns
+            while True:
+                try:
+                    with lock:
+                        turns += 1
+                    assert turns < 100_000, "it was not ended"
+                except caught:
+                    continue
+
+        vm.spawn(retry)
+
+    assert isinstance(found(scenario), LivelockError)
+
+
+STUBBORN: Final = """
+from callout import DeadlockError, Mtx
+from callout.explore import Violation, explore
+
+def scenario(vm):
+    lock = Mtx("m")
+    lock.lock()
+    def stubborn():
+        while True:
+            try:
+                lock.lock()
+                return
+            except BaseException:
+                pass
+    vm.spawn(stubborn)
+
+try:
+    explore(scenario)
+except Violation as violation:
+    assert isinstance(violation.__cause__, DeadlockError)
+    print(violation.__cause__.__notes__)
+"""
+
+
+def test_a_thread_that_cannot_be_ended_is_named_and_left_behind() -> None:
+    """A deadlocked thread that catches its own end hangs neither the search nor the interpreter's exit."""
+    done = subprocess.run([sys.executable, "-c", STUBBORN], capture_output=True, text=True, check=True, timeout=60)
+
+    assert "stubborn cannot be ended" in done.stdout
+
+
+# -- memory ------------------------------------------------------------------------------------------------------------
+
+
+def test_classes_of_a_scenario_go_with_it() -> None:
+    """Of the classes that a scenario defines none is left, however many schedules there were."""
+
+    def scenario(vm: VirtualSMP) -> None:
+        class Local:
+            def __init__(self) -> None:
+                self.c = Mine()
+
+        class Mine(Callout):
+            __slots__ = ()
+
+        slab: Slab[Local] = Slab("local")
+        local = slab.alloc(Local)
+        callout_init(local.c, 1)
+        callout_reset(local.c, 1, nothing, None)
+
+        def end() -> None:
+            callout_drain_sync(local.c)
+            slab.free(local)
+
+        vm.spawn(end)
+        vm.settle()
+
+    def left(schedules: int) -> int:
+        assert explore(scenario, bound=3, most=schedules).schedules == schedules
+        while gc.collect():
+            pass
+        return sum(isinstance(it, type) and it.__name__.endswith(("Local", "Mine")) for it in gc.get_objects())
+
+    left(5)
+    assert left(40) <= left(10)
+
+
+# -- arguments, and what a schedule says -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error"),
+    [
+        ({"most": 0}, ArgumentValueError),
+        ({"most": -1}, ArgumentValueError),
+        ({"most": 1.0}, ArgumentTypeError),
+        ({"bound": -1}, ArgumentValueError),
+        ({"bound": 1.5}, ArgumentTypeError),
+        ({"bound": True}, ArgumentTypeError),
+        ({"cpus": 0}, ArgumentValueError),
+        ({"cpus": "2"}, ArgumentTypeError),
+        ({"hz": 0}, ArgumentValueError),
+        ({"hz": None}, ArgumentTypeError),
+        ({"short_paths": 1}, ArgumentTypeError),
+    ],
+)
+def test_wrong_numbers_are_refused_before_anything_runs(wrong: dict[str, Any], error: type[CalloutError]) -> None:
+    """A search that would look at nothing is no search."""
+    runs: list[int] = []
+    with pytest.raises(error, match=next(iter(wrong))):
+        explore(lambda vm: runs.append(1), **wrong)
+    assert runs == []
+
+
+def wrong_in_one_schedule(vm: VirtualSMP) -> None:
+    """Go wrong if the callout fires before it is stopped, on three CPUs with a tick of 10 ms."""
+    assert len(vm.machine.cpus) == 3
+    assert vm.machine.tick == 10_000_000
+    c = Callout()
+    callout_init(c, 1)
+    callout_reset_on(c, 1, nothing, None, 2)
+    assert callout_stop(c) == 1, "it ran before"
+
+
+def test_a_schedule_names_all_that_it_needs() -> None:
+    """Replaying takes the string and nothing else, whatever explore() was told."""
+    with pytest.raises(Violation) as caught:
+        explore(wrong_in_one_schedule, cpus=3, hz=100, bound=2, short_paths=False)
+
+    assert caught.value.schedule.startswith("v2,cpus=3,hz=100,bound=2,paths=long:")
+    with pytest.raises(AssertionError, match="it ran before"):
+        replay(wrong_in_one_schedule, caught.value.schedule)
+
+
+def test_a_violation_can_be_sent_from_another_process() -> None:
+    """Pickled and unpickled it says the same."""
+    violation = Violation("v2,cpus=1,hz=1000,bound=0,paths=short:", 7, ["main", "cpu0"])
+    again = pickle.loads(pickle.dumps(violation))  # noqa: S301 - it is our own
+
+    assert (str(again), again.schedule) == (str(violation), violation.schedule)
+
+
+GOOD: Final = "v2,cpus=1,hz=1000,bound=2,paths=short:"
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        "",
+        ":",
+        "2:0.0.1",
+        "-5:",
+        "v1,cpus=1,hz=1000,bound=2,paths=short:1",
+        "v2,cpus=1,hz=1000,bound=2:1",
+        "v2,cpus=0,hz=1000,bound=2,paths=short:1",
+        "v2,cpus=99999,hz=1000,bound=2,paths=short:1",
+        "v2,cpus=1,hz=1000,bound=-2,paths=short:1",
+        f"{GOOD}-1",
+        f"{GOOD}0.-1",
+        f"{GOOD}1.",
+        f"{GOOD}.1",
+        f"{GOOD}1..1",
+        f"{GOOD}1 ",
+        f"{GOOD}1\n",
+        f"{GOOD}1.0",
+        f"{GOOD}0",
+        f"{GOOD}\N{ARABIC-INDIC DIGIT ONE}",
+        f"{GOOD}{'9' * 5000}",
+        f"{GOOD}{'0.' * 60}1",
+        f"{GOOD}7",
+        f"{GOOD}{'0.' * 100_000}1",
+    ],
+)
+def test_what_is_no_schedule_or_that_of_another_scenario_is_refused(schedule: str) -> None:
+    """Malformed, negative, cut off, left over, or too large a choice: one error each."""
+
+    def scenario(vm: VirtualSMP) -> None:
+        callout_stop(armed())
+
+    with pytest.raises(ArgumentValueError, match="replay"):
+        replay(scenario, schedule)
+
+
+@pytest.mark.parametrize("schedule", [None, 3, b"v2", ["v2"]])
+def test_what_is_no_string_is_no_schedule(schedule: str) -> None:
+    """Only the string is taken."""
+    with pytest.raises(ArgumentTypeError, match="replay"):
+        replay(nothing, schedule)
+
+
+# -- names, paths ------------------------------------------------------------------------------------------------------
+
+
+def test_a_lock_called_cpu_is_no_lock_of_a_cpu() -> None:
+    """What a mutex is called decides nothing: reading a callout's state with it held is a switch point."""
+
+    def scenario(vm: VirtualSMP) -> None:
+        c = armed()
+        with Mtx("cpu session"):
+            before = c.state
+            after = c.state
+            assert before == after, "it fired between"
+
+    assert "it fired between" in str(found(scenario))
+
+
+def test_two_threads_of_one_function_are_two_threads() -> None:
+    """They do not own each other's locks."""
+
+    def scenario(vm: VirtualSMP) -> None:
+        lock = Mtx("m")
+
+        def hold() -> None:
+            with lock:
+                vm.platform.point()
+
+        vm.spawn(hold)
+        vm.spawn(hold)
+
+    assert explore(scenario, bound=2).schedules > 10
+
+
+@pytest.mark.parametrize("short_paths", [True, False])
+def test_both_ways_are_explored(*, short_paths: bool) -> None:
+    """The short paths are taken, in checking mode too, unless they are switched off."""
+    states: set[int] = set()
+
+    def scenario(vm: VirtualSMP) -> None:
+        assert vm.machine.held is not None
+        states.add(armed().state)
+
+    explore(scenario, bound=0, short_paths=short_paths)
+    assert ({state & PLAIN for state in states} == {ARMED}) is short_paths
+
+
+# -- where it runs -----------------------------------------------------------------------------------------------------
+
+
+def test_explore_within_explore() -> None:
+    """A search inside a scenario is a search of its own, and may find something."""
+
+    def outer(vm: VirtualSMP) -> None:
+        armed()
+        assert explore(lambda inner: armed(), bound=1).exhausted
+        assert isinstance(found(lambda inner: Mtx("m").unlock()), LockNotHeldError)
+
+    assert explore(outer, cpus=1, bound=0).exhausted
+
+
+def test_one_system_in_the_scenario_of_another_is_refused() -> None:
+    """A callout belongs to its own system: a context of another may not switch that one's contexts."""
+
+    def outer(vm: VirtualSMP) -> None:
+        c = armed()
+        with VirtualSMP(1) as inner:
+            inner.spawn(callout_stop, c)
+            inner.settle()
+
+    assert isinstance(found(outer), NoSystemError)

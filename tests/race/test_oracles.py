@@ -1,0 +1,102 @@
+"""The oracles themselves: each finds a mistake that shows nowhere else, and the reference refuses what cannot be."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import pytest
+
+from callout import Callout, callout_deactivate, callout_init, callout_reset
+from callout._core import stop
+from callout.explore import Violation, explore
+from callout.testing import VirtualSMP
+from tests.race.mutants import Mutant
+from tests.race.sequential import ARM, DRAIN, DRAIN_ASYNC, STOP, Asked, Happened, History, explained
+
+# -- the lockset -------------------------------------------------------------------------------------------------------
+
+
+def deactivates(vm: VirtualSMP) -> None:
+    """Deactivate a callout with nobody near."""
+    c = Callout()
+    callout_init(c, 1)
+    callout_reset(c, 1, lambda _: None, None)
+    callout_deactivate(c)
+
+
+WRITES_WITHOUT_THE_LOCK: Final = Mutant(
+    "callout_deactivate() writes the state while the CPU's lock is not held",
+    stop.deactivate,
+    "c.state &= ~ACTIVE",
+    "cpu.lock.release(); c.state &= ~ACTIVE; cpu.lock.acquire()",
+)
+
+
+def test_a_write_without_the_lock_is_found() -> None:
+    """Whether or not it does any harm in the schedule."""
+    with WRITES_WITHOUT_THE_LOCK.planted(), pytest.raises(Violation) as caught:
+        explore(deactivates, bound=0)
+    assert "Callout.state is written without the lock of cpu 0" in str(caught.value.__cause__)
+    assert explore(deactivates, bound=0).exhausted
+
+
+# -- the sequential reference ------------------------------------------------------------------------------------------
+
+
+def asked(kind: str, begun: int, ended: int, result: int, *, completed: int = 0, cpu: int | None = None) -> Asked:
+    """Return a call."""
+    return Asked(kind, cpu, False, False, begun, ended, result, completed)
+
+
+ARMED: Final = asked(ARM, 1, 2, 0)
+
+CASES: Final[list[tuple[str, bool, History]]] = [
+    ("it runs", True, History(False, (ARMED,), (Happened(0, 3, 4),))),
+    ("it never ran, and nobody removed it", False, History(False, (ARMED,), ())),
+    ("it runs before it was armed", False, History(False, (asked(ARM, 5, 6, 0),), (Happened(0, 3, 4),))),
+    ("stopped", True, History(False, (ARMED, asked(STOP, 3, 4, 1)), ())),
+    ("stopped, and it ran", False, History(False, (ARMED, asked(STOP, 3, 4, 1)), (Happened(0, 5, 6),))),
+    ("stop says that it runs, and it does", True, History(False, (ARMED, asked(STOP, 4, 5, 0)), (Happened(0, 3, 6),))),
+    (
+        "stop says that there is nothing, while it runs",
+        False,
+        History(False, (ARMED, asked(STOP, 4, 5, -1)), (Happened(0, 3, 6),)),
+    ),
+    ("stopped twice, once each", True, History(False, (ARMED, asked(STOP, 3, 6, -1), asked(STOP, 4, 5, 1)), ())),
+    ("stopped twice, both say 1", False, History(False, (ARMED, asked(STOP, 3, 6, 1), asked(STOP, 4, 5, 1)), ())),
+    ("replaced", True, History(False, (ARMED, asked(ARM, 3, 4, 1)), (Happened(1, 5, 6),))),
+    (
+        "replaced, and both ran",
+        False,
+        History(False, (ARMED, asked(ARM, 3, 4, 1)), (Happened(0, 5, 6), Happened(1, 7, 8))),
+    ),
+    ("an arming says 0 and replaced one", False, History(False, (ARMED, asked(ARM, 3, 4, 0)), (Happened(1, 5, 6),))),
+    ("drained while it runs", True, History(False, (ARMED, asked(DRAIN, 4, 7, -1)), (Happened(0, 3, 6),))),
+    ("drained, and it still runs", False, History(False, (ARMED, asked(DRAIN, 4, 5, -1)), (Happened(0, 3, 6),))),
+    (
+        "armed by its run during a drain: refused",
+        True,
+        History(False, (ARMED, asked(DRAIN, 4, 9, -1), asked(ARM, 5, 6, 0)), (Happened(0, 3, 8),)),
+    ),
+    (
+        "a completion after the run",
+        True,
+        History(False, (ARMED, asked(DRAIN_ASYNC, 4, 5, 1, completed=9)), (Happened(0, 3, 8),)),
+    ),
+    (
+        "a completion during the run",
+        False,
+        History(False, (ARMED, asked(DRAIN_ASYNC, 4, 5, 1, completed=6)), (Happened(0, 3, 8),)),
+    ),
+    (
+        "nothing outstanding, while it runs",
+        False,
+        History(False, (ARMED, asked(DRAIN_ASYNC, 4, 5, 0)), (Happened(0, 3, 8),)),
+    ),
+]
+
+
+@pytest.mark.parametrize(("possible", "history"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
+def test_the_reference(*, possible: bool, history: History) -> None:
+    """It explains the histories that some order of steps has, and no others."""
+    assert explained(history) is possible
