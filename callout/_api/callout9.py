@@ -10,8 +10,8 @@ Source: callout(9); sys/callout.h.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
 
 from .._core import phases, signatures
 from .._core.arm import arm, default_precision, destination, initialize
@@ -39,6 +39,7 @@ from .._core.units import (
 from .._locks.lock import Lock
 from .._locks.mutex import Mtx
 from .._locks.rwlock import RmLock, RwLock
+from .awaitable import must_await, refuse_wait
 
 T = TypeVar("T")
 _LOCK_FLAGS = CALLOUT_RETURNUNLOCKED | CALLOUT_SHAREDLOCK | CALLOUT_TRYLOCK
@@ -126,9 +127,12 @@ def callout_pending(c: Callout, /) -> int:
 
 
 def callout_active(c: Callout, /) -> int:
-    """Return 1 from the moment *c* is armed until it is stopped or deactivated, else 0. Never blocks.
+    """Return 1 from the moment *c* is armed until it is deactivated, until a stop finds it scheduled or running, or
+    until a drain finds it scheduled; else 0. Never blocks.
 
-    A run does not clear it. See callout(9), ``callout_active()``.
+    A run does not clear it, nor does a stop that finds nothing to stop: after its run an idle callout is still active,
+    and ``callout_stop()`` returns -1 and leaves it so. See callout(9), ``callout_active()``; kern_timeout.c,
+    _callout_stop_safe().
     """
     state = c.state
     if state & FRESH or phases.IN_CHILD:
@@ -302,7 +306,7 @@ def callout_when(sbt: int, precision: int, flags: int = 0, /) -> tuple[int, int]
 # -- stopping and waiting ------------------------------------------------------------------------------------------
 
 
-async def callout_drain(c: Callout, /) -> int:
+def callout_drain(c: Callout, /) -> Coroutine[Any, Any, int]:
     """Cancel *c*, and wait until a run in progress has ended. Hold no lock but Giant, which is given up while waiting.
 
     While it waits, every arming is refused. Afterwards *c* may be freed, unless the wait was cancelled: then *c* is
@@ -317,7 +321,12 @@ async def callout_drain(c: Callout, /) -> int:
 
     See callout(9), ``callout_drain()``.
     """
-    return DRAIN_RESULT[await wait("callout_drain", c, DRAIN)]
+    refuse_wait("callout_drain", c)
+    return must_await("callout_drain", _drain("callout_drain", c, DRAIN))
+
+
+async def _drain(call: str, c: Callout, asks: int) -> int:
+    return DRAIN_RESULT[await wait(call, c, asks)]
 
 
 def callout_drain_sync(c: Callout, /) -> int:
@@ -345,11 +354,16 @@ def callout_drain_async(c: Callout, func: Callable[[T], object], arg: T, /) -> i
     return WAITED_RESULT[drain_async("callout_drain_async", c, func, arg)]
 
 
-async def callout_barrier(c: Callout, /) -> int:
+def callout_barrier(c: Callout, /) -> Coroutine[Any, Any, int]:
     """Wait until the run in progress has ended; cancel nothing, refuse nothing.
 
     Returns 1 if there was one, 0 if not. Hold no lock but Giant. Errors as ``callout_drain()``.
     """
+    refuse_wait("callout_barrier", c)
+    return must_await("callout_barrier", _barrier(c))
+
+
+async def _barrier(c: Callout) -> int:
     return WAITED_RESULT[await wait("callout_barrier", c, BARRIER)]
 
 
@@ -358,13 +372,14 @@ def callout_barrier_sync(c: Callout, /) -> int:
     return WAITED_RESULT[wait_blocking("callout_barrier", c, BARRIER)]
 
 
-async def callout_terminate(c: Callout, /) -> int:
+def callout_terminate(c: Callout, /) -> Coroutine[Any, Any, int]:
     """Drain *c*, and refuse every later arming: a permanent shutdown. ``callout_init()`` brings it back to life.
 
     Refused armings return 0. Returns and raises as ``callout_drain()``. DragonFly has it by this name, Linux as
     ``timer_shutdown_sync()``.
     """
-    return DRAIN_RESULT[await wait("callout_terminate", c, DRAIN | T_CLOSE)]
+    refuse_wait("callout_terminate", c)
+    return must_await("callout_terminate", _drain("callout_terminate", c, DRAIN | T_CLOSE))
 
 
 def callout_terminate_sync(c: Callout, /) -> int:

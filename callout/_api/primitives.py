@@ -11,19 +11,21 @@ None of them asks for the callout's lock. Errors that all share are those of ``c
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Final, TypeVar
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, TypeVar
 
 from .._core import phases
 from .._core.arm import IF_EARLIER, IF_IDLE, IF_PENDING, STAY, UNCHANGED
 from .._core.calls import cross_call
 from .._core.checks import check_cpu, check_func, machine_of
 from .._core.cpu import SYNC, T_CLOSE
-from .._core.drain import barrier, check_locks, is_inside, run_blocking, wait, wait_blocking
-from .._core.errors import ArgumentValueError, LoopThreadError, SelfDrainError, SleepError
-from .._core.machine import CURRENT, current_machine
+from .._core.drain import barrier, is_inside, run_blocking, wait, wait_blocking
+from .._core.errors import ArgumentValueError, SelfDrainError
+from .._core.machine import CURRENT, Machine, current_machine
+from .._core.platform import Waiter
 from .._core.short import arm_at_tick, callout_arm_curcpu, callout_dequeue
-from .._core.state import CLOSED, FRESH, REMOVED, RUNNING, Callout
+from .._core.state import CLOSED, FRESH, MOVING, PENDING, REMOVED, RUNNING, Callout
+from .awaitable import must_await, refuse_blocking, refuse_closed, refuse_held_locks, refuse_wait
 
 T = TypeVar("T")
 
@@ -91,6 +93,26 @@ def callout_executing(c: Callout, /) -> int:
     return int(run is not None and is_inside(run))
 
 
+def callout_armed_with(c: Callout, arg: object, /) -> int:
+    """Return 1 if a run of *c* with this argument, or one that equals it, is scheduled and has not begun, else 0. Never
+    blocks.
+
+    Takes no lock: 1 was true at a moment during the call. A deferred migration does not count, as its argument
+    becomes the callout's only when it is carried out.
+    """
+    if c.arg != arg:
+        if c.state & FRESH:
+            machine_of(c)  # raises
+        return 0
+    # One look at the state, between two at the argument. It says that what is scheduled is in a queue, and so has the
+    # callout's own argument; if that is the same before and after, it was the same at this look, or has been armed
+    # with it since.
+    state = c.state
+    if state & FRESH:
+        machine_of(c)  # raises
+    return int(state & (PENDING | MOVING) == PENDING and c.arg == arg)
+
+
 def callout_terminated(c: Callout, /) -> int:
     """Return 1 if *c* was closed for good, by ``callout_terminate()`` or with ``close``, else 0. Never blocks."""
     state = c.state
@@ -112,24 +134,24 @@ def check_callback(call: str, func: object, /) -> None:
 # -- waiting -------------------------------------------------------------------------------------------------------
 
 
-def check_wait(call: str, c: Callout, /) -> None:
-    """Raise what a wait for *c* would raise here, before anything is changed. *call* goes into the message. Never
-    blocks.
+def check_wait(call: str, c: Callout, /, *, blocking: bool = False) -> None:
+    """Raise what a wait for *c*, with *blocking* one that blocks the thread, would raise here, before anything is
+    changed. *call* goes into the message. Never blocks.
 
     Raises:
         SelfDrainError: this is the callback of *c*.
         LockHeldError: the caller holds the callout's lock, or, in checking mode, any but Giant.
         ArgumentValueError: *c* belongs to another system than the current one.
+        LoopThreadError: *blocking*, and this thread runs an event loop.
     """
-    machine = machine_of(c)
+    machine = refuse_wait(call, c)
     if CURRENT.get(machine) is not machine:
         raise ArgumentValueError(f"{call}: {c!r} belongs to another callout system than the one that is current here")
-    if callout_executing(c):
-        raise SelfDrainError(f"{call}: {c!r} waits for its own callback, which would never end")
-    check_locks(call, c, machine)
+    if blocking:
+        refuse_blocking(call, machine)
 
 
-async def callout_quiesce(c: Callout, /, *, close: bool = False) -> int:
+def callout_quiesce(c: Callout, /, *, close: bool = False) -> Coroutine[Any, Any, int]:
     """Take the scheduled run of *c* away and wait until a run in progress has ended, without refusing that it is
     armed meanwhile.
 
@@ -145,7 +167,7 @@ async def callout_quiesce(c: Callout, /, *, close: bool = False) -> int:
         LockHeldError, SelfDrainError: as ``callout_drain()``.
     """
     check_wait("callout_quiesce", c)
-    return await wait("callout_quiesce", c, SYNC | T_CLOSE if close else SYNC)
+    return must_await("callout_quiesce", wait("callout_quiesce", c, SYNC | T_CLOSE if close else SYNC))
 
 
 def callout_quiesce_sync(c: Callout, /, *, close: bool = False) -> int:
@@ -154,30 +176,32 @@ def callout_quiesce_sync(c: Callout, /, *, close: bool = False) -> int:
     return wait_blocking("callout_quiesce", c, SYNC | T_CLOSE if close else SYNC)
 
 
-async def _barrier_all(*, blocking: bool) -> int:
-    machine = current_machine("callout_barrier_all")
-    platform = machine.platform
-    me = platform.current_thread()
+def check_barrier_all(call: str, /, *, blocking: bool = False) -> None:
+    """Raise what ``callout_barrier_all()`` (with *blocking*: its ``_sync`` twin) would raise here, before anything is
+    changed. *call* goes into the message. Never blocks.
+    """
+    machine = current_machine(call)
+    refuse_closed(call, machine)
     for cpu in machine.cpus:
         for lane in cpu.lanes:
             # Only the run is looked at: its function may have freed its callout.
             if lane.run is not None and is_inside(lane.run):
-                raise SelfDrainError(f"callout_barrier_all: called by a callback of {lane}, it would wait for itself")
-    if blocking and platform.in_loop():
-        raise LoopThreadError(
-            "callout_barrier_all_sync: this thread runs an event loop, which must not be blocked; "
-            "use `await callout_barrier_all()`"
-        )
-    if machine.held is not None and me in machine.held:
-        raise SleepError(f"callout_barrier_all: release {machine.held[me]} first: a callback may be waiting for it")
-    new_waiter = platform.thread_waiter if blocking else platform.waiter
+                raise SelfDrainError(
+                    f"{call}: called by a callback of {lane}, it would wait for its own end", call=call
+                )
+    if blocking:
+        refuse_blocking(call, machine)
+    refuse_held_locks(call, machine)
+
+
+async def _barrier_all(machine: Machine, new_waiter: Callable[[], Waiter]) -> int:
     waiters = [waiter for cpu in machine.cpus for waiter in barrier(cpu, new_waiter)]
     for waiter in waiters:
         await waiter.wait()
     return len(waiters)
 
 
-async def callout_barrier_all() -> int:
+def callout_barrier_all() -> Coroutine[Any, Any, int]:
     """Wait until every run that is in progress now, on any CPU, has ended; cancel nothing, refuse nothing. Hold no
     lock.
 
@@ -187,12 +211,16 @@ async def callout_barrier_all() -> int:
         SelfDrainError: called from a callback.
         SleepError: in checking mode, the caller holds a lock.
     """
-    return await _barrier_all(blocking=False)
+    check_barrier_all("callout_barrier_all")
+    machine = current_machine("callout_barrier_all")
+    return must_await("callout_barrier_all", _barrier_all(machine, machine.platform.waiter))
 
 
 def callout_barrier_all_sync() -> int:
     """Do as ``callout_barrier_all()``, and block the thread, which must not run an event loop (``LoopThreadError``)."""
-    return run_blocking(_barrier_all(blocking=True))
+    check_barrier_all("callout_barrier_all_sync", blocking=True)
+    machine = current_machine("callout_barrier_all_sync")
+    return run_blocking(_barrier_all(machine, machine.platform.thread_waiter))
 
 
 # -- CPUs ----------------------------------------------------------------------------------------------------------
@@ -244,6 +272,7 @@ __all__ = [
     "callout_arm",
     "callout_arm_curcpu",
     "callout_arm_on",
+    "callout_armed_with",
     "callout_barrier_all",
     "callout_barrier_all_sync",
     "callout_dequeue",
@@ -252,6 +281,7 @@ __all__ = [
     "callout_quiesce_sync",
     "callout_running",
     "callout_terminated",
+    "check_barrier_all",
     "check_callback",
     "check_wait",
     "cpu_call",

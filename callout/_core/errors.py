@@ -110,6 +110,10 @@ class SleepError(CalloutError, RuntimeError):
     """A task awaited while its thread held a mutex: mutexes are held for plain code only, never across an await."""
 
 
+class NotAwaitedError(CalloutError, TypeError):
+    """What has to be awaited was used as if it were the result: an ``await`` is missing."""
+
+
 class LoopThreadError(CalloutError, RuntimeError):
     """A blocking call from a thread that runs an event loop: it would stop the loop that it waits for."""
 

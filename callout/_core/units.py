@@ -8,7 +8,7 @@ Source: sys/time.h, sys/callout.h, kern_tc.c (tc_adjprecision).
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
 from .errors import ArgumentTypeError, ArgumentValueError
 
@@ -96,6 +96,58 @@ def ustosbt(us: int) -> int:
 def mstosbt(ms: int) -> int:
     """Return *ms* milliseconds as sbintime, rounded up. Never blocks. See sys/time.h."""
     return _to_sbt(ms, 1000)
+
+
+class timespec(NamedTuple):  # noqa: N801 - the kernel's name
+    """A time as seconds and nanoseconds."""
+
+    tv_sec: int
+    tv_nsec: int
+
+
+class timeval(NamedTuple):  # noqa: N801 - the kernel's name
+    """A time as seconds and microseconds."""
+
+    tv_sec: int
+    tv_usec: int
+
+
+def sbttots(sbt: int, /) -> timespec:
+    """Return sbintime *sbt* as a ``timespec``, rounded down. Never blocks. See sys/time.h."""
+    return timespec(sbt >> 32, sbttons(sbt & 0xFFFF_FFFF))
+
+
+def sbttotv(sbt: int, /) -> timeval:
+    """Return sbintime *sbt* as a ``timeval``, rounded down. Never blocks. See sys/time.h."""
+    return timeval(sbt >> 32, sbttous(sbt & 0xFFFF_FFFF))
+
+
+def tstosbt(ts: timespec | tuple[int, int], /) -> int:
+    """Return seconds and nanoseconds as sbintime, rounded up. Never blocks. See sys/time.h.
+
+    Raises:
+        ArgumentTypeError: *ts* is not a pair of ints, such as a ``timespec``.
+    """
+    seconds, ns = _pair("tstosbt", "nanoseconds", ts)
+    return (seconds << 32) + nstosbt(ns)
+
+
+def tvtosbt(tv: timeval | tuple[int, int], /) -> int:
+    """Return seconds and microseconds as sbintime, rounded up. Never blocks. See sys/time.h.
+
+    Raises:
+        ArgumentTypeError: *tv* is not a pair of ints, such as a ``timeval``.
+    """
+    seconds, us = _pair("tvtosbt", "microseconds", tv)
+    return (seconds << 32) + ustosbt(us)
+
+
+def _pair(call: str, second: str, pair: object) -> tuple[int, int]:
+    match pair:
+        case (int(first), int(rest)):
+            return first, rest
+        case _:
+            raise ArgumentTypeError(f"{call}: give a pair of ints, seconds and {second}, not {pair!r}")
 
 
 def check_ticks(call: str, ticks: object) -> int:

@@ -18,6 +18,7 @@ from typing import Final, NamedTuple
 from .._core.checks import check_int
 from .._core.errors import ArgumentTypeError, ArgumentValueError, CalloutError
 from .._core.lifecycle import MAX_CPUS, MAX_HZ
+from .._worlds.virtual import records
 from .._worlds.virtual.scheduler import Context
 from .._worlds.virtual.vm import VirtualSMP, check_thread
 
@@ -189,6 +190,7 @@ def _run(scenario: Scenario, search: _Search) -> int:
     with VirtualSMP(
         setting.cpus, hz=setting.hz, chooser=search, max_steps=MAX_STEPS, short_paths=setting.short_paths
     ) as vm:
+        records.watch(vm.machine)
         search.step = lambda: vm.platform.steps
         vm.spawn(scenario, vm, name="main")
         vm.settle()
@@ -219,8 +221,9 @@ def explore(
 
     The scenario is the main thread of a fresh ``VirtualSMP``; it may spawn others and ``vm.settle()``. It may be a
     coroutine function, whose awaits must be callout's own. Violations are: what leaves it, one of its threads or a
-    callback; what a ``Slab`` reported, also if that was caught; a thread or task that waits for what never comes; a run
-    without end. Without *short_paths* every call takes the long way: a short one is a different program, so try both.
+    callback; what a ``Slab`` reported, also if that was caught; a thread or task that waits for what never comes, or
+    has ended with a lock held; a run without end; a CPU that is not in order when its lock is released. Without
+    *short_paths* every call takes the long way: a short one is a different program, so try both.
 
     Raises:
         Violation: for the first schedule that goes wrong.
@@ -230,31 +233,50 @@ def explore(
     """
     setting = _check_setting("explore", scenario, cpus, hz, bound, short_paths)
     check_int("explore", "most", most, 1, MAX_SCHEDULES)
-    prefix: list[int] = []
-    seen: list[Choice] = []
-    schedules = longest = 0
-    while schedules < most:
-        search = _Search(setting, prefix, seen)
+    first = search = _Search(setting, [], [])
+    schedules = 1
+    longest = first_steps = _try(scenario, search, schedules)
+    first_taken = list(first.taken)
+    while (prefix := _next(search)) and schedules < most:
+        search = _Search(setting, prefix, search.seen)
         schedules += 1
-        problem: BaseException | None = None
-        try:
-            longest = max(longest, _run(scenario, search))
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:
-            problem = error
-        differs = search.left_over()
-        if differs is not None:
-            raise NondeterminismError(differs if problem is None else f"{differs} It ended in {problem!r}") from problem
-        if problem is not None:
-            raise Violation(search.schedule(), schedules, search.lanes) from problem
-        prefix, seen = search.taken, search.seen
-        while prefix and prefix[-1] + 1 >= len(seen[len(prefix) - 1].names):
-            prefix.pop()
-        if not prefix:
-            return Certificate(schedules, longest, bound, exhausted=True)
+        longest = max(longest, _try(scenario, search, schedules))
+    # Once more from the beginning: what the first run alone has left behind shows now, if in no other.
+    again = _Search(setting, first_taken, first.seen)
+    if _try(scenario, again, 1) != first_steps:
+        raise NondeterminismError(
+            "the scenario is not deterministic: its first schedule, run again, had another number of switch points; "
+            "does it keep anything from one run to the next?"
+        )
+    return Certificate(schedules, longest, bound, exhausted=not prefix)
+
+
+def _try(scenario: Scenario, search: _Search, number: int) -> int:
+    """Run one schedule; return how many switch points it had, or raise what is to be said of it."""
+    problem: BaseException | None = None
+    steps = 0
+    try:
+        steps = _run(scenario, search)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        problem = error
+    differs = search.left_over()
+    if differs is not None:
+        raise NondeterminismError(differs if problem is None else f"{differs} It ended in {problem!r}") from problem
+    if problem is not None:
+        raise Violation(search.schedule(), number, search.lanes) from problem
+    return steps
+
+
+def _next(search: _Search) -> list[int]:
+    """Return the choices of the next schedule up to where it parts from the last one; empty if there is none."""
+    prefix = list(search.taken)
+    while prefix and prefix[-1] + 1 >= len(search.seen[len(prefix) - 1].names):
+        prefix.pop()
+    if prefix:
         prefix[-1] += 1
-    return Certificate(schedules, longest, bound, exhausted=False)
+    return prefix
 
 
 def replay(scenario: Scenario, schedule: str) -> None:

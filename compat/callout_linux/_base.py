@@ -13,6 +13,7 @@ from callout import (
     ARM_IF_IDLE,
     ARM_STAY,
     CALLOUT_REMOVED,
+    ArgumentTypeError,
     BusyError,
     Callout,
     NotInitializedError,
@@ -24,6 +25,7 @@ from callout import (
     callout_terminated,
     check_callback,
     check_wait,
+    must_await,
 )
 
 from ._jiffies import check_jiffies
@@ -84,9 +86,18 @@ class TimerBase:
         if self.entry.arg == expires:
             self._assigned = None
 
+    def forget(self) -> None:
+        """Be a timer that was never set up."""
+        expires = self.expires
+        self.entry = Callout()
+        self._function = None
+        self._assigned = expires
+
 
 def set_up(call: str, timer: TimerBase) -> None:
     """Bind a timer to the current system."""
+    if not isinstance(timer, TimerBase):
+        raise no_timer(call, timer)
     assigned = timer.expires
     callout_init(timer.entry, 1)
     timer._assigned = assigned
@@ -95,6 +106,11 @@ def set_up(call: str, timer: TimerBase) -> None:
 def check_function(call: str, function: object) -> None:
     """Raise unless *function* can be a timer's function."""
     check_callback(call, function)
+
+
+def no_timer(call: str, timer: object) -> ArgumentTypeError:
+    """Return the error for what is no timer."""
+    return ArgumentTypeError(f"{call}: the first argument must be a timer, a timer_list, not {timer!r}")
 
 
 def not_set_up(call: str, timer: TimerBase) -> NotInitializedError:
@@ -109,27 +125,35 @@ def refuse_pending(call: str, timer: TimerBase, facts: int) -> None:
 
 
 def refuse_not_set_up(call: str, timer: TimerBase) -> None:
-    """Raise if the timer was never set up."""
+    """Raise if the timer was never set up, or is none."""
+    if not isinstance(timer, TimerBase):
+        raise no_timer(call, timer)
     try:
         callout_running(timer.entry)
     except NotInitializedError:
         raise not_set_up(call, timer) from None
 
 
-def refuse_wait(call: str, timer: TimerBase) -> None:
+def refuse_wait(call: str, timer: TimerBase, *, blocking: bool = False) -> None:
     """Raise what would make a wait for *timer* hang, or what it could not be for; nothing has changed then."""
     refuse_not_set_up(call, timer)
-    check_wait(call, timer.entry)
-
-
-async def quiesce(timer: TimerBase, *, close: bool = False) -> int:
-    """Wait until the timer is neither pending nor running; return 1 if it was pending."""
-    return await callout_quiesce(timer.entry, close=close) & CALLOUT_REMOVED
-
-
-def quiesce_blocking(timer: TimerBase, *, close: bool = False) -> int:
-    """Do as ``quiesce``, and block the thread."""
-    return callout_quiesce_sync(timer.entry, close=close) & CALLOUT_REMOVED
+    check_wait(call, timer.entry, blocking=blocking)
 
 
 Waiting = Coroutine[Any, Any, int]  # Any: what a coroutine yields to its loop is the loop's business
+
+
+def quiesce(call: str, timer: TimerBase, *, close: bool = False) -> Waiting:
+    """Wait until the timer is neither pending nor running; give 1 if it was pending."""
+    refuse_wait(call, timer)
+    return must_await(call, _quiesce(timer, close=close), f"{call}_blocking")
+
+
+async def _quiesce(timer: TimerBase, *, close: bool) -> int:
+    return await callout_quiesce(timer.entry, close=close) & CALLOUT_REMOVED
+
+
+def quiesce_blocking(call: str, timer: TimerBase, *, close: bool = False) -> int:
+    """Do as ``quiesce``, and block the thread."""
+    refuse_wait(call, timer, blocking=True)
+    return callout_quiesce_sync(timer.entry, close=close) & CALLOUT_REMOVED

@@ -13,7 +13,7 @@ A ``timer_list`` has ``expires`` (jiffies), ``function`` and ``data``; the funct
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 from callout import (
@@ -29,6 +29,8 @@ from callout import (
     callout_dequeue,
     callout_pending,
     callout_running,
+    check_barrier_all,
+    must_await,
 )
 
 from ._base import (
@@ -36,6 +38,7 @@ from ._base import (
     TimerBase,
     Waiting,
     check_function,
+    no_timer,
     not_set_up,
     quiesce,
     quiesce_blocking,
@@ -91,6 +94,8 @@ def init_timer(timer: timer_list, /) -> None:
 
 
 def _arm(call: str, timer: timer_list, expires: int, how: int) -> int:
+    if not isinstance(timer, TimerBase):
+        raise no_timer(call, timer)
     if timer._function is None:
         raise not_set_up(call, timer)
     try:
@@ -108,6 +113,8 @@ def add_timer(timer: timer_list, /) -> None:
         BusyError: it is pending already (the kernel complained and did nothing).
         NotInitializedError: ``init_timer()`` was never called, or it has no function.
     """
+    if not isinstance(timer, TimerBase):
+        raise no_timer("add_timer", timer)
     expires = timer.expires
     refuse_pending("add_timer", timer, _arm("add_timer", timer, expires, ADD))
     timer.consumed(expires)
@@ -126,6 +133,8 @@ def mod_timer(timer: timer_list, expires: int | Variable, /) -> int:
 
 def timer_pending(timer: timer_list, /) -> int:
     """Return 1 if *timer* is armed and its function has not begun, else 0. Never blocks."""
+    if not isinstance(timer, TimerBase):
+        raise no_timer("timer_pending", timer)
     try:
         return callout_pending(timer.entry)
     except NotInitializedError:
@@ -137,6 +146,8 @@ def del_timer(timer: timer_list, /) -> int:
 
     Returns 1 if it was pending, else 0.
     """
+    if not isinstance(timer, TimerBase):
+        raise no_timer("del_timer", timer)
     try:
         return callout_dequeue(timer.entry) & CALLOUT_REMOVED
     except NotInitializedError:
@@ -160,36 +171,43 @@ def del_timer_sync(timer: timer_list, /) -> Waiting:
         NotInitializedError: ``init_timer()`` was never called.
     """
     refuse_wait("del_timer_sync", timer)
-    return _del_timer_sync(timer)
+    return must_await("del_timer_sync", _del_timer_sync(timer), "del_timer_sync_blocking")
 
 
 async def _del_timer_sync(timer: timer_list) -> int:
+    refuse_wait("del_timer_sync", timer)  # again: since the call a lock may have been taken
     facts = callout_dequeue(timer.entry)
     deleted = facts & CALLOUT_REMOVED
     # The end of the run deletes what was added meanwhile, in one step with it, so there is nothing to look at a
     # second time.
-    return deleted + await quiesce(timer) if facts & CALLOUT_RUNNING else deleted
+    return deleted + await quiesce("del_timer_sync", timer) if facts & CALLOUT_RUNNING else deleted
 
 
 def del_timer_sync_blocking(timer: timer_list, /) -> int:
     """Do as ``del_timer_sync()``, and block the thread, which must not run an event loop (``LoopThreadError``)."""
-    refuse_wait("del_timer_sync_blocking", timer)
+    refuse_wait("del_timer_sync_blocking", timer, blocking=True)
     facts = callout_dequeue(timer.entry)
     deleted = facts & CALLOUT_REMOVED
-    return deleted + quiesce_blocking(timer) if facts & CALLOUT_RUNNING else deleted
+    return deleted + quiesce_blocking("del_timer_sync_blocking", timer) if facts & CALLOUT_RUNNING else deleted
 
 
-async def wait_on_timers() -> None:
+def wait_on_timers() -> Coroutine[Any, Any, None]:
     """Wait until every timer function, and every other callback, that runs now on any CPU has returned. Hold no lock.
 
     With functions that do not add their timers again: ``del_timer()`` for each, one ``wait_on_timers()``, and no code
     of theirs is in use any more.
     """
+    check_barrier_all("wait_on_timers")
+    return must_await("wait_on_timers", _wait_on_timers(), "wait_on_timers_blocking")
+
+
+async def _wait_on_timers() -> None:
     await callout_barrier_all()
 
 
 def wait_on_timers_blocking() -> None:
     """Do as ``wait_on_timers()``, and block the thread, which must not run an event loop (``LoopThreadError``)."""
+    check_barrier_all("wait_on_timers_blocking", blocking=True)
     callout_barrier_all_sync()
 
 
@@ -214,24 +232,30 @@ def timer_is_running(timer: timer_list, /) -> int:
 
     Never blocks.
     """
+    if not isinstance(timer, TimerBase):
+        raise no_timer("timer_is_running", timer)
     try:
         return callout_running(timer.entry)
     except NotInitializedError:
         raise not_set_up("timer_is_running", timer) from None
 
 
-async def timer_synchronize(timer: timer_list, /) -> None:
+def timer_synchronize(timer: timer_list, /) -> Coroutine[Any, Any, None]:
     """Wait until *timer*'s function, if it runs, has returned. Disarms nothing. Hold no lock.
 
     The kernel spun until ``timer_exit()``. Prefer ``del_timer_sync()``.
     """
     refuse_wait("timer_synchronize", timer)
+    return must_await("timer_synchronize", _timer_synchronize(timer), "timer_synchronize_blocking")
+
+
+async def _timer_synchronize(timer: timer_list) -> None:
     await callout_barrier(timer.entry)
 
 
 def timer_synchronize_blocking(timer: timer_list, /) -> None:
     """Do as ``timer_synchronize()``, and block the thread, which must not run an event loop (``LoopThreadError``)."""
-    refuse_wait("timer_synchronize_blocking", timer)
+    refuse_wait("timer_synchronize_blocking", timer, blocking=True)
     callout_barrier_sync(timer.entry)
 
 

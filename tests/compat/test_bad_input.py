@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import pytest
 import trio
@@ -11,10 +12,12 @@ from callout import (
     ArgumentTypeError,
     ArgumentValueError,
     BusyError,
+    Callout,
     LockHeldError,
     LoopThreadError,
     Mtx,
     NoSystemError,
+    NotAwaitedError,
     NotInitializedError,
     SelfDrainError,
     open_callouts,
@@ -28,7 +31,9 @@ from callout_linux.timer import (
     add_timer_global,
     add_timer_local,
     add_timer_on,
+    destroy_all,
     destroy_all_blocking,
+    destroy_timer_on_stack,
     jiffies,
     mod_timer,
     mod_timer_pending,
@@ -91,6 +96,29 @@ def test_a_timer_that_was_never_set_up(s: Stage, call: Callable[[timer_list], ob
     """Every call with a timer that was never set up names timer_setup()."""
     with pytest.raises(NotInitializedError, match=r"timer_setup\(\)"):
         s.do(call, timer_list())
+
+
+@pytest.mark.parametrize("wrong", [None, 5, "timer", Callout()])
+def test_what_is_no_timer(s: Stage, wrong: Any) -> None:  # noqa: ANN401 - the wrong types are what is tested
+    """Every call with what is no timer says so by its own name, in both APIs."""
+    calls: list[Callable[[Any], object]] = [
+        *CALLS,
+        lambda t: timer_setup(t, ignore, 0),
+        destroy_timer_on_stack,
+        v2_3.init_timer,
+        v2_3.add_timer,
+        lambda t: v2_3.mod_timer(t, 1),
+        v2_3.timer_pending,
+        v2_3.del_timer,
+        v2_3.del_timer_sync,
+        v2_3.del_timer_sync_blocking,
+        v2_3.timer_is_running,
+        v2_3.timer_synchronize,
+        v2_3.timer_synchronize_blocking,
+    ]
+    for call in calls:
+        with pytest.raises(ArgumentTypeError, match=r"^\w+: the first argument must be a timer"):
+            s.do(call, wrong)
 
 
 def test_an_old_timer_that_was_never_initialised_or_has_no_function(s: Stage) -> None:
@@ -337,3 +365,44 @@ async def test_blocking_a_loop() -> None:
         with pytest.raises(LoopThreadError):
             smp_call_function_single(0, ignore, 0, True).wait_blocking()
         await trio.lowlevel.checkpoint()
+
+
+@pytest.mark.trio
+async def test_an_old_delete_that_would_block_a_loop_has_deleted_nothing() -> None:
+    """v2_3.del_timer_sync_blocking() and its relatives on a loop's thread leave a pending timer pending."""
+    async with open_callouts():
+        timer = v2_3.timer_list()
+        v2_3.init_timer(timer)
+        timer.function = ignore
+        v2_3.mod_timer(timer, jiffies + 1000)
+        for wait in (v2_3.del_timer_sync_blocking, v2_3.timer_synchronize_blocking):
+            with pytest.raises(LoopThreadError, match=f"{wait.__name__}: .*`await {wait.__name__[:-9]}"):
+                wait(timer)
+
+        assert v2_3.timer_pending(timer) == 1
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        timer_delete_sync,
+        timer_shutdown_sync,
+        v2_3.del_timer_sync,
+        v2_3.timer_synchronize,
+        lambda _: v2_3.wait_on_timers(),
+        lambda t: destroy_all([t], Mtx("list"), ignore, lambda timer: timer),
+    ],
+)
+def test_a_missing_await(call: Callable[[Any], Coroutine[Any, Any, object]]) -> None:  # Any: timers of both ages
+    """`if del_timer_sync(t):` without an await raises, and deletes nothing."""
+    with VirtualSMP(1, free_clock=False) as vm:
+        timer = DEFINE_TIMER(ignore)
+        mod_timer(timer, 5)
+        waiting = call(timer)
+        for use in (bool, lambda it: it == 1):
+            with pytest.raises(NotAwaitedError, match=r"`await \w+\(\.\.\.\)`, or, .*_blocking\(\)"):
+                use(waiting)
+
+        assert timer_pending(timer) == 1
+
+        vm.run(lambda: waiting)

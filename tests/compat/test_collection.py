@@ -2,10 +2,26 @@
 
 from __future__ import annotations
 
-import pytest
+import threading
+from collections import deque
+from collections.abc import Callable
 
-from callout import Event, Mtx, open_callouts
-from callout_linux.timer import destroy_all, destroy_all_blocking, jiffies, mod_timer, timer_list, timer_setup
+import pytest
+import trio
+
+from callout import ArgumentTypeError, Event, LoopThreadError, Mtx, SelfDrainError, SleepError, open_callouts
+from callout_linux.timer import (
+    DEFINE_TIMER,
+    add_timer_on,
+    destroy_all,
+    destroy_all_blocking,
+    jiffies,
+    mod_timer,
+    timer_list,
+    timer_pending,
+    timer_setup,
+)
+from callout_linux.timer._collection import Collection
 from tests.conformance.world import Stage
 
 
@@ -143,6 +159,152 @@ def test_what_destroying_raises_comes_after_the_rest(s: Stage) -> None:
     bad = {"a", "b"}
     with pytest.raises(ExceptionGroup):
         s.do(destroy_all_blocking, owner.elements, owner.lock, destroy)
+
+
+@pytest.mark.parametrize("make", [list, deque])
+def test_elements_that_are_equal_are_told_apart(s: Stage, make: Callable[[list[Element]], Collection[Element]]) -> None:
+    """Of two equal elements, of which one runs and re-arms itself, each is destroyed once, and none is left."""
+
+    class Equal(Element):
+        def __eq__(self, other: object) -> bool:
+            return isinstance(other, Equal)
+
+        __hash__ = None  # type: ignore[assignment]  # as a dataclass has it
+
+    owner = Owner(s, s.mtx(), before="g", again=True)
+    running, idle = s.do(Equal, owner, "running"), s.do(Equal, owner, "idle")
+    s.do(mod_timer, running.timer, s.do(jiffies))
+    s.tick()
+    elements = make([running, idle])
+    call = s.t1.begin(destroy_all_blocking, elements, owner.lock, Element.destroy)
+
+    assert call.blocked
+    assert [element.name for element in elements] == ["running"]
+
+    s.open("g")
+    call.result()
+
+    assert list(elements) == []
+    assert owner.destroyed == ["idle", "running"]
+
+
+@pytest.mark.parametrize("running", [False, True])
+@pytest.mark.parametrize("error", [SystemExit(1), KeyboardInterrupt()])
+def test_whatever_destroying_raises_comes_after_the_rest(s: Stage, error: BaseException, running: bool) -> None:
+    """An exception that is no Exception neither loses elements nor keeps destroy_all() from coming back."""
+    owner = Owner(s, s.mtx(), before="g", again=True)
+    for name in ("a", "b"):
+        s.do(owner.add, name)
+    s.do(owner.add, "runs", 0 if running else None)
+    s.tick()
+
+    def destroy(element: Element) -> None:
+        element.destroy()
+        if element.name == ("runs" if running else "a"):
+            raise error
+
+    call = s.t1.begin(destroy_all_blocking, owner.elements, owner.lock, destroy)
+    s.open("g")
+    with pytest.raises(type(error)) as caught:
+        call.result()
+
+    assert caught.value is error
+    assert owner.elements == []
+    assert owner.destroyed == ["a", "b", "runs"]
+
+
+@pytest.mark.trio
+async def test_what_destroying_raises_after_the_wait_was_cancelled_is_a_callbacks() -> None:
+    """A cancelled destroy_all() gives what was raised so far; what is raised at the end of a run goes to on_error."""
+    began, gate = trio.Event(), threading.Event()
+    home = trio.lowlevel.current_trio_token()
+    late: list[BaseException] = []
+    elements: list[timer_list] = []
+    soon, last = ValueError("idle"), ValueError("running")
+
+    def function(_: timer_list) -> None:
+        home.run_sync_soon(began.set)
+        gate.wait()
+
+    async with open_callouts(cpus=2, on_error=lambda error, _: late.append(error)):
+        running = DEFINE_TIMER(function)
+        idle = DEFINE_TIMER(lambda _: None)
+        elements += [running, idle]
+        running.expires = jiffies + 0
+        add_timer_on(running, 1)
+        await began.wait()
+
+        def destroy(timer: timer_list) -> None:
+            raise last if timer is running else soon
+
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            with pytest.RaisesGroup(trio.Cancelled, ValueError) as caught:
+                await destroy_all(elements, Mtx("list"), destroy, lambda timer: timer)
+
+            assert soon in caught.value.exceptions
+
+        gate.set()
+    assert elements == []
+    assert late == [last]
+
+
+@pytest.mark.trio
+async def test_destroy_all_is_refused_before_it_has_acted() -> None:
+    """On a loop's thread, with a lock held, or in a timer's function: refused, and no element is touched."""
+    async with open_callouts(cpus=1, checking=True):
+        timers = [DEFINE_TIMER(lambda _: None) for _ in range(2)]
+        for timer in timers:
+            mod_timer(timer, jiffies + 1000)
+        elements, destroyed = list(timers), list[timer_list]()
+        errors: list[BaseException] = []
+        done = Event()
+
+        def refused(elements: list[timer_list]) -> object:
+            return destroy_all(elements, Mtx("list"), destroyed.append, lambda timer: timer)
+
+        def function(_: timer_list) -> None:
+            try:
+                refused(elements)
+            except SelfDrainError as error:
+                errors.append(error)
+            done.set()
+
+        with pytest.raises(LoopThreadError, match=r"destroy_all_blocking: .* use `await destroy_all"):
+            destroy_all_blocking(elements, Mtx("list"), destroyed.append, lambda timer: timer)
+        with Mtx("other"), pytest.raises(SleepError, match=r"destroy_all: .*'other'"):
+            refused(elements)
+        mod_timer(DEFINE_TIMER(function), jiffies + 0)
+        await done.wait()
+
+        assert len(errors) == 1
+        assert elements == timers
+        assert destroyed == []
+        assert [timer_pending(timer) for timer in timers] == [1, 1]
+
+
+def test_what_destroy_all_is_given_is_looked_at_first(s: Stage) -> None:
+    """A dictionary, an asynchronous lock or destroyer, elements without a timer: refused, and no element is touched."""
+    owner = Owner(s, s.mtx())
+    element = s.do(owner.add, "pending", 5)
+
+    async def destroy(_: object) -> None:
+        """Would never run."""
+
+    wrong: dict[str, tuple[object, object, object, object]] = {
+        "a collection": ({1: element}, owner.lock, Element.destroy, lambda element: element.timer),
+        "lock must be": ([element], trio.Lock, Element.destroy, lambda element: element.timer),
+        "coroutine": ([element], owner.lock, destroy, lambda element: element.timer),
+        "function": ([element], owner.lock, None, lambda element: element.timer),
+        "timer_of must return": ([element], owner.lock, Element.destroy, lambda element: element),
+    }
+    call: Callable[..., None] = destroy_all_blocking
+    for message, arguments in wrong.items():
+        with pytest.raises(ArgumentTypeError, match=f"destroy_all_blocking: .*{message}"):
+            s.do(call, *arguments)
+
+    assert owner.destroyed == []
+    assert s.do(timer_pending, element.timer) == 1
 
 
 @pytest.mark.trio

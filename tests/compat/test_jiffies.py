@@ -2,29 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import operator
+from collections.abc import Callable, Iterator
+from typing import Any, Final
 
 import pytest
 
+from callout import ArgumentTypeError, NoSystemError
 from callout.testing import VirtualSMP
+from callout_linux._jiffies import Variable
 from callout_linux.timer import (
     HZ,
     MAX_JIFFY_OFFSET,
+    NEXT_TIMER_MAX_DELTA,
+    get_jiffies_64,
     jiffies,
     jiffies_to_msecs,
     jiffies_to_nsecs,
     jiffies_to_usecs,
     msecs_to_jiffies,
     nsecs_to_jiffies,
+    nsecs_to_jiffies64,
     round_jiffies,
     round_jiffies_relative,
     round_jiffies_up,
     round_jiffies_up_relative,
     secs_to_jiffies,
     time_after,
+    time_after64,
     time_after_eq,
+    time_after_eq64,
     time_before,
+    time_before64,
     time_before_eq,
+    time_before_eq64,
     time_in_range,
     time_in_range_open,
     time_is_after_eq_jiffies,
@@ -115,6 +126,158 @@ def test_jiffies_and_hz_are_looked_up_whenever_they_are_used(vm: VirtualSMP) -> 
     assert list(range(jiffies)) == [0, 1, 2]
     assert bool(jiffies)
     assert jiffies != HZ
+
+
+OPERANDS: Final = (-7, 0, 1, 2, 5, 1000)
+NOT_NUMERIC: Final = {  # of int's special methods: those of every object, and what a variable has no use for
+    *dir(object),
+    "__getnewargs__",
+    "__hash__",
+    "__repr__",
+}
+NUMERIC: Final = sorted({name for name in dir(int) if name.startswith("__")} - NOT_NUMERIC | {"__eq__", "__format__"})
+SPECS: Final = ("", "d", "5d", "<8", "08x", "#b", ",", "e", ".1f", "%")
+
+
+def outcome(value: object, name: str, *args: object) -> object:
+    """Return what a special method gives, or the type of what it raises."""
+    try:
+        return getattr(value, name)(*args)
+    except (ArithmeticError, ValueError, TypeError) as error:
+        return type(error)
+
+
+@pytest.mark.parametrize("name", NUMERIC)
+def test_every_numeric_method_of_int_is_there_and_does_the_same(vm: VirtualSMP, name: str) -> None:
+    """Whatever an int can do in arithmetic, comparison, conversion or formatting, jiffies and HZ do with the same
+    result, with ints and with each other.
+    """
+    vm.tick(3)
+    assert name in vars(Variable), f"int has {name}, and a Variable has not"
+    for variable, value in ((jiffies, 3), (HZ, 100)):
+        if name == "__format__":
+            calls: list[tuple[object, ...]] = [(spec,) for spec in SPECS]
+        elif name == "__round__":
+            calls = [(), (-1,), (2,)]
+        elif outcome(value, name) is TypeError:  # it wants an operand
+            calls = [(operand,) for operand in OPERANDS]
+        else:
+            calls = [()]
+        for args in calls:
+            if name in ("__pow__", "__rpow__") and args == (1000,):
+                continue  # a number of thousands of digits
+            wanted = outcome(value, name, *args)
+            if wanted is not NotImplemented:
+                assert outcome(variable, name, *args) == wanted, (name, args)
+
+
+BINARY: Final = (
+    *(operator.add, operator.sub, operator.mul, operator.floordiv, operator.mod, operator.truediv, divmod),
+    *(operator.lshift, operator.rshift, operator.and_, operator.or_, operator.xor, pow),
+    *(operator.lt, operator.le, operator.gt, operator.ge, operator.eq, operator.ne),
+)
+
+
+@pytest.mark.parametrize("op", BINARY)
+def test_an_operator_works_from_both_sides(vm: VirtualSMP, op: Callable[[object, object], object]) -> None:
+    """A variable may stand on either side of an operator, or on both."""
+    vm.tick(3)
+
+    assert op(jiffies, 7) == op(3, 7)
+    assert op(7, jiffies) == op(7, 3)
+    assert op(HZ, jiffies) == op(100, 3)
+
+
+def test_what_is_no_number_is_no_operand(vm: VirtualSMP) -> None:
+    """A string is not taken for its digits, nor a fraction for the whole number below it."""
+    vm.tick(3)
+    for op in (operator.lt, operator.add, operator.lshift):
+        with pytest.raises(TypeError):
+            op(jiffies, "5")
+
+    assert jiffies < 3.5  # type: ignore[operator]  # that is no time in jiffies, but it is a number
+    assert (jiffies != 3) is False
+    assert jiffies != "3"
+
+
+def test_a_variable_shows_its_number(vm: VirtualSMP) -> None:
+    """print() and format codes show the number, repr() what the thing is; it serves where an index is wanted."""
+    vm.tick(3)
+
+    assert str(jiffies) == "3"
+    assert f"{jiffies:04d} {HZ}" == "0003 100"
+    assert "%d" % jiffies == "3"  # noqa: UP031 - C's own format codes
+    assert "jiffies" in repr(jiffies)
+    assert [0, 1, 2, 3][jiffies] == 3
+    assert hex(HZ) == "0x64"
+    assert 1000 / HZ == 10.0
+    assert 1 << jiffies == 8
+
+
+def test_a_variable_can_be_named_where_no_system_is_open() -> None:
+    """Without a system there is no number: str() says what it is, and whatever needs the number is an error."""
+    assert f"{jiffies} {HZ!s}" == f"{jiffies!r} {HZ!r}"
+    uses: list[Callable[[Variable], object]] = [int, lambda j: f"{j:d}", lambda j: j + 1]
+    for use in uses:
+        with pytest.raises(NoSystemError, match="open_callouts"):
+            use(jiffies)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        msecs_to_jiffies,
+        usecs_to_jiffies,
+        nsecs_to_jiffies,
+        secs_to_jiffies,
+        jiffies_to_msecs,
+        jiffies_to_usecs,
+        jiffies_to_nsecs,
+        round_jiffies,
+        round_jiffies_relative,
+        round_jiffies_up,
+        round_jiffies_up_relative,
+        time_is_before_jiffies,
+    ],
+)
+def test_a_conversion_takes_ints_and_variables_only(
+    vm: VirtualSMP, call: Callable[[Any], object]
+) -> None:  # Any: wrong
+    """A fraction, a string or None is refused; ``jiffies`` and ``HZ`` count as the ints that they are."""
+    vm.tick(3)
+
+    assert call(jiffies) == call(3)
+    assert type(call(jiffies)) is type(call(3))
+
+    for wrong in (1.5, "1", None):
+        with pytest.raises(ArgumentTypeError, match="give an int"):
+            call(wrong)
+
+
+@pytest.mark.parametrize("call", [time_after, time_before, time_after_eq, time_before_eq])
+def test_what_is_no_time_is_not_compared(call: Callable[[Any, Any], bool]) -> None:  # Any: wrong ones, too
+    """A comparison of what is no int says so by its own name."""
+    for wrong in (1.5, "1", None):
+        for pair in ((wrong, 1), (1, wrong)):
+            with pytest.raises(ArgumentTypeError, match=f"{call.__name__}: give an int"):
+                call(*pair)
+
+
+def test_the_names_with_64_are_the_same_calls(vm: VirtualSMP) -> None:
+    """A long has 64 bits, so there is no difference; get_jiffies_64() is a plain int."""
+    vm.tick(3)
+
+    assert type(get_jiffies_64()) is int
+    assert get_jiffies_64() == 3
+    assert time_after64(0, ULONG_MAX)
+    assert time_before64(ULONG_MAX, 0)
+    assert time_after_eq64(0, 0)
+    assert time_before_eq64(0, 0)
+    assert not time_after64(0, 0)
+    assert not time_before64(0, 0)
+    assert nsecs_to_jiffies64(19_999_999) == 1
+    assert nsecs_to_jiffies64(-1) == ULONG_MAX * 100 // 1_000_000_000
+    assert NEXT_TIMER_MAX_DELTA == (1 << 30) - 1
 
 
 def test_a_timeout_is_never_shorter_than_asked_for(rate: int) -> None:

@@ -2,21 +2,39 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import tracemalloc
 
 import pytest
 import trio
 
-from callout import ClosedError, cpu_call, open_callouts
+from callout import (
+    ArgumentTypeError,
+    ArgumentValueError,
+    BusyError,
+    ClosedError,
+    NotAwaitedError,
+    cpu_call,
+    open_callouts,
+)
 from callout._core.lifecycle import end_calls
 from callout.testing import VirtualSMP
 from callout_linux.smp import (
-    Completion,
+    INIT_CSD,
+    CrossCallError,
+    call_single_data_t,
+    for_each_online_cpu,
+    num_online_cpus,
     on_each_cpu,
+    on_each_cpu_cond,
+    on_each_cpu_cond_mask,
+    on_each_cpu_mask,
     smp_call_function,
+    smp_call_function_any,
     smp_call_function_many,
     smp_call_function_single,
+    smp_call_function_single_async,
     smp_processor_id,
 )
 from callout_linux.timer import DEFINE_TIMER, jiffies, mod_timer, timer_list
@@ -132,6 +150,208 @@ def test_if_nobody_waits_an_exception_is_a_callbacks(s2: Stage) -> None:
     assert str(s2.error()) == "on cpu 1"
 
 
+def test_if_nobody_waits_an_exception_is_a_callbacks_on_the_own_cpu_too(s: Stage) -> None:
+    """A function that is called on the spot, on the caller's own CPU, does not raise into the caller, whatever it
+    raises.
+    """
+    for error in (ZeroDivisionError("here"), SystemExit("here")):
+        went_on: list[bool] = []
+
+        def fail(error: BaseException) -> None:
+            raise error
+
+        def caller(error: BaseException = error, went_on: list[bool] = went_on) -> None:
+            on_each_cpu_mask([0], fail, error, False)
+            smp_call_function_single_async(0, call_single_data_t(fail, error))
+            went_on.append(True)
+
+        s.call(0, caller)
+
+        assert went_on == [True]
+        assert s.errors == [error, error]
+
+        s.errors.clear()
+
+
+@pytest.mark.parametrize("error", [SystemExit(7), KeyboardInterrupt(), ValueError("7")])
+def test_who_waits_gets_whatever_the_function_raised(s: Stage, error: BaseException) -> None:
+    """An exception that is no Exception is an error for the waiter, too, each time that it asks, and nobody else's."""
+
+    def fail(_: None) -> None:
+        raise error
+
+    completion = s.do(lambda: smp_call_function_single(s.last, fail, None, True))
+    seen = []
+    for _ in range(2):
+        with pytest.raises(type(error)) as caught:
+            s.do(completion.wait_blocking)
+        seen.append((caught.value, len(caught.traceback)))
+
+    assert seen[0][0] is error
+    assert seen[0] == seen[1]
+    assert s.errors == []
+
+
+@pytest.mark.trio
+async def test_what_an_await_cannot_pass_on_comes_as_a_clear_error() -> None:
+    """StopIteration, which an await would take for a result, comes as an error that names it."""
+
+    def stop(_: None) -> None:
+        raise StopIteration(5)
+
+    async with open_callouts(cpus=2):
+        for cpu in (0, 1):
+            with pytest.raises(CrossCallError, match=r"smp_call_function_single: .* StopIteration\(5\)") as caught:
+                await smp_call_function_single(cpu, stop, None, True)
+
+            assert isinstance(caught.value.__cause__, StopIteration)
+
+
+@pytest.mark.trio
+async def test_a_call_that_is_not_waited_for_cannot_be_awaited() -> None:
+    """What comes of wait=False is neither awaitable nor a number; a completion is no number before its await."""
+    async with open_callouts(cpus=2):
+        sent = smp_call_function_single(1, str, 0, False)
+        with pytest.raises(NotAwaitedError, match="wait=True"):
+            await sent  # type: ignore[misc]  # that is the point
+        with pytest.raises(NotAwaitedError, match="wait=True"):
+            assert sent == 0  # type: ignore[comparison-overlap]  # as above
+        completion = smp_call_function_single(1, str, 0, True)
+        for use in (bool, lambda it: it == 0, lambda it: it != 0):
+            with pytest.raises(NotAwaitedError, match=r"`await smp_call_function_single\(\.\.\.\)`"):
+                use(completion)
+
+        assert await completion == 0
+
+
+def test_a_call_to_be_waited_for_that_nobody_waits_for_is_warned_of(s: Stage) -> None:
+    """A completion that is dropped without a wait warns, by the name of the call; one that was waited for does not."""
+
+    def forget() -> None:
+        completion = on_each_cpu(str, 0, True)
+        del completion
+        gc.collect()
+
+    with pytest.warns(RuntimeWarning, match=r"on_each_cpu\(\): .* never awaited"):
+        s.do(forget)
+
+
+def test_a_mask_and_a_condition_choose_the_cpus(s2: Stage) -> None:
+    """on_each_cpu_mask() takes the current CPU along, the condition is asked once for each CPU, a mask limits it."""
+    calls = Calls()
+    asked: list[int] = []
+
+    def odd(cpu: int, info: object) -> bool:
+        asked.append(cpu)
+        return cpu % 2 == 1
+
+    s2.t1.do(lambda: on_each_cpu_mask([1, 0, 1], calls.func, "mask", True).wait_blocking())
+    s2.t1.do(lambda: on_each_cpu_cond(odd, calls.func, "cond", True).wait_blocking())
+
+    assert sorted(asked) == [0, 1]
+
+    s2.t1.do(lambda: on_each_cpu_cond_mask(odd, calls.func, "cond mask", True, [0]).wait_blocking())
+    s2.t1.do(lambda: on_each_cpu_cond_mask(None, calls.func, "no cond", True, [0]).wait_blocking())
+
+    assert sorted(calls.ran, key=str) == [("cond", 1), ("mask", 0), ("mask", 1), ("no cond", 0)]
+
+
+def test_a_condition_that_raises_calls_nobody(s2: Stage) -> None:
+    """If the condition raises for the last CPU, no function has been called on the first."""
+    calls = Calls()
+    with pytest.raises(ZeroDivisionError):
+        s2.do(lambda: on_each_cpu_cond(lambda cpu, _: 1 // (1 - cpu), calls.func, "never", False))
+
+    assert calls.ran == []
+
+
+def test_any_prefers_the_current_cpu(s2: Stage) -> None:
+    """smp_call_function_any() calls on the current CPU if the mask has it, else on the lowest; an empty one is
+    refused.
+    """
+    calls = Calls()
+    s2.t1.do(lambda: smp_call_function_any([0, 1], calls.func, "[0, 1]", True).wait_blocking())
+    s2.t1.do(lambda: smp_call_function_any([0], calls.func, "[0]", True).wait_blocking())
+
+    assert calls.ran == [("[0, 1]", 1), ("[0]", 0)]
+
+    with pytest.raises(ArgumentValueError, match="at least one"):
+        s2.do(lambda: smp_call_function_any([], calls.func, 0, False))
+
+
+def test_all_cpus_are_online(s: Stage) -> None:
+    """num_online_cpus() counts the CPUs that for_each_online_cpu() gives."""
+    assert s.do(num_online_cpus) == s.cpus
+    assert list(s.do(for_each_online_cpu)) == list(range(s.cpus))
+
+
+def test_an_asynchronous_call_is_busy_until_its_function_begins(s2: Stage) -> None:
+    """A call_single_data_t that is under way is refused with -EBUSY and not changed; its own function may send it."""
+    calls = Calls()
+    again: list[int] = []
+
+    def func(info: object) -> None:
+        calls.func(info)
+        if smp_processor_id():
+            again.append(smp_call_function_single_async(0, csd))
+
+    csd = call_single_data_t[object](func, "first")
+    timer = s2.do(DEFINE_TIMER, lambda _: s2.world.wait_at_gate("g", lambda: None))
+    s2.t1.do(mod_timer, timer, s2.do(jiffies))
+    s2.tick()
+
+    assert s2.do(smp_call_function_single_async, 1, csd) == 0
+    assert s2.do(smp_call_function_single_async, 1, csd) == -errno.EBUSY
+    with pytest.raises(BusyError, match="INIT_CSD"):
+        s2.do(INIT_CSD, csd, calls.func, "changed")
+
+    s2.open("g")
+    s2.tick()
+
+    assert calls.ran == [("first", 1), ("first", 0)]
+    assert again == [0]
+
+    s2.do(INIT_CSD, csd, calls.func, "changed")
+    s2.do(smp_call_function_single_async, 1, csd)
+    s2.tick()
+
+    assert calls.ran[2:] == [("changed", 1)]
+
+
+def test_what_an_asynchronous_call_refuses(s: Stage) -> None:
+    """A CPU that is not there, or what is no call_single_data_t, is refused, and the record is free afterwards."""
+    calls = Calls()
+    csd = call_single_data_t[object](calls.func, 0)
+    with pytest.raises(ArgumentValueError, match="no cpu 9"):
+        s.do(smp_call_function_single_async, 9, csd)
+    with pytest.raises(ArgumentTypeError, match="call_single_data_t"):
+        s.do(smp_call_function_single_async, 0, calls.func)  # type: ignore[arg-type]  # the wrong type
+    with pytest.raises(ArgumentTypeError, match="function"):
+        call_single_data_t(5, 0)  # type: ignore[arg-type]  # as above
+    with pytest.raises(ArgumentTypeError, match="wait must be"):
+        s.do(lambda: on_each_cpu(calls.func, 0, "no"))  # type: ignore[call-overload]  # as above
+
+    assert s.do(smp_call_function_single_async, 0, csd) == 0
+    assert calls.ran == [(0, 0)]
+
+
+def test_an_asynchronous_call_to_a_closed_cpu_is_refused_and_may_be_sent_elsewhere() -> None:
+    """ClosedError leaves the record free."""
+    calls = Calls()
+    with VirtualSMP(2) as vm:
+        end_calls(vm.machine.cpus[1])
+        csd = call_single_data_t[object](calls.func, 0)
+        with pytest.raises(ClosedError, match="was closed") as caught:
+            smp_call_function_single_async(1, csd)
+
+        assert caught.value.cpu == 1
+        assert smp_call_function_single_async(0, csd) == 0
+
+        vm.settle()
+
+    assert calls.ran == [(0, 0)]
+
+
 def test_calls_back_to_back_come_in_order(s2: Stage) -> None:
     """Calls that one thread sends to one CPU run there in the order in which they were sent."""
     calls = Calls()
@@ -188,10 +408,7 @@ async def test_awaiting_calls_on_real_loops() -> None:
 
         system.cpu(1).start_soon(there)
         await done.wait()
-        sent = smp_call_function_single(1, calls.func, "sent", False)
-
-        assert isinstance(sent, Completion)
-        assert await sent == 0
+        smp_call_function_single(1, calls.func, "sent", False)
 
     assert sorted(calls.ran, key=str) == sorted(
         [("here", 0), ("there", 1), ("each", 0), ("each", 1), ({1}, 1), ("back", 0), ("sent", 1)], key=str

@@ -6,12 +6,23 @@ On virtual CPUs and on real ones. The clock is moved by hand, so what is asserte
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
+import trio
 
-from callout import curcpu
+from callout import (
+    ArgumentTypeError,
+    ArgumentValueError,
+    BusyError,
+    LoopThreadError,
+    NotInitializedError,
+    curcpu,
+    open_callouts,
+)
 from callout_linux.timer import (
     DEFINE_TIMER,
+    MAX_SCHEDULE_TIMEOUT,
     TIMER_DEFERRABLE,
     TIMER_IRQSAFE,
     TIMER_PINNED,
@@ -22,9 +33,13 @@ from callout_linux.timer import (
     del_timer,
     del_timer_sync,
     del_timer_sync_blocking,
+    destroy_timer_on_stack,
+    get_jiffies_64,
     jiffies,
     mod_timer,
     mod_timer_pending,
+    schedule_timeout,
+    schedule_timeout_blocking,
     timer_delete,
     timer_delete_sync,
     timer_delete_sync_blocking,
@@ -32,6 +47,7 @@ from callout_linux.timer import (
     timer_pending,
     timer_reduce,
     timer_setup,
+    timer_setup_on_stack,
     timer_shutdown,
     timer_shutdown_sync_blocking,
     try_to_del_timer_sync,
@@ -517,3 +533,127 @@ def test_the_older_names_are_the_same_functions() -> None:
 def test_a_timer_says_what_it_is() -> None:
     """The repr of a timer names its function, and what it is doing; of one that was never set up, that."""
     assert "not set up" in repr(timer_list())
+
+
+def test_mod_timer_to_the_time_of_the_run_in_progress_replaces_a_deferred_arming(s2: Stage) -> None:
+    """While an add_timer_on() waits for the end of the run, mod_timer() to the time for which the timer runs is no
+    no-op: the timer is armed for that time, on the CPU where it runs.
+    """
+    ran: list[int] = []
+    answers: list[int] = []
+
+    def function(t: timer_list) -> None:
+        ran.append(t.expires)
+        if len(ran) == 1:
+            first = t.expires
+            t.expires = first + 500
+            add_timer_on(t, 1)
+            answers.append(mod_timer(t, first))
+            answers.append(t.expires - first)
+
+    timer = s2.do(DEFINE_TIMER, function)
+    first = s2.do(jiffies) + 1
+    s2.do(mod_timer, timer, first)
+    s2.tick(5)
+
+    assert answers == [1, 0]
+    assert ran == [first, first]
+    assert s2.do(timer_pending, timer) == 0
+
+
+def test_mod_timer_to_the_time_of_a_deferred_arming_changes_nothing(s2: Stage) -> None:
+    """mod_timer() to the time for which an add_timer_on() waits leaves that where it is: on its CPU."""
+    cpus: list[int] = []
+
+    def function(t: timer_list) -> None:
+        cpus.append(curcpu())
+        if len(cpus) == 1:
+            t.expires = later = t.expires + 3
+            add_timer_on(t, 1)
+            assert mod_timer(t, later) == 1
+
+    timer = s2.do(DEFINE_TIMER, function)
+    s2.do(mod_timer, timer, s2.do(jiffies) + 1)
+    s2.tick(8)
+
+    assert cpus == [0, 1]
+
+
+# -- on the stack, and asleep -----------------------------------------------------------------------------------------
+
+
+def test_a_timer_that_is_a_local_variable(s: Stage) -> None:
+    """timer_setup_on_stack() sets up; destroy_timer_on_stack() is refused while the timer is in use, then undoes it."""
+    ran: list[timer_list] = []
+    timer = timer_list()
+    s.do(timer_setup_on_stack, timer, ran.append, 0)
+    s.do(mod_timer, timer, s.do(jiffies) + 1)
+    with pytest.raises(BusyError, match=r"destroy_timer_on_stack: .*pending"):
+        s.do(destroy_timer_on_stack, timer)
+    s.tick(2)
+
+    assert ran == [timer]
+
+    s.do(destroy_timer_on_stack, timer)
+    for call in (timer_pending, timer_delete, destroy_timer_on_stack):
+        with pytest.raises(NotInitializedError, match=r"timer_setup\(\)"):
+            s.do(call, timer)
+    s.do(timer_setup_on_stack, timer, ran.append, 0)
+
+    assert s.do(timer_pending, timer) == 0
+
+
+def test_a_running_timer_is_not_destroyed(s: Stage) -> None:
+    """destroy_timer_on_stack() in the timer's own function is refused."""
+    refused: list[BusyError] = []
+
+    def function(t: timer_list) -> None:
+        with pytest.raises(BusyError) as caught:
+            destroy_timer_on_stack(t)
+        refused.append(caught.value)
+
+    timer = s.do(DEFINE_TIMER, function)
+    s.do(mod_timer, timer, s.do(jiffies))
+    s.tick()
+
+    assert len(refused) == 1
+
+
+def test_schedule_timeout_sleeps_no_less_than_told(s: Stage) -> None:
+    """schedule_timeout() of n jiffies comes back with 0 when n have passed and one more has begun, not sooner."""
+    call = s.t1.begin(schedule_timeout_blocking, 3)
+    s.tick(3)
+
+    assert call.blocked
+
+    s.tick(1)
+
+    assert call.result() == 0
+
+
+@pytest.mark.trio
+async def test_schedule_timeout_in_a_task() -> None:
+    """It is awaited; without an end it can be cancelled; what is no number of jiffies is refused by the call."""
+    async with open_callouts():
+        before = get_jiffies_64()
+
+        assert await schedule_timeout(5) == 0
+        assert get_jiffies_64() - before >= 5
+
+        with trio.move_on_after(0.01) as scope:
+            await schedule_timeout(MAX_SCHEDULE_TIMEOUT)
+
+        assert scope.cancelled_caught
+
+        refused: list[tuple[Any, type[Exception]]] = [  # Any: the wrong types are what is tested
+            (-1, ArgumentValueError),
+            (MAX_SCHEDULE_TIMEOUT + 1, ArgumentValueError),
+            (1.5, ArgumentTypeError),
+        ]
+        calls: list[Callable[[int], object]] = [schedule_timeout, schedule_timeout_blocking]
+        for wrong, error in refused:
+            for call in calls:
+                with pytest.raises(error, match=r"schedule_timeout.*: timeout must be"):
+                    call(wrong)
+        with pytest.raises(LoopThreadError):
+            schedule_timeout_blocking(1)

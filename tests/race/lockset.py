@@ -14,15 +14,11 @@ from typing import Final
 import pytest
 
 from callout import Callout
-from callout._core.cpu import BY_LOOP, GUARDED, Cpu, Lane, Run
+from callout._core.cpu import BY_BOTH, BY_LOOP, GUARDED, Cpu, Lane, Run
 from callout._worlds.virtual.platform import CpuLock, VirtualPlatform
 
-# Record -> the fields that belong to the lock of its CPU, as the module of the records says.
-RECORDS: Final[Mapping[str, type]] = {"Cpu": Cpu, "Lane": Lane, "Run": Run, "Callout": Callout}
-FIELDS: Final[Mapping[type, frozenset[str]]] = {
-    RECORDS[name]: frozenset(field for field, guard in fields.items() if guard != BY_LOOP)
-    for name, fields in GUARDED.items()
-}
+_RECORDS: Final[Mapping[str, type]] = {"Cpu": Cpu, "Lane": Lane, "Run": Run, "Callout": Callout}
+_slot: Final = Callout.__dict__["cpu"]
 
 
 def _cpu_of(record: object) -> object:
@@ -30,16 +26,13 @@ def _cpu_of(record: object) -> object:
     if isinstance(record, Cpu):
         return record
     try:
-        return object.__getattribute__(record, "cpu") if isinstance(record, Run | Lane) else _slot.__get__(record)
+        return _slot.__get__(record) if isinstance(record, Callout) else object.__getattribute__(record, "cpu")
     except AttributeError:
         return None
 
 
-_slot: Final = Callout.__dict__["cpu"]
-
-
-def _unguarded(cpu: object) -> bool:
-    """Whether the lock of *cpu* is one of a virtual CPU, and the current context does not hold it."""
+def _breaks(cpu: object, guard: str) -> bool:
+    """Whether the current context may not store what *guard* guards on *cpu*, a virtual one that is powered on."""
     if not isinstance(cpu, Cpu):  # of a callout that was never initialised, or was freed
         return False
     lock = getattr(cpu, "lock", None)
@@ -48,21 +41,23 @@ def _unguarded(cpu: object) -> bool:
         return False
     if cpu.machine.faults is None:  # it is not powered on yet
         return False
-    return lock.holder is not (platform.current or platform.outside)
+    context = platform.current or platform.outside
+    return context.cpu != cpu.id if guard == BY_LOOP else lock.holder is not context
 
 
-def _checked(fields: frozenset[str]) -> Callable[[object, str, object], None]:
+def _checked(fields: Mapping[str, str]) -> Callable[[object, str, object], None]:
     def write(self: object, name: str, value: object) -> None:
-        if name in fields:
+        guard = fields.get(name)
+        if guard is not None:
             cpu = _cpu_of(self)
-            cpus = (cpu, value) if name == "cpu" and isinstance(cpu, Cpu) else (cpu,)
+            cpus = (cpu, value) if guard == BY_BOTH and isinstance(cpu, Cpu) else (cpu,)
             for each in cpus:
-                if _unguarded(each):
+                if _breaks(each, guard):
                     assert isinstance(each, Cpu)
                     faults = each.machine.faults
                     assert faults is not None
                     faults.append(
-                        AssertionError(f"{type(self).__name__}.{name} is written without the lock of cpu {each.id}")
+                        AssertionError(f"{type(self).__name__}.{name} of cpu {each.id} is written without {guard}")
                     )
         object.__setattr__(self, name, value)
 
@@ -74,6 +69,6 @@ def lockset() -> Iterator[None]:
     """Watch every write in a ``with`` block."""
     with ExitStack() as stack:
         patch = stack.enter_context(pytest.MonkeyPatch.context())
-        for record, fields in FIELDS.items():
-            patch.setattr(record, "__setattr__", _checked(fields))
+        for name, fields in GUARDED.items():
+            patch.setattr(_RECORDS[name], "__setattr__", _checked(fields))
         yield

@@ -1,8 +1,10 @@
 """The timer races of Linux 2.3.99 (May 2000) and 2.6.0-test7 (October 2003): none is possible on this engine.
 
-R0.1 to R0.5 and R1.1 to R1.6 of the project's list of races. In those kernels each was a schedule that broke; here
-each is a scenario of which every schedule, with three preemptions where the race needs three, is fine. The planted
-bugs that bring them back are in ``test_linux_timers.py`` and at the end of this file.
+Sources, on linux-kernel: Ingo Molnar, 11 October 2003, and Andrea Arcangeli's answer of 16 October; Gustafson, 10 May
+2004; Oleg Nesterov, 1 June 2005, whose change of 2.6.13 has lasted; Andrew Morton and Andrey Savochkin, May 2000. In
+those kernels each was a schedule that broke; here each is a scenario of which every schedule, with three preemptions
+where the race needs three, is fine. The planted bugs that bring them back are in ``test_linux_timers.py`` and at the
+end of this file.
 """
 
 from __future__ import annotations
@@ -100,12 +102,14 @@ def r04(vm: VirtualSMP) -> None:
 
 
 @pytest.mark.parametrize(
-    ("scenario", "bound", "least"), [(r01, 2, 150), (r02, 2, 1000), (r04, 1, 200)], ids=["R0.1", "R0.2", "R0.4"]
+    ("scenario", "bound", "least"),
+    [(r01, 2, 150), (r02, 2, 1000), (r04, 1, 200)],
+    ids=["running, and nobody knows", "re-armed and moved", "re-armed by others"],
 )
 def test_a_delete_that_waits_returns_only_when_nothing_runs_or_is_pending(
     scenario: Scenario, bound: int, least: int
 ) -> None:
-    """R0.1, R0.2, R0.4: after timer_delete_sync() the function neither runs nor will, wherever the timer was
+    """After timer_delete_sync() the function neither runs nor will, wherever the timer was
     re-armed.
     """
     certificate = explore(scenario, bound=bound)
@@ -115,7 +119,7 @@ def test_a_delete_that_waits_returns_only_when_nothing_runs_or_is_pending(
 
 
 def test_a_function_may_free_its_own_timer() -> None:
-    """R0.3: the engine uses nothing of a timer that its own function has freed, in no schedule and on no CPU."""
+    """The engine uses nothing of a timer that its own function has freed, in no schedule and on no CPU."""
 
     def scenario(vm: VirtualSMP) -> None:
         slab: Slab[timer_list] = Slab("timers")
@@ -135,7 +139,7 @@ def test_a_function_may_free_its_own_timer() -> None:
 
 
 def test_only_the_owner_may_wait_for_a_timer() -> None:
-    """R1.2: if the function frees its timer, who deletes that timer from outside uses freed memory, and the search
+    """If the function frees its timer, who deletes that timer from outside uses freed memory, and the search
     says so.
     """
 
@@ -154,7 +158,7 @@ def test_only_the_owner_may_wait_for_a_timer() -> None:
 
 
 def test_running_and_pending_are_read_under_one_lock() -> None:
-    """R0.5: try_to_del_timer_sync() never says that a timer does not run of which it then runs, nor leaves it half
+    """Try_to_del_timer_sync() never says that a timer does not run of which it then runs, nor leaves it half
     deleted.
     """
 
@@ -220,7 +224,7 @@ class Module:
 
 @pytest.mark.parametrize("exits", [False, True])
 def test_the_engine_knows_when_a_function_has_returned(exits: bool) -> None:
-    """R1.1, R1.3: del_timer_sync() comes back without timer_exit(), and never before the function has returned."""
+    """Del_timer_sync() comes back without timer_exit(), and never before the function has returned."""
 
     def scenario(vm: VirtualSMP) -> None:
         module = Module(vm, exits=exits)
@@ -237,7 +241,7 @@ def test_the_engine_knows_when_a_function_has_returned(exits: bool) -> None:
 
 
 def test_a_third_party_may_delete_what_the_function_has_added_again() -> None:
-    """R1.4: of one re-arming that two delete at once, one deletes it, and the lists stay whole."""
+    """Of one re-arming that two delete at once, one deletes it, and the lists stay whole."""
 
     def scenario(vm: VirtualSMP) -> None:
         timer = v2_3.timer_list()
@@ -271,7 +275,7 @@ def test_a_third_party_may_delete_what_the_function_has_added_again() -> None:
 
 
 def test_waiting_with_a_lock_held_that_the_function_takes_is_refused() -> None:
-    """R1.5: where the kernel of 2000 deadlocked, del_timer_sync() with a lock held is an error, and nothing has
+    """Where the kernel of 2000 deadlocked, del_timer_sync() with a lock held is an error, and nothing has
     changed.
     """
 
@@ -294,7 +298,7 @@ def test_waiting_with_a_lock_held_that_the_function_takes_is_refused() -> None:
 
 
 def test_del_timer_and_wait_on_timers_are_del_timer_sync_if_the_flag_is_read_under_the_lock() -> None:
-    """R1.6: set the don't-re-add flag under the lock, del_timer(), wait_on_timers(): then nothing runs or will."""
+    """Set the don't-re-add flag under the lock, del_timer(), wait_on_timers(): then nothing runs or will."""
 
     def scenario(vm: VirtualSMP) -> None:
         lock = Mtx("dev")
@@ -392,7 +396,7 @@ def v2_del(element: Element) -> int:
 
 
 def test_the_guides_wrong_program_frees_twice() -> None:
-    """R3.1: the first program frees an element whose function waits for the lock, and the search finds it."""
+    """The first program frees an element whose function waits for the lock, and the search finds it."""
 
     def scenario(vm: VirtualSMP) -> None:
         guide = Guide(vm, armed=1)
@@ -416,7 +420,7 @@ def test_the_guides_right_program_is_right() -> None:
 
 
 def test_the_guides_right_program_never_ends_with_a_timer_that_was_never_armed() -> None:
-    """R3.2: to the second program an element whose timer was never armed looks like one that is being handled."""
+    """To the second program an element whose timer was never armed looks like one that is being handled."""
 
     def scenario(vm: VirtualSMP) -> None:
         guide = Guide(vm, armed=0, unarmed=1)
@@ -468,7 +472,7 @@ STAYS: Final = "        to = cpu\n"
         ),
         (r02, engine._arm_locked, ((STAYS, "        pass\n"), (DEFER, "if False:"))),
     ],
-    ids=["R0.1", "R0.2"],
+    ids=["pending off before running on", "moved while it runs"],
 )
 def test_the_old_kernels_are_broken(
     scenario: Scenario, function: Callable[..., object], changes: tuple[tuple[str, str], ...]

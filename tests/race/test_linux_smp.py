@@ -1,4 +1,5 @@
-"""Cross-CPU calls, back to back and from several CPUs at once: R2.1 of the project's list of races.
+"""Cross-CPU calls, back to back and from several CPUs at once: the race in smp_call_function_many() that Anton
+Blanchard reported to linux-kernel on 23 March 2010.
 
 The kernel of 2010 had one record a CPU for its calls and used it again as soon as the last target had counted itself
 out, while another target could still be looking at it. Here each call is a record of its own, so what must hold is
@@ -119,7 +120,7 @@ SCENARIOS: Final[dict[Scenario, tuple[int, int]]] = {
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=[scenario.__name__ for scenario in SCENARIOS])
 def test_each_target_runs_each_call_once(scenario: Scenario) -> None:
-    """R2.1: in no schedule is a call lost, run twice, run with another's argument, or said to be done before it is."""
+    """In no schedule is a call lost, run twice, run with another's argument, or said to be done before it is."""
     bound, least = SCENARIOS[scenario]
     certificate = explore(scenario, bound=bound)
 

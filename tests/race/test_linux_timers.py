@@ -12,13 +12,16 @@ from typing import Any, Final
 
 import pytest
 
+from callout._api import primitives
 from callout._core import arm as engine
 from callout._core import cpulock, drain, short, softclock, stop
 from callout.explore import Violation, explore
 from callout.testing import VirtualSMP
 from callout_linux.timer import (
     _list,
+    add_timer_on,
     mod_timer,
+    mod_timer_pending,
     timer_delete,
     timer_delete_sync,
     timer_list,
@@ -176,6 +179,46 @@ def test_arming_for_the_time_that_it_had_before() -> None:
     assert certificate.schedules >= 60
 
 
+def the_last_word(vm: VirtualSMP) -> None:
+    """A timer armed for 50 runs; its function adds it on CPU 1 for 900, and then has the last word: 50. A thread
+    says 50, too, at any time.
+    """
+    ran: list[int] = []
+
+    class Timer(timer_list):
+        def __call__(self, expires: int) -> None:
+            ran.append(expires)
+            super().__call__(expires)
+
+    timer = Timer()
+    answers: list[int] = []
+
+    def function(_: timer_list) -> None:
+        if len(ran) == 1:
+            vm.platform.point()
+            timer.expires = 900
+            add_timer_on(timer, 1)
+            answers.append(mod_timer(timer, 50))
+
+    with undisturbed(vm):
+        timer_setup(timer, function, 0)
+        mod_timer(timer, 50)
+        vm.spawn(mod_timer_pending, timer, 50, name="bystander", bound=1)
+    vm.settle()
+
+    assert answers == [1]
+    assert ran == [50, 50]
+    assert timer.expires == 50
+
+
+def test_the_last_arming_counts_also_after_a_deferred_one() -> None:
+    """mod_timer() to the time of the run in progress replaces a deferred add_timer_on(), in every schedule."""
+    certificate = explore(the_last_word, bound=2)
+
+    assert certificate.exhausted
+    assert certificate.schedules >= 20
+
+
 # -- planted bugs ---------------------------------------------------------------------------------------------------
 
 DEFER: Final = "if (state & MOVING or to is not cpu) and not how & STAY:"
@@ -184,22 +227,22 @@ STAYS: Final = "        to = cpu\n"
 Mutant = tuple[Callable[[VirtualSMP], None], Callable[..., Any], tuple[tuple[str, str], ...]]  # Any: every function
 
 MUTANTS: Final[dict[str, Mutant]] = {
-    "R0.1: pending is off before running is on, with the lock dropped between": (
+    "pending is off before running is on, with the lock dropped between": (
         race(SYNC),
         softclock._begin,
         (("c.run = lane.run = run", "cpu.busy = False; cpu.lock.release(); acquire(cpu); c.run = lane.run = run"),),
     ),
-    "R0.2, R0.4: a timer that runs is moved at once": (
+    "a timer that runs is moved at once": (
         race(MOD),
         engine._arm_locked,
         ((STAYS, "        pass\n"), (DEFER, "if False:")),
     ),
-    "R0.4: a put-off move is carried out before the run has ended": (
+    "a put-off move is carried out before the run has ended": (
         race(ADD_ON),
         engine._arm_locked,
         ((STAYS, "        pass\n"), (DEFER, "if False:")),
     ),
-    "R1.4: a pending timer is deleted without a second look under the lock": (
+    "a pending timer is deleted without a second look under the lock": (
         race(MOD, DEL),
         cpulock.lock_callout,
         (("if c.cpu is cpu:", "if True:"),),
@@ -281,8 +324,13 @@ MUTANTS: Final[dict[str, Mutant]] = {
     ),
     "mod_timer() for the same time looks at the time first": (
         the_same_time,
-        mod_timer,
-        (("callout_pending(c) and c.arg == expires", "callout_pending(c)"),),
+        primitives.callout_armed_with,
+        (("== PENDING and c.arg == arg", "== PENDING"),),
+    ),
+    "mod_timer() for the same time takes a deferred arming for the one that it replaces": (
+        the_last_word,
+        primitives.callout_armed_with,
+        (("state & (PENDING | MOVING) == PENDING", "state & PENDING == PENDING"),),
     ),
 }
 

@@ -7,7 +7,7 @@ from typing import Final
 import pytest
 
 from callout import Callout, callout_deactivate, callout_init, callout_reset
-from callout._core import stop
+from callout._core import stop as engine
 from callout.explore import Violation, explore
 from callout.testing import VirtualSMP
 from tests.race.mutants import Mutant
@@ -26,7 +26,7 @@ def deactivates(vm: VirtualSMP) -> None:
 
 WRITES_WITHOUT_THE_LOCK: Final = Mutant(
     "callout_deactivate() writes the state while the CPU's lock is not held",
-    stop.deactivate,
+    engine.deactivate,
     "c.state &= ~ACTIVE",
     "cpu.lock.release(); c.state &= ~ACTIVE; cpu.lock.acquire()",
 )
@@ -36,8 +36,30 @@ def test_a_write_without_the_lock_is_found() -> None:
     """Whether or not it does any harm in the schedule."""
     with WRITES_WITHOUT_THE_LOCK.planted(), pytest.raises(Violation) as caught:
         explore(deactivates, bound=0)
-    assert "Callout.state is written without the lock of cpu 0" in str(caught.value.__cause__)
+    assert "Callout.state of cpu 0 is written without the lock of the callout's CPU" in str(caught.value.__cause__)
     assert explore(deactivates, bound=0).exhausted
+
+
+IN_THE_WHEEL_NOT_PENDING: Final = Mutant(
+    "callout_deactivate() clears PENDING, and for a moment the callout stays in the wheel",
+    engine.deactivate,
+    "c.state &= ~ACTIVE",
+    "before = c.state; c.state = 0; cpu.lock.release(); cpu.lock.acquire(); c.state = before & ~ACTIVE",
+)
+
+
+def test_a_cpu_that_is_not_in_order_is_found_when_its_lock_is_released() -> None:
+    """Every scenario is checked so: this one has no assertion of its own."""
+
+    def scenario(vm: VirtualSMP) -> None:
+        c = Callout()
+        callout_init(c, 1)
+        callout_reset(c, 1, lambda _: None, None)
+        callout_deactivate(c)
+
+    with IN_THE_WHEEL_NOT_PENDING.planted(), pytest.raises(Violation) as caught:
+        explore(scenario, bound=0)
+    assert isinstance(caught.value.__cause__, AssertionError)
 
 
 # -- the sequential reference ------------------------------------------------------------------------------------------

@@ -108,6 +108,8 @@ MEANINGS: Final[Mapping[str, str]] = {
     "RA_RLOCKED": "this thread has it for reading",
     "RA_WLOCKED": "this thread has it for writing",
     "RA_UNLOCKED": "this thread does not have it",
+    "PCATCH": "accepted; there are no signals that could end a sleep",
+    "PDROP": "leave the mutex released when the sleep is over",
     "SBT_1S": "a second",
     "SBT_1M": "a minute",
     "SBT_1MS": "a millisecond, rounded down",
@@ -149,6 +151,9 @@ GROUPS: Final = (
             "sbinuptime",
             "curcpu",
             "mp_ncpus",
+            "mp_maxid",
+            "CPU_FOREACH",
+            "tick_sbt",
             "on_cpu",
             "cpu_call",
             "Event",
@@ -211,6 +216,7 @@ GROUPS: Final = (
             "callout_arm",
             "callout_arm_on",
             "callout_arm_curcpu",
+            "callout_armed_with",
             "ARM_IF_IDLE",
             "ARM_IF_PENDING",
             "ARM_IF_EARLIER",
@@ -228,6 +234,42 @@ GROUPS: Final = (
             "callout_barrier_all_sync",
             "check_callback",
             "check_wait",
+            "check_barrier_all",
+            "must_await",
+            "Unfinished",
+        ],
+    ),
+    Group(
+        "Sleeping",
+        "sleep(9) and condvar(9), for tasks and threads alike. What blocks in C is awaited; a thread without a loop "
+        "has the twin whose name ends in `_sync`. A sleeper has released its mutex, and holds it again when it comes "
+        "back, however it does. A channel is told apart by identity. Sleep in a loop that looks.",
+        [
+            "msleep",
+            "msleep_sync",
+            "msleep_sbt",
+            "msleep_sbt_sync",
+            "msleep_spin",
+            "msleep_spin_sync",
+            "tsleep",
+            "tsleep_sync",
+            "pause",
+            "pause_sync",
+            "pause_sbt",
+            "pause_sbt_sync",
+            "wakeup",
+            "wakeup_one",
+            "PCATCH",
+            "PDROP",
+            "Cv",
+            "cv_init",
+            "cv_destroy",
+            "cv_wait",
+            "cv_wait_sync",
+            "cv_timedwait",
+            "cv_timedwait_sync",
+            "cv_signal",
+            "cv_broadcast",
         ],
     ),
     Group(
@@ -258,6 +300,12 @@ GROUPS: Final = (
             "sbttoms",
             "sbttous",
             "sbttons",
+            "timespec",
+            "timeval",
+            "tstosbt",
+            "tvtosbt",
+            "sbttots",
+            "sbttotv",
         ],
     ),
     Group("Errors", "Each is also the builtin that fits.", ERRORS),
@@ -271,6 +319,7 @@ MODULES: Final = (
 )
 
 ERROR_NAME: Final = re.compile(r"\w+")
+AWAITED: Final = re.compile(r"Coroutine\[Any, Any, (.*)\]")
 CODE: Final = r"`\g<0>`"
 CONTEXTS: Final = {"open_callouts", "draining"}
 INTERNAL: Final = {"drop_all", "used"}  # methods with a docstring that are the package's own all the same
@@ -321,10 +370,13 @@ def signature(name: str, function: Callable[..., Any], *, method: bool = False) 
     result = found.return_annotation
     if result is not found.empty:
         result = _Plain(result)
+    awaited = AWAITED.fullmatch(str(result)) if name != "must_await" else None
+    if awaited:
+        result = _Plain(awaited[1])
     text = f"{name}{found.replace(parameters=parameters, return_annotation=result)}"
     if name in CONTEXTS:
         return f"`async with {text.partition(' -> ')[0]}:`"
-    return f"`{'await ' if inspect.iscoroutinefunction(function) else ''}{text}`"
+    return f"`{'await ' if awaited or inspect.iscoroutinefunction(function) else ''}{text}`"
 
 
 def members(cls: type) -> Iterator[str]:

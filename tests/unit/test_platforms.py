@@ -282,13 +282,13 @@ def test_releasing_a_lock_that_is_not_held(world: AnyWorld, make_lock: MakeLock)
 
     async def body(world: World) -> None:
         lock = make_lock(world.platform)
-        with pytest.raises(RuntimeError, match="release un-acquired lock"):
+        with pytest.raises(RuntimeError, match="cannot release un-acquired lock"):
             lock.release()
         lock.acquire()
         lock.release()
-        with pytest.raises(RuntimeError, match="release un-acquired lock"):
+        with pytest.raises(RuntimeError, match="cannot release un-acquired lock"):
             lock.release()
-        with pytest.raises(RuntimeError, match="release un-acquired lock"):
+        with pytest.raises(RuntimeError, match="cannot release un-acquired lock"):
             await world.thread(lock.release)
         assert lock.acquire(False)
         lock.release()
@@ -296,30 +296,33 @@ def test_releasing_a_lock_that_is_not_held(world: AnyWorld, make_lock: MakeLock)
     world.play(body)
 
 
-def test_a_lock_has_one_owner_who_may_acquire_it_again(world: AnyWorld, make_lock: MakeLock) -> None:
-    """While it is held no other thread acquires it; its owner does, and has to release it as often."""
+def test_a_lock_is_held_by_one_thread_as_often_as_it_acquired_it(world: AnyWorld, make_lock: MakeLock) -> None:
+    """Its holder may acquire it again; another thread may neither acquire nor release it before the last release."""
 
     async def body(world: World) -> None:
         lock = make_lock(world.platform)
-        assert not lock._is_owned()
-        assert lock.acquire(False)
-        assert lock.acquire()
-        assert lock._is_owned()
-        assert not await world.thread(lambda: lock.acquire(False))
-        assert not await world.thread(lock._is_owned)
-        with pytest.raises(RuntimeError, match="release un-acquired lock"):
-            await world.thread(lock.release)
-        lock.release()
-        assert not await world.thread(lambda: lock.acquire(False))
-        lock.release()
-        assert not lock._is_owned()
 
-        def acquired_there() -> bool:
+        def owned() -> bool:
+            return lock._is_owned()
+
+        def try_it() -> bool:
             got = lock.acquire(False)
-            lock.release()
+            if got:
+                lock.release()
             return got
 
-        assert await world.thread(acquired_there)
+        assert not owned()
+        assert lock.acquire(False)
+        assert lock.acquire()
+        lock.release()
+        assert owned()
+        assert not await world.thread(owned)
+        assert not await world.thread(try_it)
+        with pytest.raises(RuntimeError, match="cannot release un-acquired lock"):
+            await world.thread(lock.release)
+        lock.release()
+        assert not owned()
+        assert await world.thread(try_it)
 
     world.play(body)
 
@@ -671,24 +674,3 @@ def test_a_virtual_waiter_belongs_to_its_loop() -> None:
     refused(waits_elsewhere, "on another loop")
     refused(set_here_elsewhere, "outside a task")
     refused(set_here_on_cpu1, "on another loop")
-
-
-def test_a_virtual_lock_is_released_by_its_holder() -> None:
-    """``threading.Lock`` lets anybody release it; the engine must not need that."""
-
-    async def stranger(world: World) -> None:
-        lock = world.platform.raw_lock("m")
-        lock.acquire()
-        await world.thread(lock.release)
-
-    async def other_task(world: World) -> None:
-        lock = world.platform.cpu_lock(0)
-        lock.acquire()
-
-        async def task() -> None:
-            lock.release()
-
-        await world.together(task)
-
-    refused(stranger, "which body holds")
-    refused(other_task, "which body holds")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -18,6 +19,7 @@ from callout import (
     CALLOUT_RETURNUNLOCKED,
     CALLOUT_SHAREDLOCK,
     CALLOUT_TRYLOCK,
+    CPU_FOREACH,
     SBT_1M,
     SBT_1MS,
     SBT_1NS,
@@ -26,11 +28,20 @@ from callout import (
     SBT_MAX,
     ArgumentTypeError,
     ArgumentValueError,
+    NoSystemError,
+    mp_maxid,
     mstosbt,
     nstosbt,
     sbttoms,
     sbttons,
+    sbttots,
+    sbttotv,
     sbttous,
+    tick_sbt,
+    timespec,
+    timeval,
+    tstosbt,
+    tvtosbt,
     ustosbt,
 )
 from callout._core.deadline import precision_exponent
@@ -45,6 +56,7 @@ from callout._core.units import (
     ns_to_sbt,
     sbt_to_ns,
 )
+from callout.testing import VirtualSMP
 
 sbts = st.integers(0, SBT_MAX)
 counts = st.integers(0, 1 << 62)
@@ -104,6 +116,59 @@ def test_the_smallest_unit_is_not_nothing(
     assert to(per_second) == SBT_1S
     assert back(SBT_1S) == per_second
     assert back(SBT_1S - 1) == per_second - 1
+
+
+@given(counts, st.integers(0, 999_999_999))
+def test_seconds_and_nanoseconds_come_back(seconds: int, ns: int) -> None:
+    """A timespec in sbintime is rounded up, by less than the least sbintime, and comes back as it was."""
+    sbt = tstosbt((seconds, ns))
+
+    assert (sbt - 1) * NS_PER_S < (seconds * NS_PER_S + ns) << 32 <= sbt * NS_PER_S
+    assert sbttots(sbt) == timespec(seconds, ns)
+    assert tstosbt(timespec(seconds, ns)) == sbt
+
+
+@given(counts, st.integers(0, 999_999))
+def test_seconds_and_microseconds_come_back(seconds: int, us: int) -> None:
+    """A timeval in sbintime is rounded up, by less than the least sbintime, and comes back as it was."""
+    sbt = tvtosbt((seconds, us))
+
+    assert (sbt - 1) * 1_000_000 < (seconds * 1_000_000 + us) << 32 <= sbt * 1_000_000
+    assert sbttotv(sbt) == timeval(seconds, us)
+    assert tvtosbt(timeval(seconds, us)) == sbt
+
+
+def test_the_fields_have_the_kernels_names() -> None:
+    """A pair of seconds and a fraction has the fields of struct timespec and struct timeval; it is rounded down."""
+    ts, tv = sbttots(SBT_1S + SBT_1S // 2 + 1), sbttotv(2 * SBT_1S - 1)
+
+    assert (ts.tv_sec, ts.tv_nsec) == (1, 500_000_000)
+    assert (tv.tv_sec, tv.tv_usec) == (1, 999_999)
+
+
+@pytest.mark.parametrize("wrong", [1, (1,), (1, 2, 3), (1.5, 0), ("1", "2"), None])
+def test_what_is_no_pair_of_ints_is_no_time(wrong: object) -> None:
+    """tstosbt() and tvtosbt() say what they want."""
+    calls: list[tuple[Callable[[Any], int], str]] = [  # Any: the wrong types are what is tested
+        (tstosbt, "tstosbt: give a pair of ints, seconds and nanoseconds"),
+        (tvtosbt, "tvtosbt: give a pair of ints, seconds and microseconds"),
+    ]
+    for call, message in calls:
+        with pytest.raises(ArgumentTypeError, match=message):
+            call(wrong)
+
+
+@pytest.mark.parametrize("hz", [100, 1000, 1024, 300])
+def test_variables_of_the_kernel_belong_to_a_system(hz: int) -> None:
+    """tick_sbt(), mp_maxid() and CPU_FOREACH() are those of the current system; without one they are errors."""
+    with VirtualSMP(3, hz=hz):
+        assert tick_sbt() == SBT_1S // hz
+        assert mp_maxid() == 2
+        assert list(CPU_FOREACH()) == [0, 1, 2]
+
+    for call in (tick_sbt, mp_maxid, CPU_FOREACH):
+        with pytest.raises(NoSystemError, match=call.__name__):
+            call()
 
 
 def test_never_is_later_than_all() -> None:

@@ -7,7 +7,7 @@ A virtual CPU is one loop, as on trio: its interrupt and its tasks take turns an
 direct callout runs when softclock is idle or parked at a lock, never in the middle of another callback of its CPU. A
 callback that blocks the thread blocks the whole CPU.
 
-No primitive is kinder than its twin on trio: what ``threading.Lock``, a trio event or a call outside a task refuses
+No primitive is kinder than its twin on trio: what ``threading.RLock``, a trio event or a call outside a task refuses
 is refused here, with the same exception, and what blocks there blocks here. tests/unit/test_platforms.py makes the same
 assertions about both. Where the real one has no answer, because it would corrupt a loop, this one raises.
 
@@ -54,8 +54,13 @@ class VirtualLock:
         """Whether the lock is free."""
         return self.holder is None
 
+    def _is_owned(self, /) -> bool:
+        """Whether this thread holds the lock: for the tasks of one CPU any of them, as on a loop."""
+        holder = self.holder
+        return holder is not None and holder.thread == (self._platform.current or self._platform.outside).thread
+
     def acquire(self, blocking: bool = True, /) -> bool:
-        """Acquire the lock; without *blocking*, return False if another thread holds it."""
+        """Acquire the lock, once more if this thread holds it; without *blocking*, return False if another holds it."""
         platform = self._platform
         me = platform.me()
         platform.point()
@@ -70,32 +75,18 @@ class VirtualLock:
         self._depth = 1
         return True
 
-    def _is_owned(self, /) -> bool:
-        holder = self.holder
-        return holder is not None and holder.thread == (self._platform.current or self._platform.outside).thread
-
     def release(self, /) -> None:
-        """Release the lock.
-
-        Raises:
-            RuntimeError: this thread does not hold it, as ``threading.RLock`` does.
-        """
-        self._check_holder(same_thread=True)
+        """Release the lock as often as it was acquired. RuntimeError if this thread does not hold it, as an RLock."""
+        self._check_owned()
         self._depth -= 1
         if not self._depth:
             self.holder = None
             self._platform.point()
 
-    def _check_holder(self, *, same_thread: bool) -> Context:
-        """Return the holder, which must be the caller, or another context of the same thread if that is enough."""
-        me = self._platform.current or self._platform.outside
-        holder = self.holder
-        if holder is not me:
-            if holder is None:
-                raise RuntimeError(f"cannot release un-acquired lock: {me.name} does not hold {self.label}")
-            if not same_thread or holder.thread != me.thread:
-                raise RuntimeError(f"cannot release un-acquired lock: {me.name} releases {self.label}")
-        return me
+    def _check_owned(self) -> None:
+        if not self._is_owned():
+            me = self._platform.current or self._platform.outside
+            raise RuntimeError(f"cannot release un-acquired lock: {me.name} does not hold {self.label}")
 
 
 class CpuLock(VirtualLock):
@@ -115,11 +106,11 @@ class CpuLock(VirtualLock):
         return True
 
     def release(self, /) -> None:
-        """Release the lock. RuntimeError if this very context does not hold it."""
-        me = self._check_holder(same_thread=False)
-        if self.before_release is not None and not self._platform.off:
+        """Release the lock."""
+        self._check_owned()
+        if self.before_release is not None and self._depth == 1 and not self._platform.off:
             self.before_release()
-        me.cpu_locks -= 1
+        (self._platform.current or self._platform.outside).cpu_locks -= 1
         super().release()
 
 
@@ -145,7 +136,7 @@ class _Waiter:
             return  # as the token of a loop that has ended
         self._platform.me()
         if self._is_set:
-            raise RuntimeError("release unlocked lock: a waiter is set twice")
+            raise RuntimeError("a waiter is set twice")
         self._is_set = True
         self._platform.point()
 
@@ -287,7 +278,7 @@ class VirtualPlatform(Scheduler):
 
     def in_callback(self) -> bool:
         """Whether the current context is an interrupt or a softclock."""
-        return self.current is not None and self.current.kind in {INTERRUPT, SOFTCLOCK}
+        return self.current is not None and self.current.kind in (INTERRUPT, SOFTCLOCK)
 
     def in_loop(self) -> bool:
         """Whether the current context is a task of a CPU, or a thread that runs a loop of its own."""

@@ -1,12 +1,13 @@
 """What the virtual platform reads of the engine's records: whether a CPU is at rest, and in order. All of it is here.
 
-Called when nothing can run any more, so nothing of it is a race.
+Called when nothing can run any more, or with the CPU's lock held, so nothing of it is a race.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from functools import partial
 
 from ..._core.cpu import Cpu
 from ..._core.errors import ClosedError
@@ -15,6 +16,7 @@ from ..._core.lifecycle import stop_all
 from ..._core.machine import Machine
 from ..._core.refusal import Refusal
 from ..._core.wheel import callouts_of
+from .platform import CpuLock
 from .scheduler import LEFT
 
 
@@ -29,7 +31,7 @@ def complaints(cpu: Cpu, event: int) -> Iterator[str]:
         if lane.run is not None:
             yield f"{lane} is still at {lane.run.callout!r}"
         if lane.queue:
-            yield f"{len(callouts_of(lane.queue))} callouts are due, and {lane} will not run them"
+            yield f"{lane} has {len(list(callouts_of(lane.queue)))} callouts to run, and nothing will run them"
     if cpu.calls:
         yield f"{len(cpu.calls)} cross-CPU calls to cpu {cpu.id} were not taken"
     if cpu.deadline < event:
@@ -39,6 +41,22 @@ def complaints(cpu: Cpu, event: int) -> Iterator[str]:
 def check(cpu: Cpu) -> None:
     """Assert the invariants of what *cpu*'s lock guards."""
     check_cpu(cpu)
+
+
+def watch(machine: Machine) -> None:
+    """Look at every CPU whenever its lock is about to be released; keep what is found in ``Machine.faults``."""
+    for cpu in machine.cpus:
+        lock = cpu.lock
+        assert isinstance(lock, CpuLock)
+        lock.before_release = partial(_look, cpu)
+
+
+def _look(cpu: Cpu) -> None:
+    try:
+        check_cpu(cpu)
+    except AssertionError as error:  # raised here it would leave the lock held, and look like an error of the call
+        assert cpu.machine.faults is not None
+        cpu.machine.faults.append(error)
 
 
 class _FreeLock:
@@ -51,7 +69,7 @@ class _FreeLock:
         """Nobody waits."""
 
     def _is_owned(self, /) -> bool:
-        return False
+        return True
 
 
 def shut(machine: Machine) -> None:
@@ -63,6 +81,7 @@ def shut(machine: Machine) -> None:
         # What a context was doing when it was thrown away is half done, and stopping everything may stumble over it.
         with contextlib.suppress(Exception):
             stop_all(cpu)
+        cpu.busy = False
         cpu.open = False
         cpu.idle = None
         cpu.calls.clear()

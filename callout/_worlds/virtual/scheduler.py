@@ -143,7 +143,6 @@ class Scheduler:
         self.off = False  # the contexts are being ended, or were
         self._ending: Context | None = None
         self._pleas = 0
-        self._left: list[Context] = []  # have ended, in the act of switching to another
         self._behind: dict[Context, set[Context]] = {}  # who has given way, and whose turn comes first
         self._names: dict[str, int] = {self.outside.name: 1}
 
@@ -159,7 +158,7 @@ class Scheduler:
         """
         self.off = True
         unending = []
-        for context in (*self.contexts, *self._left):
+        for context in self.contexts:
             self.current = self._ending = context
             self._pleas = 0
             context.greenlet.throw(greenlet.GreenletExit)
@@ -167,7 +166,6 @@ class Scheduler:
                 unending.append(context)
         self.current = self._ending = None
         self.contexts.clear()
-        self._left.clear()
         _UNENDING.extend(unending)
         return [context.name for context in unending]
 
@@ -237,7 +235,10 @@ class Scheduler:
                 return
             if cpu is not None and self.loops[cpu] is context:
                 self.loops[cpu] = None
-            self._leave(context)
+            self.contexts.remove(context)
+            if context.error is not None:
+                self.errors.append(context.error)
+            self.current = None  # the hub goes on: it is the parent of every greenlet
 
         context.greenlet = greenlet.greenlet(body, parent=self.outside.greenlet)
         context.greenlet.gr_context = contextvars.copy_context()
@@ -251,7 +252,7 @@ class Scheduler:
         self.me()
         assert self.current is None, "settle() is for the code that drives the platform"
         while self.failure is None and (runnable := self._runnable()):
-            self._switch(self._choose(runnable, None))
+            self._drive(runnable)
         if self.failure is not None:
             self._end()
 
@@ -283,7 +284,7 @@ class Scheduler:
                 runnable = self._runnable()
                 if not runnable:
                     raise DeadlockError(f"the code that drives the platform would wait for ever for {blocker.label}")
-                self._switch(self._choose(runnable, None))
+                self._drive(runnable)
             if self.failure is not None:
                 self._end()
             return
@@ -320,8 +321,8 @@ class Scheduler:
         if self.steps > self.max_steps:
             self.fail(
                 LivelockError(
-                    f"no end after {self.max_steps} steps; is something re-arming itself, or retrying, for ever? "
-                    f"{(self.current or self.outside).name} was running"
+                    f"no end after {self.max_steps} steps; is something re-arming itself, or retrying, for ever?"
+                    f"{'' if self.current is None else f' {self.current.name} was running'}"
                 )
             )
             self._end()
@@ -378,14 +379,22 @@ class Scheduler:
         for others in self._behind.values():
             others.discard(chosen)
 
-    def _leave(self, context: Context) -> None:
-        """A context has ended: never come back to it."""
-        self.contexts.remove(context)
-        self._left.append(context)
-        if context.error is not None:
-            self.errors.append(context.error)
-        self._pass_on()
+    def _drive(self, runnable: Sequence[Context]) -> None:
+        """In the hub: let one of *runnable* run, and what it switches to, until one has ended or none can go on."""
+        self._step()
+        chosen = self._choose(runnable, None)
+        if self._behind:
+            self._take_turn(chosen)
+        self.current = chosen
+        try:
+            while (context := self.current) is not None:
+                context.greenlet.switch()
+        finally:
+            self.current = None
 
     def _switch(self, to: Context | None) -> None:
+        """Go on with *to*. What was not started yet is started from the hub: else each would begin as deep in the
+        interpreter's stack as the one before it is.
+        """
         self.current = to
-        (self.outside if to is None else to).greenlet.switch()
+        (to if to is not None and to.greenlet else self.outside).greenlet.switch()

@@ -17,6 +17,7 @@ from ..._core.errors import (
     ClosedError,
     DeadlockError,
     LivelockError,
+    LockError,
     LoopThreadError,
     NoSystemError,
 )
@@ -73,7 +74,8 @@ class VirtualSMP:
             report=self._report,
             expensive=_ignore,
         )
-        self.machine.careful = not short_paths
+        if not short_paths:
+            self.machine.careful = True
         self._chooser = chooser
         self._token: Token[Machine] | None = None
 
@@ -146,14 +148,14 @@ class VirtualSMP:
     def _play(self, func: Callable[..., object], args: tuple[object, ...]) -> None:
         """Be the thread or task that runs *func*."""
         result = func(*args)
-        if inspect.iscoroutine(result):
+        if isinstance(result, Coroutine):
             if not inspect.iscoroutinefunction(func):
                 result.close()
                 raise ArgumentTypeError(
                     f"{func!r} has returned a coroutine, and nothing has awaited it: give the coroutine function itself"
                 )
             self.run(lambda: result)
-        elif inspect.isgenerator(result) or inspect.isasyncgen(result) or inspect.isawaitable(result):
+        elif inspect.isgenerator(result) or inspect.isasyncgen(result):
             raise ArgumentTypeError(f"{func!r} has returned {result!r}, and nothing has run it")
 
     def call(self, cpu: int, func: Callable[..., object], *args: object) -> None:
@@ -180,7 +182,7 @@ class VirtualSMP:
             ArgumentTypeError: *make* does not make a coroutine.
         """
         self._entered("run")
-        if inspect.iscoroutine(make):
+        if isinstance(make, Coroutine):
             make.close()
             raise ArgumentTypeError("run: give a function that makes the coroutine: vm.run(lambda: callout_drain(c))")
         if not callable(make):
@@ -192,7 +194,7 @@ class VirtualSMP:
                 "use vm.spawn(function, cpu=…), or await it in the coroutine itself"
             )
         awaits = make()
-        if not inspect.iscoroutine(awaits):
+        if not isinstance(awaits, Coroutine):
             raise ArgumentTypeError(f"run: {make!r} has returned {awaits!r}, which is no coroutine")
         me.runs_loop = True
         try:
@@ -224,7 +226,8 @@ class VirtualSMP:
     def check(self) -> None:
         """Let all run until nothing can, and raise what went wrong, if anything did: what left a thread or a callback,
         what a ``Slab`` reported (even if it was caught), DeadlockError if a thread or task waits for what will
-        never come. Called from outside: a scenario need not call it, ``explore()`` does.
+        never come, LockError if one has ended with a lock held. Called from outside: a scenario need not call it,
+        ``explore()`` does.
         """
         self._driver("check")
         self.platform.settle()
@@ -234,6 +237,10 @@ class VirtualSMP:
         stuck = [context for context in self.platform.contexts if not self._rests(context)]
         if stuck:
             raise DeadlockError("nothing can run any more: " + "; ".join(map(self._tell, stuck)))
+        for thread, locks in (self.machine.held or {}).items():
+            if thread != self.platform.outside.thread:
+                name = " ".join(map(str, thread)) if isinstance(thread, tuple) else str(thread)
+                raise LockError(f"{name} has ended, or idles, and still holds {locks}: they were never released")
         for cpu in cpus:
             for complaint in records.complaints(cpu, self.platform.events[cpu.id]):
                 raise DeadlockError(complaint)
@@ -274,7 +281,7 @@ class VirtualSMP:
 
 def check_thread(call: str, func: object) -> None:
     """Raise unless *func* can be the body of a thread: a plain function, or a coroutine function."""
-    if inspect.iscoroutine(func):
+    if isinstance(func, Coroutine):
         func.close()
         raise ArgumentTypeError(f"{call}: give the coroutine function, not the coroutine that it has returned")
     if not callable(func):

@@ -110,7 +110,7 @@ class _Lock:
             return True
 
     def release(self, /) -> None:
-        """Hand it on. RuntimeError if nobody holds it, as ``threading.Lock``."""
+        """Hand it on. RuntimeError if this thread does not hold it, as ``threading.RLock``."""
         with self._monitor.changed:
             if self._holder != threading.get_ident():
                 raise RuntimeError("cannot release un-acquired lock")
@@ -148,7 +148,7 @@ class _ThreadWaiter:
                 self._monitor.block(self._place, lambda: self._is_set)
 
     def set(self) -> None:
-        """Set it. RuntimeError if it is set, as the lock that ``_worlds.trio`` makes of it."""
+        """Set it. RuntimeError if it is set: what sets it has miscounted."""
         with self._monitor.changed:
             if self._is_set:
                 raise RuntimeError("a waiter is set twice")

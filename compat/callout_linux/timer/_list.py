@@ -15,11 +15,14 @@ from callout import (
     CALLOUT_RUNNING,
     ArgumentTypeError,
     ArgumentValueError,
+    BusyError,
     NotInitializedError,
     callout_arm_curcpu,
     callout_arm_on,
+    callout_armed_with,
     callout_dequeue,
     callout_pending,
+    callout_running,
     callout_terminated,
 )
 
@@ -28,11 +31,12 @@ from .._base import (
     TimerBase,
     Waiting,
     check_function,
+    no_timer,
     not_set_up,
     quiesce,
     quiesce_blocking,
+    refuse_not_set_up,
     refuse_pending,
-    refuse_wait,
     set_up,
 )
 from .._jiffies import Variable, check_jiffies
@@ -114,6 +118,26 @@ def DEFINE_TIMER(function: Callable[[timer_list], object], /) -> timer_list:  # 
     return timer
 
 
+def timer_setup_on_stack(timer: timer_list, function: Callable[[timer_list], object], flags: int = 0, /) -> None:
+    """Do as ``timer_setup()``: a timer that is a local variable is like any other here. Never blocks."""
+    timer_setup(timer, function, flags)
+
+
+def destroy_timer_on_stack(timer: timer_list, /) -> None:
+    """Make *timer* one that was never set up: every later use is an error, until it is set up anew. Never blocks.
+
+    The last call of a function for a timer that is its local variable, after ``timer_delete_sync()``.
+
+    Raises:
+        BusyError: it is pending or running (Linux: a warning, if it checks).
+        NotInitializedError: it was never set up.
+    """
+    refuse_not_set_up("destroy_timer_on_stack", timer)
+    if callout_pending(timer.entry) or callout_running(timer.entry):
+        raise BusyError(f"destroy_timer_on_stack: {timer!r} is in use; await timer_delete_sync() first")
+    timer.forget()
+
+
 def timer_pending(timer: timer_list, /) -> int:
     """Return 1 if *timer* is armed and its function has not begun, else 0. Never blocks.
 
@@ -122,6 +146,8 @@ def timer_pending(timer: timer_list, /) -> int:
     Raises:
         NotInitializedError: it was never set up.
     """
+    if not isinstance(timer, TimerBase):
+        raise no_timer("timer_pending", timer)
     try:
         return callout_pending(timer.entry)
     except NotInitializedError:
@@ -132,6 +158,8 @@ def timer_pending(timer: timer_list, /) -> int:
 
 
 def _add(call: str, timer: timer_list) -> None:
+    if not isinstance(timer, TimerBase):
+        raise no_timer(call, timer)
     expires = timer.expires
     try:
         facts = callout_arm_curcpu(timer.entry, expires + 1, timer, expires, ADD)
@@ -176,6 +204,8 @@ def add_timer_on(timer: timer_list, cpu: int, /) -> None:
         BusyError, NotInitializedError: as ``add_timer()``.
         ArgumentTypeError, ArgumentValueError: *cpu* is not an int or not there.
     """
+    if not isinstance(timer, TimerBase):
+        raise no_timer("add_timer_on", timer)
     expires = timer.expires
     try:
         facts = callout_arm_on(timer.entry, expires + 1, timer, expires, cpu, ARM_IF_IDLE)
@@ -187,6 +217,8 @@ def add_timer_on(timer: timer_list, cpu: int, /) -> None:
 
 
 def _mod(call: str, timer: timer_list, expires: int | Variable, how: int) -> int:
+    if not isinstance(timer, TimerBase):
+        raise no_timer(call, timer)
     expires = check_jiffies(call, "expires", expires)
     try:
         facts = callout_arm_curcpu(timer.entry, expires + 1, timer, expires, how)
@@ -212,10 +244,12 @@ def mod_timer(timer: timer_list, expires: int | Variable, /) -> int:
     """
     if type(expires) is not int:
         expires = check_jiffies("mod_timer", "expires", expires)
-    c = timer.entry
-    # As Linux does, before any lock: the commonest call of networking code changes nothing. Pending first, then the
-    # time: both are true at the moment of the first look if the time is the same before and after it.
-    if c.arg == expires and callout_pending(c) and c.arg == expires:
+    try:
+        c = timer.entry
+    except AttributeError:
+        raise no_timer("mod_timer", timer) from None
+    # As Linux does, before any lock: the commonest call of networking code changes nothing.
+    if c.arg == expires and callout_armed_with(c, expires):
         timer._assigned = None
         return 1
     try:
@@ -256,6 +290,8 @@ def timer_delete(timer: timer_list, /) -> int:
     Raises:
         NotInitializedError: it was never set up.
     """
+    if not isinstance(timer, TimerBase):
+        raise no_timer("timer_delete", timer)
     try:
         return callout_dequeue(timer.entry) & CALLOUT_REMOVED
     except NotInitializedError:
@@ -271,6 +307,8 @@ def try_to_del_timer_sync(timer: timer_list, /) -> int:
     Raises:
         NotInitializedError: it was never set up.
     """
+    if not isinstance(timer, TimerBase):
+        raise no_timer("try_to_del_timer_sync", timer)
     try:
         facts = callout_dequeue(timer.entry, if_not_running=True)
     except NotInitializedError:
@@ -287,6 +325,8 @@ def timer_shutdown(timer: timer_list, /) -> int:
     Raises:
         NotInitializedError: it was never set up.
     """
+    if not isinstance(timer, TimerBase):
+        raise no_timer("timer_shutdown", timer)
     try:
         return callout_dequeue(timer.entry, close=True) & CALLOUT_REMOVED
     except NotInitializedError:
@@ -307,14 +347,12 @@ def timer_delete_sync(timer: timer_list, /) -> Waiting:
         ArgumentValueError: the timer belongs to another system.
         NotInitializedError: it was never set up.
     """
-    refuse_wait("timer_delete_sync", timer)
-    return quiesce(timer)
+    return quiesce("timer_delete_sync", timer)
 
 
 def timer_delete_sync_blocking(timer: timer_list, /) -> int:
     """Do as ``timer_delete_sync()``, and block the thread, which must not run an event loop (``LoopThreadError``)."""
-    refuse_wait("timer_delete_sync_blocking", timer)
-    return quiesce_blocking(timer)
+    return quiesce_blocking("timer_delete_sync_blocking", timer)
 
 
 def timer_shutdown_sync(timer: timer_list, /) -> Waiting:
@@ -325,14 +363,12 @@ def timer_shutdown_sync(timer: timer_list, /) -> Waiting:
 
     Returns 1 if it was pending, or was armed while this waited, else 0. Raises as ``timer_delete_sync()``.
     """
-    refuse_wait("timer_shutdown_sync", timer)
-    return quiesce(timer, close=True)
+    return quiesce("timer_shutdown_sync", timer, close=True)
 
 
 def timer_shutdown_sync_blocking(timer: timer_list, /) -> int:
     """Do as ``timer_shutdown_sync()``, and block the thread, which must not run an event loop (``LoopThreadError``)."""
-    refuse_wait("timer_shutdown_sync_blocking", timer)
-    return quiesce_blocking(timer, close=True)
+    return quiesce_blocking("timer_shutdown_sync_blocking", timer, close=True)
 
 
 # The older spellings.

@@ -1,0 +1,281 @@
+"""Sleep queues: who sleeps on which channel, in order. What sleep(9) and condvar(9) stand on.
+
+No wake-up is lost, for a sleeper is on the queue of its channel before it releases the lock that guards what it waits
+for, and whoever changes that does so under the same lock and calls ``wakeup`` then. Each sleep ends once: see
+``sleeping``. A wake-up for one that finds its sleeper cancelled, and so unable to act on it, goes on to the next.
+
+Queues are guarded by one lock of the machine, which is held for a few instructions; nobody is woken under it. A sleeper
+whose time is over is off the machine's list at once, and off its queue when it runs again: until then a wake-up for one
+passes it over.
+
+Channels are told apart by identity, so no code of the user's runs here. The timeout is a direct callout, as in the
+kernel: no callback that waits for its lock can hold it up.
+
+Source: subr_sleepqueue.c; kern_synch.c, _sleep().
+"""
+
+from __future__ import annotations
+
+import errno
+from collections import deque
+from collections.abc import Callable
+from contextlib import nullcontext
+from types import BuiltinMethodType, MethodType, MethodWrapperType
+from typing import Final, NamedTuple
+from weakref import WeakKeyDictionary
+
+from .._core.arm import arm, initialize
+from .._core.drain import _reacquire
+from .._core.errors import (
+    ArgumentTypeError,
+    ArgumentValueError,
+    ClosedError,
+    LockClassError,
+    LockError,
+    LockNotHeldError,
+    ReentrantCallError,
+    SleepError,
+)
+from .._core.guard import protected
+from .._core.machine import Machine
+from .._core.platform import Thread
+from .._core.rules import LockClass
+from .._core.short import callout_stop
+from .._core.state import Callout
+from .._locks.mutex import Mtx
+from .awaitable import refuse_blocking
+from .sleeping import Sleeper, Why, claim, enlist, wake
+
+# What has no identity of its own: equal ones may be one object or two, and a method is a new object at each look.
+_VALUES: Final = (bool, bytes, complex, float, frozenset, int, str, tuple, type(None))
+_METHODS: Final = (BuiltinMethodType, MethodType, MethodWrapperType)
+
+WOKEN: Final = 0
+TIMED_OUT: Final = errno.EWOULDBLOCK
+
+
+class Timeout(NamedTuple):
+    """When a sleep ends by itself, in ns: not before *when*, and later than that by *precision* at most."""
+
+    when: int
+    precision: int
+
+
+class SleepQueues:
+    """The queues of one machine."""
+
+    __slots__ = ("_guard", "_me", "_owner", "_queues")
+
+    def __init__(self, machine: Machine) -> None:
+        self._me: Callable[[], Thread] = machine.platform.current_thread
+        self._owner: Thread = None  # looked at only when the guard is taken: by this very thread?
+        self._guard = machine.platform.raw_lock("sleep queues")
+        self._queues: dict[int, deque[Sleeper]] = {}  # identity of a channel, which its sleepers keep alive -> who
+
+    def _enter(self) -> None:
+        if not self._guard.acquire(False):
+            if self._owner == self._me():
+                raise ReentrantCallError(
+                    "wakeup: called by a finalizer, weakref callback or signal handler that interrupted a sleep or a "
+                    "wake-up of the same thread, and would wait for itself; hand the call to the loop instead: "
+                    "system.cpu(0).call(function, *args)"
+                )
+            self._guard.acquire()
+        self._owner = self._me()
+
+    def _leave_guard(self) -> None:
+        self._owner = None
+        self._guard.release()
+
+    @protected
+    def join(self, chan: object, sleeper: Sleeper) -> None:
+        """Put *sleeper* at the end of the queue of *chan*."""
+        self._enter()
+        try:
+            self._queues.setdefault(id(chan), deque()).append(sleeper)
+        finally:
+            self._leave_guard()
+
+    @protected
+    def leave(self, chan: object, sleeper: Sleeper) -> None:
+        """Take *sleeper* off the queue of *chan*, if it is still there."""
+        self._enter()
+        try:
+            queue = self._queues.get(id(chan))
+            if queue is not None and sleeper in queue:
+                queue.remove(sleeper)
+                if not queue:
+                    del self._queues[id(chan)]
+        finally:
+            self._leave_guard()
+
+    @protected
+    def take(self, chan: object, everybody: bool) -> list[Sleeper]:
+        """Take the first sleeper off the queue of *chan*, or all; return whom."""
+        self._enter()
+        try:
+            queue = self._queues.get(id(chan))
+            if queue is None:
+                return []
+            taken = list(queue) if everybody else [queue[0]]
+            if len(taken) == len(queue):
+                del self._queues[id(chan)]
+            else:
+                queue.popleft()
+            return taken
+        finally:
+            self._leave_guard()
+
+    def occupied(self, chan: object) -> bool:
+        """Return whether somebody sleeps on *chan*. The answer may be old when it arrives."""
+        return id(chan) in self._queues
+
+
+_QUEUES: Final[WeakKeyDictionary[Machine, SleepQueues]] = WeakKeyDictionary()
+
+
+def queues_of(machine: Machine) -> SleepQueues:
+    """Return the queues of *machine*."""
+    queues = _QUEUES.get(machine)
+    return _QUEUES.setdefault(machine, SleepQueues(machine)) if queues is None else queues
+
+
+# -- checks: before anything changes -------------------------------------------------------------------------------
+
+
+def check_chan(call: str, chan: object) -> None:
+    """Raise unless *chan* has an identity of its own."""
+    if isinstance(chan, (*_VALUES, *_METHODS)):
+        raise ArgumentTypeError(
+            f"{call}: a channel is an object that sleeper and waker both have, told apart by identity, such as the "
+            f"structure that is waited for, or an object() in it; not {chan!r}"
+        )
+
+
+def check_wmesg(call: str, wmesg: object) -> None:
+    """Raise unless *wmesg* is a text."""
+    if not isinstance(wmesg, str):
+        raise ArgumentTypeError(f"{call}: wmesg must be a str that says what is waited for, not {wmesg!r}")
+
+
+def check_sleep(call: str, machine: Machine, mtx: Mtx | None, kind: LockClass | None, blocking: bool) -> None:
+    """Raise what would be wrong with a sleep here that releases *mtx*, which has to be of that kind (None: none is)."""
+    if blocking:
+        refuse_blocking(call, machine)
+    if kind is not None:
+        _check_mutex(call, machine, mtx, kind)
+    if machine.held is not None:
+        for lock in machine.held.get(machine.platform.current_thread(), ()):
+            if lock is not mtx and lock is not machine.giant:
+                raise SleepError(f"{call}: release {lock!r} first: nobody may sleep with a mutex held")
+
+
+def _check_mutex(call: str, machine: Machine, mtx: object, kind: LockClass) -> None:
+    if not isinstance(mtx, Mtx):
+        raise LockClassError(
+            f"{call}: give the mutex, a callout.Mtx, that guards what is waited for, not {mtx!r}; tsleep() takes none"
+        )
+    if mtx.lock_class is not kind:
+        what = "a spin mutex: use msleep_spin()" if kind is LockClass.MUTEX else "not a spin mutex: use msleep()"
+        raise LockClassError(f"{call}: {mtx!r} is {what}")
+    if mtx.machine is not machine:
+        raise ArgumentValueError(f"{call}: {mtx!r} belongs to another callout system than the one that is current here")
+    if not mtx.owned():
+        raise LockNotHeldError(f"{call}: acquire {mtx!r} first; it is released while this sleeps")
+    if mtx is not machine.giant and mtx.recursed():
+        raise LockError(f"{call}: {mtx!r} is recursed, and could not be released by one unlock")
+
+
+# -- sleeping ------------------------------------------------------------------------------------------------------
+
+
+async def sleep(
+    call: str,
+    machine: Machine,
+    chan: object,
+    mtx: Mtx | None,
+    until: Timeout | None,
+    *,
+    drop: bool = False,
+    blocking: bool = False,
+) -> int:
+    """Sleep until woken, or *until* that time; return ``WOKEN`` or ``TIMED_OUT``. *chan* None: nobody can wake it.
+
+    *mtx*, which this thread holds, and Giant are released in one step with falling asleep, and acquired again, parked
+    and shielded, however the sleep ends; *mtx* not with *drop*. *blocking*: block the thread, and never yield.
+
+    Raises:
+        ClosedError: the machine was closed meanwhile.
+    """
+    platform = machine.platform
+    new_waiter = platform.thread_waiter if blocking else platform.waiter
+    queues = queues_of(machine)
+    sleeper = enlist(call, machine, new_waiter)
+    alarm = None
+    try:
+        if chan is not None:
+            queues.join(chan, sleeper)
+        if until is not None:
+            alarm = _alarm(call, machine, sleeper, until)
+        depth = machine.giant.drop_all()
+        if mtx is machine.giant:
+            mtx, depth = None, 0 if drop else depth
+        released = False
+        try:
+            if mtx is not None:
+                mtx.__exit__()
+                released = not drop
+            await sleeper.wait()
+        except BaseException:
+            if not claim(machine, sleeper) and sleeper.why not in (Why.TIMEOUT, Why.CLOSE):
+                wakeup_one(machine, chan)  # it was woken and cannot act on it: the next one's turn
+            raise
+        finally:
+            with nullcontext() if blocking else platform.shield():
+                if depth:
+                    await _reacquire(machine.giant, depth, new_waiter)
+                if mtx is not None and released:
+                    await _reacquire(mtx, 1, new_waiter)
+    finally:
+        claim(machine, sleeper)
+        if chan is not None:
+            queues.leave(chan, sleeper)
+        if alarm is not None:
+            try:
+                callout_stop(alarm)
+            except ClosedError:
+                pass  # the close has stopped it
+    if sleeper.why is Why.CLOSE:
+        raise ClosedError(f"{call}: the callout system was closed while this slept")
+    return TIMED_OUT if sleeper.why is Why.TIMEOUT else WOKEN
+
+
+protected(sleep)
+
+
+def _alarm(call: str, machine: Machine, sleeper: Sleeper, until: Timeout) -> Callout:
+    """Return a callout that ends the sleep of *sleeper*."""
+    alarm = Callout()
+    initialize(call, machine, alarm, None, 0)
+
+    def ring(_: None) -> None:
+        wake(machine, sleeper, Why.TIMEOUT)
+
+    arm(call, alarm, until.when, until.precision, ring, None, machine.cpus[0], direct=True)
+    return alarm
+
+
+@protected
+def wakeup(machine: Machine, chan: object) -> None:
+    """Wake all that sleep on *chan*."""
+    for sleeper in queues_of(machine).take(chan, everybody=True):
+        wake(machine, sleeper, Why.EVENT)
+
+
+@protected
+def wakeup_one(machine: Machine, chan: object) -> None:
+    """Wake the one that has slept on *chan* for longest."""
+    queues = queues_of(machine)
+    while taken := queues.take(chan, everybody=False):
+        if wake(machine, taken[0], Why.EVENT):
+            return
