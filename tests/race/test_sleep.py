@@ -220,13 +220,13 @@ def condition_variables(vm: VirtualSMP) -> None:
 # scenario -> bound, least number of schedules
 SCENARIOS: Final[dict[Scenario, tuple[int, int]]] = {
     no_wake_up_is_lost: (3, 80),
-    wakeup_against_timeout: (2, 3000),
+    wakeup_against_timeout: (2, 1000),
     nobody_comes: (1, 200),
-    one_wake_up_for_two: (1, 3000),
-    all_are_woken: (2, 2000),
-    a_task_and_a_thread: (1, 200),
-    dropped: (2, 3000),
-    condition_variables: (2, 300),
+    one_wake_up_for_two: (1, 1000),
+    all_are_woken: (2, 500),
+    a_task_and_a_thread: (1, 100),
+    dropped: (2, 800),
+    condition_variables: (2, 150),
 }
 
 
