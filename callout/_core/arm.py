@@ -85,7 +85,7 @@ def _lock_for(c: Callout, to: Cpu | None) -> tuple[Cpu, Cpu]:
     cpu = lock_callout_and(c, to)
     # Look at rule 1 again under the lock: c may have become direct since destination() looked, and without a lock
     # of its own it runs on CPU 0 then. Shown by tests/conformance/test_rules.py.
-    while to.id and c.state & DIRECT and c.lock is None:
+    if to.id and c.state & DIRECT and c.lock is None:
         _unlock(cpu, to)
         to = to.machine.cpus[0]
         cpu = lock_callout_and(c, to)
@@ -104,18 +104,18 @@ def _unlock(cpu: Cpu, to: Cpu) -> None:
 
 
 def unschedule(cpu: Cpu, c: Callout) -> bool:
-    """Remove a scheduled run, wherever it is; return whether there was one. Leaves ACTIVE alone."""
+    """Remove a scheduled run, wherever it is; return whether there was one. Leaves ACTIVE alone.
+
+    The caller tidies the wheel, when it has stored what belongs to this.
+    """
     state = c.state
     if not state & PENDING:
         return False
-    wheel = cpu.wheel
-    wheel.remove(c)
+    cpu.wheel.remove(c)
     c.state = state & ~(PENDING | QUEUED | MOVING)
     run = c.run
     if run is not None:
         run.move = None
-    if wheel.emptied is not None:
-        wheel.tidy()
     return True
 
 

@@ -59,12 +59,14 @@ def begin(call: str, c: Callout, asks: int, new_waiter: Callable[[], Waiter]) ->
     try:
         run = c.run
         if run is None:
+            removed = bool(asks & T_DEQUEUE) and unschedule(cpu, c)
+            if removed:
+                c.state &= ~ACTIVE
             if asks & T_CLOSE:
                 c.state |= CLOSED
-            if asks & T_DEQUEUE and unschedule(cpu, c):
-                c.state &= ~ACTIVE
-                return REMOVED
-            return 0
+            if cpu.wheel.emptied is not None:
+                cpu.wheel.tidy()
+            return REMOVED if removed else 0
         if is_inside(run):
             raise SelfDrainError(
                 f"{call}: {c!r} waits for its own callback, which would never end; use callout_drain_async()",
@@ -74,11 +76,11 @@ def begin(call: str, c: Callout, asks: int, new_waiter: Callable[[], Waiter]) ->
             )
         ticket = Ticket(asks, new_waiter())
         if asks & T_REFUSE:
-            if asks & T_CLOSE:
-                c.state |= CLOSED
             if c.state & MOVING:
                 unschedule(cpu, c)
                 c.state &= ~ACTIVE
+            if asks & T_CLOSE:
+                c.state |= CLOSED
         attach(run, ticket)
         return ticket
     finally:

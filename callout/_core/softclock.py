@@ -234,6 +234,8 @@ def answer_tickets(cpu: Cpu, c: Callout, tickets: list[Ticket]) -> None:
                 c.state &= ~ACTIVE
                 ticket.removed = True
             break
+    if cpu.wheel.emptied is not None:
+        cpu.wheel.tidy()
     if any(ticket.asks & T_CLOSE for ticket in tickets):
         c.state |= CLOSED
 

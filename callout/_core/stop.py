@@ -61,6 +61,8 @@ def stop_locked(cpu: Cpu, c: Callout, may_cancel: bool) -> int:
         c.state &= ~ACTIVE
     elif facts:
         c.state &= ~ACTIVE
+    if cpu.wheel.emptied is not None:
+        cpu.wheel.tidy()
     return facts
 
 
@@ -75,12 +77,14 @@ def dequeue(c: Callout, if_not_running: bool = False, close: bool = False) -> in
         facts = 0 if c.run is None else RUNNING
         if if_not_running and facts:
             return facts
+        removed = unschedule(cpu, c)
+        if removed:
+            c.state &= ~ACTIVE
         if close:
             c.state |= CLOSED
-        if unschedule(cpu, c):
-            c.state &= ~ACTIVE
-            facts |= REMOVED
-        return facts
+        if cpu.wheel.emptied is not None:
+            cpu.wheel.tidy()
+        return facts | REMOVED if removed else facts
     finally:
         cpu.busy = False
         cpu.lock.release()

@@ -107,10 +107,11 @@ class Lock:
     def _note_released(self) -> None:
         if (held := self.machine.held) is not None:
             me = self.me()
-            mine = held[me]
-            mine.reverse()
-            mine.remove(self)  # the one acquired last first
-            mine.reverse()
+            mine = held.get(me, [])
+            for at in range(len(mine) - 1, -1, -1):  # the one acquired last first
+                if mine[at] is self:
+                    del mine[at]
+                    break
             if not mine:
                 held.pop(me, None)  # unless what interrupted this has done it
 

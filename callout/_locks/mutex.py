@@ -73,7 +73,11 @@ class Mtx(Lock):
             self._owner = me
             self._depth = 1
         if self.machine.held is not None:
-            self._note_acquired()
+            try:
+                self._note_acquired()
+            except BaseException:
+                self.__exit__()
+                raise
         return self
 
     @protected
@@ -214,7 +218,11 @@ class Mtx(Lock):
         self._owner = me
         self._depth = 1
         if self.machine.held is not None:
-            self._note_acquired()
+            try:
+                self._note_acquired()
+            except BaseException:
+                self.__exit__()
+                raise
         return True
 
     def release_as(self, shared: bool) -> None:

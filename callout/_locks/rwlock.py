@@ -73,16 +73,35 @@ class RwLock(Lock):
         writer = self._writer
         return ", ".join(map(platform.name_of, self._readers if writer is None else [writer]))
 
+    def _count(self, me: Thread, shared: bool) -> int:
+        """Return how often that thread has it in this way."""
+        if shared:
+            return self._readers.get(me, 0)
+        return self._depth if self._writer == me else 0
+
     @protected
     def _try(self, shared: bool, again: bool) -> bool:
         """Acquire it if free; *again*: also if this thread has it already and may have it twice."""
         me = self.me()
+        before = self._count(me, shared)
+        try:
+            if not self._try_once(me, shared, again):
+                return False
+            self._note_acquired()
+        except BaseException:  # from a signal handler
+            if self._count(me, shared) > before:
+                self._unlock(self._prefix, shared)
+            raise
+        return True
+
+    def _try_once(self, me: Thread, shared: bool, again: bool) -> bool:
         self._acquire_raw()
         try:
             if shared:
-                if self._writer is not None or (not again and me in self._readers):
+                count = self._readers.get(me, 0)
+                if self._writer is not None or (count and not again):
                     return False
-                self._readers[me] = self._readers.get(me, 0) + 1
+                self._readers[me] = count + 1
             elif self._writer == me and self._writer is not None:
                 if not (again and self._recurse):
                     return False
@@ -94,7 +113,6 @@ class RwLock(Lock):
                 self._depth = 1
         finally:
             self._raw.release()
-        self._note_acquired()
         return True
 
     @protected
@@ -102,11 +120,17 @@ class RwLock(Lock):
         while not self._try(shared, again=True):
             me = self.me()
             if self._writer == me or (not shared and me in self._readers):
-                raise LockHeldError(f"{call}: this thread holds {self.name!r} already, and would wait for itself")
+                raise LockHeldError(
+                    f"{call}: this thread holds {self.name!r} already, and would wait for itself", call=call, lock=self
+                )
             waiter = self.machine.platform.thread_waiter()
             self.parked.add(waiter)
             if self._try(shared, again=True):
-                self.parked.remove(waiter)
+                try:
+                    self.parked.remove(waiter)
+                except BaseException:  # from a signal handler
+                    self._unlock(call, shared)
+                    raise
                 return
             try:
                 waiter.wait().send(None)  # a thread_waiter blocks; its coroutine ends at once

@@ -1,0 +1,273 @@
+"""An exception that a signal handler raises cuts no operation in two: it is done, or it was not begun.
+
+CPython runs signal handlers between two instructions, but only at certain ones: when a function is entered, after a
+call of what is not written in Python, and at the end of a loop. ``Cut`` raises at each of these places in turn, in the
+package's own frames, as a handler that raises does, and as KeyboardInterrupt does in a main thread without trio.
+
+One thing cannot be had in plain Python: the way out of a ``with`` block of a mutex begins with entering ``__exit__()``,
+and an exception that is raised there leaves the mutex held. The engine's own locks have no such place.
+"""
+
+from __future__ import annotations
+
+import dis
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from types import CodeType, FrameType
+from typing import Final
+
+import pytest
+import trio
+
+import callout
+from callout import (
+    MTX_RECURSE,
+    MTX_SPIN,
+    SBT_1MS,
+    Callout,
+    CalloutSystem,
+    Mtx,
+    RwLock,
+    callout_active,
+    callout_arm_curcpu,
+    callout_deactivate,
+    callout_dequeue,
+    callout_drain_async,
+    callout_drain_sync,
+    callout_init,
+    callout_init_mtx,
+    callout_pending,
+    callout_reset,
+    callout_reset_on,
+    callout_reset_sbt,
+    callout_schedule,
+    callout_stop,
+    open_callouts,
+    ticks,
+)
+from callout._core.invariants import check, check_cpu
+
+CORE: Final = tuple(str(Path(callout.__file__).parent / room) for room in ("_core", "_locks", "_api"))
+AFTER: Final = frozenset(
+    opcode
+    for name, opcode in dis.opmap.items()
+    if name.startswith(("CALL", "RESUME", "JUMP_BACKWARD")) or name == "PRECALL"
+)
+
+
+WAYS_OUT: Final = ("__exit__", "_unlock", "wunlock", "runlock", "_note_released", "wake_all")
+
+
+class Handler(Exception):  # noqa: N818 - what a signal handler raises
+    """What a signal handler raises."""
+
+
+@lru_cache(maxsize=4096)
+def last_of(code: CodeType) -> frozenset[int]:
+    """Return the offsets of the instructions after which a signal handler can run."""
+    return frozenset(each.offset for each in dis.get_instructions(code) if each.opcode in AFTER)
+
+
+def callers(frame: FrameType | None) -> Iterator[str]:
+    """Yield the names of the functions on the stack."""
+    while frame is not None:
+        yield frame.f_code.co_name
+        frame = frame.f_back
+
+
+class Cut:
+    """Raises once, at the place of that number."""
+
+    def __init__(self, number: int) -> None:
+        self._left = number
+        self._python: set[FrameType] = set()  # frames whose call is one of a Python function
+        self._last: dict[FrameType, int] = {}  # the instruction before
+        self.happened = False
+        self.where = ""
+        self.releasing = False  # it happened on the way out of a lock
+
+    def __call__(self, frame: FrameType, event: str, arg: object) -> Cut | None:
+        """Be a trace function."""
+        if event == "call" and frame.f_back is not None and frame.f_code.co_name != "__init__":
+            self._python.add(frame.f_back)
+        if self.happened or not frame.f_code.co_filename.startswith(CORE):
+            return None
+        frame.f_trace_opcodes = True
+        if event == "opcode":
+            returned = frame in self._python
+            self._python.discard(frame)
+            last = self._last.get(frame, -1)
+            self._last[frame] = frame.f_lasti
+            if (last < 0 or last in last_of(frame.f_code)) and not returned:  # entered, or after such a call
+                self._left -= 1
+                if self._left < 0:
+                    self.happened = True
+                    self.releasing = any(name in WAYS_OUT for name in callers(frame))
+                    self.where = f"{frame.f_code.co_qualname}, line {frame.f_lineno}"
+                    raise Handler(self.where)
+        return self
+
+    @contextmanager
+    def armed(self) -> Iterator[None]:
+        """Let it happen in a ``with`` block."""
+        before = sys.gettrace()
+        sys._getframe().f_trace_opcodes = True  # from 3.12 on, settrace() looks whether any frame has it
+        sys.settrace(self)
+        try:
+            yield
+        finally:
+            sys.settrace(before)
+
+
+class Stage:
+    """Callouts and locks in an open system of two CPUs."""
+
+    def __init__(self, system: CalloutSystem) -> None:
+        self.system = system
+        self.machine = system._machine
+        self.mtx, self.spin, self.recursive = Mtx("m"), Mtx("s", MTX_SPIN), Mtx("r", MTX_RECURSE)
+        self.rw = RwLock("rw")
+        self.locks = (self.mtx, self.spin, self.recursive, self.rw, system.giant)
+        self.idle, self.near, self.far, self.locked = (Callout() for _ in range(4))
+        self.callouts = (self.idle, self.near, self.far, self.locked)
+        self.ready()
+
+    def ready(self) -> None:
+        """Have everything as it is before each operation."""
+        for c in self.callouts:
+            if c.cpu.id >= 0:
+                callout_dequeue(c)
+            if c is self.locked:
+                callout_init_mtx(c, self.mtx)
+            else:
+                callout_init(c, 1)
+        callout_reset(self.near, 200, ignore, "near")
+        callout_reset(self.far, 3_600_000, ignore, "far")
+        callout_reset(self.locked, 100_000, ignore, "locked")
+
+    def picture(self) -> tuple[object, ...]:
+        """Return what an application can see of the callouts; times only by which arming they are of."""
+        return tuple(
+            (callout_pending(c), callout_active(c), c.cpu.id, c.arg if callout_pending(c) else None)
+            for c in self.callouts
+        )
+
+    def let_go(self, cut: Cut) -> None:
+        """Release what the way out of a ``with`` block has left held."""
+        if cut.releasing:
+            for lock in self.locks:
+                if isinstance(lock, RwLock):
+                    if lock.holds():
+                        lock.unlock()
+                elif lock.owned():
+                    lock.__exit__()
+
+    def check(self) -> None:
+        """Assert that nothing was left half done."""
+        for cpu in self.machine.cpus:
+            assert not cpu.lock._is_owned(), f"the lock of cpu {cpu.id} was left held"
+            assert not cpu.busy, f"cpu {cpu.id} was left busy"
+            check_cpu(cpu)
+        for c in self.callouts:
+            check(c)
+        for lock in self.locks:
+            assert not lock._raw._is_owned(), f"{lock!r} was left held"
+            assert not lock.holds(), f"{lock!r} was left held"
+
+
+def ignore(_: object) -> None:
+    """Do nothing."""
+
+
+def use(lock: Mtx) -> None:
+    """Acquire and release a mutex."""
+    with lock:
+        pass
+
+
+def under(stage: Stage, use: Callable[[Callout], object]) -> None:
+    """Use the callout that has a lock, with it held."""
+    with stage.mtx:
+        use(stage.locked)
+
+
+def read_and_write(stage: Stage) -> None:
+    """Use a read/write lock in each way."""
+    with stage.rw:
+        pass
+    with stage.rw.read():
+        pass
+
+
+OPERATIONS: Final[dict[str, Callable[[Stage], object]]] = {
+    "init": lambda s: callout_init(Callout(), 1),
+    "reset of an idle one": lambda s: callout_reset(s.idle, 50_000, ignore, "new"),
+    "reset of an idle one, soon": lambda s: callout_reset(s.idle, 50, ignore, "new"),
+    "reset to an earlier time": lambda s: callout_reset(s.far, 50_000, ignore, "new"),
+    "reset to a much earlier time": lambda s: callout_reset(s.far, 100, ignore, "new"),
+    "reset to a later time": lambda s: callout_reset(s.far, 7_200_000, ignore, "new"),
+    "reset of what is near to far": lambda s: callout_reset_on(s.near, 7_200_000, ignore, "new", 0),
+    "reset on another CPU": lambda s: callout_reset_on(s.far, 50_000, ignore, "new", 1),
+    "reset of what is near, on another CPU": lambda s: callout_reset_on(s.near, 50_000, ignore, "new", 1),
+    "reset in sbintime": lambda s: callout_reset_sbt(s.far, 9_000 * SBT_1MS, 0, ignore, "new", 0),
+    "schedule": lambda s: callout_schedule(s.far, 50_000),
+    "arm at a tick": lambda s: callout_arm_curcpu(s.far, ticks() + 7_200_000, ignore, "new"),
+    "stop": lambda s: callout_stop(s.far),
+    "stop of what is near": lambda s: callout_stop(s.near),
+    "dequeue": lambda s: callout_dequeue(s.far, close=True),
+    "deactivate": lambda s: callout_deactivate(s.far),
+    "drain_async": lambda s: callout_drain_async(s.far, ignore, None),
+    "drain": lambda s: callout_drain_sync(s.far),
+    "reset under a lock": lambda s: under(s, lambda c: callout_reset(c, 5_000, ignore, "new")),
+    "stop under a lock": lambda s: under(s, callout_stop),
+    "mutex": lambda s: use(s.mtx),
+    "spin mutex": lambda s: use(s.spin),
+    "recursive mutex": lambda s: use(s.recursive),
+    "read/write lock": read_and_write,
+}
+
+
+@pytest.mark.parametrize("checking", [False, True])
+@pytest.mark.parametrize("name", OPERATIONS)
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # a wait that was made and not begun
+def test_an_exception_cuts_no_operation_in_two(name: str, *, checking: bool) -> None:
+    """At whatever place a signal handler raises, the operation is done or was not begun, and everything still works."""
+    operation = OPERATIONS[name]
+    cuts = 0
+
+    def body(system: CalloutSystem) -> None:
+        nonlocal cuts
+        with system.bound():
+            stage = Stage(system)
+            begun = stage.picture()
+            operation(stage)
+            done = stage.picture()
+            while True:
+                stage.ready()
+                assert stage.picture() == begun
+                cut = Cut(cuts)
+                try:
+                    with cut.armed():
+                        operation(stage)
+                except Handler:
+                    pass
+                stage.let_go(cut)
+                stage.check()
+                assert stage.picture() in (begun, done), cut.where
+                operation(stage)  # it works afterwards
+                assert stage.picture() == done, cut.where
+                stage.check()
+                if not cut.happened:
+                    return
+                cuts += 1
+
+    async def main() -> None:
+        async with open_callouts(2, checking=checking) as system:
+            await trio.to_thread.run_sync(body, system)  # no protection of trio's is at work there
+
+    trio.run(main)
+
+    assert cuts >= 3
