@@ -1,4 +1,4 @@
-"""What is known of an object of a slab: who allocated it and freed it, and where; and the report of a use after that."""
+"""What is known of an object of a slab: who allocated and freed it, and where; and the report of a use after that."""
 
 from __future__ import annotations
 

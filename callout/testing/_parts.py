@@ -1,8 +1,8 @@
 """What belongs to an object: the callouts, locks and events that are freed with it, and what they are called there.
 
-They are looked for in its attributes, and in builtin containers there. What other objects hold is somebody else's,
-unless their class says ``slab_parts = ("attribute", …)``: then they are parts themselves, and what these attributes hold
-belongs to them. The slab's ``parts`` function names the rest.
+They are looked for in its attributes, and in containers of Python's own there. What other objects hold is somebody
+else's, unless their class says ``slab_parts = ("attribute", …)``: then they are parts themselves, and what these
+attributes hold belongs to them. The slab's ``parts`` function names the rest.
 
 No code of the user runs here, neither properties nor the methods of a container's subclass, and nothing is compared,
 hashed or printed: an object is read by the descriptors of its slots and by its dictionary.
@@ -11,9 +11,9 @@ hashed or printed: an object is read by the descriptors of its slots and by its 
 from __future__ import annotations
 
 import gc
-from collections import deque
+from collections import ChainMap, UserDict, UserList, deque
 from collections.abc import Collection, Iterable, Iterator
-from types import GetSetDescriptorType, MemberDescriptorType
+from types import GetSetDescriptorType, MemberDescriptorType, SimpleNamespace
 from typing import Final, cast
 
 from .._api.event import Event
@@ -142,12 +142,16 @@ def _items(values: dict[object, object]) -> Iterator[tuple[str, object]]:
         yield key if type(key) is str else "?", value
 
 
-_CONTAINERS: Final = (dict, list, tuple, set, frozenset, deque)
+_ITERABLE: Final = (list, tuple, set, frozenset, deque)
+_WRAPPERS: Final = (UserDict, UserList, ChainMap, SimpleNamespace)  # containers that are ordinary objects
+_CONTAINERS: Final = (dict, *_ITERABLE, *_WRAPPERS)
 
 
 def _contents(name: str, container: object) -> Iterator[tuple[str, object]]:
     """Yield what a container holds, and what it is called there."""
-    if isinstance(container, dict):
+    if isinstance(container, _WRAPPERS):
+        yield from ((f"{name}.{attribute}", value) for attribute, value in _values(container))
+    elif isinstance(container, dict):
         try:
             pairs = list(dict.items(container))
         except RuntimeError:  # another thread changes it; taken in one piece, keys and values look alike
@@ -156,12 +160,10 @@ def _contents(name: str, container: object) -> Iterator[tuple[str, object]]:
         for number, (key, value) in enumerate(pairs):
             yield f"{name}[{key!r}]" if type(key) in _PLAIN_KEYS else f"{name}[key {number}]", value
             yield f"key {number} of {name}", key
-        return
-    for kind in (list, tuple, set, frozenset, deque):
-        if isinstance(container, kind):
-            values: Iterable[object] = cast("Iterable[object]", kind.__iter__(container))  # type: ignore[arg-type]  # it is one of that kind
-            try:
-                inside = list(values)
-            except RuntimeError:
-                inside = gc.get_referents(container)
-            yield from ((f"{name}[{number}]", value) for number, value in enumerate(inside))
+    else:
+        kind = next(each for each in _ITERABLE if isinstance(container, each))
+        try:
+            inside = list(cast("Iterable[object]", kind.__iter__(container)))  # type: ignore[arg-type]  # one of that kind
+        except RuntimeError:  # as above
+            inside = gc.get_referents(container)
+        yield from ((f"{name}[{number}]", value) for number, value in enumerate(inside))

@@ -4,8 +4,8 @@ A freed object keeps its memory and gets another class, a subclass of its own, i
 made without running any code of the user: no ``__init_subclass__``, no metaclass. It lives as long as anything has it.
 
 Freeing is in two steps. ``Burial()`` finds everything that belongs to the object and makes everything that is needed;
-if that fails, nothing has changed. ``carry_out()`` puts it into place and cannot fail. If a signal handler raises in the
-middle of it, it is simply carried out again: what is done already is not done twice.
+if that fails, nothing has changed. ``carry_out()`` puts it into place and cannot fail. If a signal handler raises in
+the middle of it, it is simply carried out again: what is done already is not done twice.
 """
 
 from __future__ import annotations
@@ -62,31 +62,40 @@ class Grave(weakref.ref[object]):
 
 
 _GRAVES: Final[dict[int, Grave]] = {}
-# The garbage collector tells weak references before it calls finalizers, and a finalizer may use what was freed. So
-# what dies in a collection is forgotten when that has ended.
-_DYING: Final[deque[Grave]] = deque()
-_collecting = False
 
 
-def _collection(phase: str, info: dict[str, int]) -> None:
-    global _collecting
-    _collecting = phase == "start"
-    while _DYING and not _collecting:
-        try:
-            grave = _DYING.popleft()
-        except IndexError:  # another thread was faster
-            return
-        _forget(grave)
+class _Collector:
+    """Knows when the garbage collector is at work.
+
+    It tells weak references before it calls finalizers, and a finalizer may use what was freed. So what dies in a
+    collection is forgotten when that has ended.
+    """
+
+    __slots__ = ("at_work", "dying")
+
+    def __init__(self) -> None:
+        self.at_work = False
+        self.dying: deque[Grave] = deque()
+
+    def __call__(self, phase: str, info: dict[str, int]) -> None:
+        self.at_work = phase == "start"
+        while self.dying and not self.at_work:
+            try:
+                grave = self.dying.popleft()
+            except IndexError:  # another thread was faster
+                return
+            _forget(grave)
 
 
-gc.callbacks.append(_collection)
+_COLLECTOR: Final = _Collector()
+gc.callbacks.append(_COLLECTOR)
 
 
 @protected
 def _gone(grave: weakref.ref[object]) -> None:
     assert isinstance(grave, Grave)
-    if _collecting:
-        _DYING.append(grave)
+    if _COLLECTOR.at_work:
+        _COLLECTOR.dying.append(grave)
     else:
         _forget(grave)
 
@@ -131,7 +140,7 @@ class _Shield:
 
 def _mro(cls: type) -> list[type]:
     first, *others = type.mro(cls)
-    return [first, *others] if _Shield in others else [first, _Shield, *others]
+    return [first, *others] if any(each is _Shield for each in others) else [first, _Shield, *others]
 
 
 class _Meta(type):
@@ -154,7 +163,7 @@ def _subclass(cls: type, prefix: str, namespace: dict[str, object]) -> type:
     new = ABCMeta.__new__ if issubclass(made, ABCMeta) else type.__new__
     module = namespace_of(cls).get("__module__")
     namespace |= {"__slots__": (), "__module__": module if type(module) is str else __name__}
-    return cast(type, new(made, f"{prefix}{_name_of(cls)}", (cls,), namespace))
+    return new(made, f"{prefix}{_name_of(cls)}", (cls,), namespace)
 
 
 def poison_for(call: str, obj: object) -> type:
@@ -217,8 +226,11 @@ def _poisoned(name: str) -> Callable[..., NoReturn]:
 
 # These are no uses, belong to the class, or are never called of a freed object.
 _KEPT: Final = frozenset(
-    "__class__ __class_getitem__ __del__ __delattr__ __format__ __getattribute__ __init__ __init_subclass__ __new__ "
-    "__repr__ __setattr__ __set_name__ __sizeof__ __str__ __subclasshook__".split()
+    f"__{name}__"
+    for name in (
+        *("class", "class_getitem", "del", "delattr", "format", "getattribute", "init", "init_subclass", "new"),
+        *("repr", "setattr", "set_name", "sizeof", "str", "subclasshook"),
+    )
 )
 
 
