@@ -244,6 +244,8 @@ def _namespace(cls: type) -> dict[str, object]:
     elif issubclass(cls, Lock):
         namespace |= {"__getattribute__": _read_lock, "holds": _holds}
         namespace |= {name: _use_lock(how) for name, how in _LOCK_USES.items()}
+        if issubclass(cls, RwLock):
+            namespace["_unlock"] = _unlock
     else:
         namespace |= {"__getattribute__": _read, "__setattr__": _write, "__delattr__": _delete}
     # Python looks special methods up in the class, and asks no __getattribute__.
@@ -340,6 +342,27 @@ def _holds(self: Lock) -> bool:
         return Mtx.owned(self)
     assert isinstance(self, RwLock)
     return RwLock.owned(self) or _me.__get__(self)() in self._readers
+
+
+@protected
+def _unlock(self: RwLock, call: str, shared: bool) -> NoReturn:
+    """Release a read/write lock that was freed while it was held, and raise. The fields are those of its holders now:
+    nobody else gets past the raw lock.
+    """
+    me = _me.__get__(self)()
+    if me in self._readers if shared else RwLock.owned(self):
+        if shared:
+            self._readers[me] -= 1
+            if not self._readers[me]:
+                del self._readers[me]
+        else:
+            self._depth -= 1
+            if not self._depth:
+                self._writer = None
+        self._note_released()
+    grave = _raw.__get__(self)
+    assert isinstance(grave, GraveLock)
+    raise grave.used("was released")
 
 
 # -- freeing -----------------------------------------------------------------------------------------------------------
