@@ -68,7 +68,7 @@ ROOMS: Final[Mapping[str, set[str]]] = {
     "_worlds.virtual": {"core"},
     "_api": {"core"},
     "freebsd13": {"core"},
-    "testing": {"core", "_worlds.virtual"},
+    "testing": {"core", "_api", "_worlds.virtual"},
     # It builds worlds of its own, and so sees what they are made of.
     "conformance": {"core", "_api", "_worlds", "freebsd13", "testing", "callout_linux"},
     "explore": {"core", "_worlds.virtual", "testing"},

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import typing
 
-from ._slab import Allocation, Slab, Where
+from ._allocation import Allocation, Where
+from ._slab import Slab
 
 if typing.TYPE_CHECKING:
     from .._worlds.virtual.vm import VirtualSMP

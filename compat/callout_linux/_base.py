@@ -7,7 +7,7 @@ it is decided, under the CPU's lock: what one reads is always what was armed, wh
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from typing import Any, Final, TypeVar
+from typing import Any, ClassVar, Final, TypeVar
 
 from callout import (
     ARM_IF_IDLE,
@@ -39,6 +39,8 @@ class TimerBase:
     """A timer. Not to be used itself: see ``timer.timer_list`` and ``v2_3.timer_list``."""
 
     __slots__ = ("__weakref__", "_assigned", "_function", "entry")
+
+    slab_parts: ClassVar = ("entry",)  # for a callout.testing.Slab: a timer is a part of what it is embedded in
 
     def __init__(self) -> None:
         """Make a timer that was not set up yet. Never blocks."""

@@ -148,7 +148,7 @@ def test_stop_and_free_is_caught(
 
     assert status == 1
     assert re.fullmatch(
-        r"pcb \d+, generation \d+ \(Pcb\) was used after it was freed: its lock 'pcb of connection \d+' was taken",
+        r"pcb \d+, generation \d+ \(Pcb\) was used after it was freed: its lock 'pcb of connection \d+' was acquired",
         lines[0],
     )
     assert re.match(r"used by softclock of cpu \d at .*softclock.py:\d+ in _get_lock\(\)$", lines[1])

@@ -330,21 +330,21 @@ def test_a_callback_that_uses_what_was_freed_is_named(vm: VirtualSMP) -> None:
     assert f"used by softclock of cpu 1 at {__file__}:" in str(error)
 
 
-def test_a_freed_lock_is_found_when_taken(vm: VirtualSMP, slab: Slab[Session]) -> None:
+def test_a_freed_lock_is_found_when_acquired(vm: VirtualSMP, slab: Slab[Session]) -> None:
     """Taking a lock in freed memory raises UseAfterFree and names the lock."""
     session = slab.alloc(Session, "a")
     lock = session.lock
     slab.free(session)
 
-    with pytest.raises(UseAfterFree, match="its lock 'session lock' was taken"), lock:
+    with pytest.raises(UseAfterFree, match="its lock 'session lock' was acquired"), lock:
         pass
 
 
-def test_a_lock_that_is_freed_while_held_is_found_when_given_up(vm: VirtualSMP, slab: Slab[Session]) -> None:
+def test_a_lock_that_is_freed_while_held_is_found_when_released(vm: VirtualSMP, slab: Slab[Session]) -> None:
     """Freeing before unlocking raises UseAfterFree at the unlock."""
     session = slab.alloc(Session, "a")
 
-    with pytest.raises(UseAfterFree, match="its lock 'session lock' was given up"), session.lock:
+    with pytest.raises(UseAfterFree, match="its lock 'session lock' was released"), session.lock:
         slab.free(session)
 
 
@@ -359,7 +359,7 @@ def test_a_callback_that_frees_under_its_lock_is_reported(vm: VirtualSMP, slab: 
     [error] = vm.errors
 
     assert isinstance(error, UseAfterFree)
-    assert "was given up" in str(error)
+    assert "was released" in str(error)
     assert ran == [1]
 
 
