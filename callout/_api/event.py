@@ -44,7 +44,7 @@ class Event:
         """
         admit("set", self._machine, Use.LOOK)
         self._is_set = True
-        # Nobody is missed: who waits appends to the deque first and looks at the flag then, and both of a deque's
+        # No waiter is missed: it appends itself to the deque before it looks at the flag, and both of a deque's
         # operations are atomic.
         while self._sleepers:
             try:

@@ -1,11 +1,11 @@
 """Waiting for a run to end: drains of every kind, barriers, and the synchronous delete of Linux.
 
-Who waits leaves a *ticket* with the run in progress; any number may. The end of the run serves them all
+A call that waits leaves a *ticket* with the run in progress; there may be any number. The end of the run serves them all
 (``softclock.end``): under the CPU's lock it removes a queued next run if a ticket asks for that, and fills in the
-answer; then, with no lock held, it wakes the waiters and calls the completions.
+result; then, with no lock held, it wakes the waiters and calls the completions.
 
-A ticket is never withdrawn. A caller who was cancelled while waiting has asked for a stopped callout all the same, and
-gets it, without learning when.
+A ticket is never withdrawn. A caller that was cancelled while it waited has asked for a stopped callout all the same,
+and gets it, without learning when.
 
 Source: kern_timeout.c, _callout_stop_safe() with CS_DRAIN; the async drain of the rewrite of December 2014.
 """

@@ -1,4 +1,4 @@
-"""``callout_linux.timer`` where no recording looks: identical and odd times, calls while a move is put off, flags.
+"""``callout_linux.timer`` where no recording looks: identical and odd times, calls while a migration is deferred, flags.
 
 On virtual CPUs and on real ones. The clock is moved by hand, so what is asserted has happened when it is.
 """
@@ -234,7 +234,7 @@ def test_reduce_to_the_same_or_a_later_time_moves_nothing(s2: Stage) -> None:
     assert timers.where("t") == [1]
 
 
-# -- while a move is put off -----------------------------------------------------------------------------------------
+# -- while a migration is deferred -----------------------------------------------------------------------------------------
 
 
 def put_off(s: Stage) -> tuple[Timers, timer_list]:
@@ -290,7 +290,7 @@ def test_mod_to_the_identical_time_leaves_a_put_off_move(s2: Stage) -> None:
 
 
 def test_mod_pending_while_a_move_is_put_off_takes_its_place(s2: Stage) -> None:
-    """To mod_timer_pending() a timer with a put-off move is pending."""
+    """To mod_timer_pending() a timer with a deferred migration is pending."""
     timers, timer = put_off(s2)
 
     assert s2.t1.do(mod_timer_pending, timer, timers.start + 3) == 1
@@ -320,7 +320,7 @@ def test_reduce_while_a_move_is_put_off_compares_with_its_time(
 
 @pytest.mark.parametrize("add", [add_timer, add_timer_local, add_timer_global, lambda t: add_timer_on(t, 0)])
 def test_adding_while_a_move_is_put_off_is_refused(s2: Stage, add: Callable[[timer_list], None]) -> None:
-    """A timer with a put-off move is pending, so it cannot be added; the move stays."""
+    """A timer with a deferred migration is pending, so it cannot be added; the move stays."""
     timers, timer = put_off(s2)
     with pytest.raises(RuntimeError, match="pending"):
         s2.t1.do(add, timer)
@@ -335,7 +335,7 @@ def test_adding_while_a_move_is_put_off_is_refused(s2: Stage, add: Callable[[tim
 def test_deleting_while_a_move_is_put_off_removes_the_move(
     s2: Stage, delete: Callable[[timer_list], int], again: int
 ) -> None:
-    """timer_delete() and timer_shutdown() of a running timer take the put-off move away, return 1, and do not wait."""
+    """timer_delete() and timer_shutdown() of a running timer remove the deferred migration, return 1, and do not wait."""
     timers, timer = put_off(s2)
 
     assert s2.t1.do(delete, timer) == 1
@@ -349,7 +349,7 @@ def test_deleting_while_a_move_is_put_off_removes_the_move(
 
 
 def test_try_to_del_while_a_move_is_put_off_leaves_it(s2: Stage) -> None:
-    """try_to_del_timer_sync() says -1 for a timer that runs, and leaves its put-off move."""
+    """try_to_del_timer_sync() says -1 for a timer that runs, and leaves its deferred migration."""
     timers, timer = put_off(s2)
 
     assert s2.t1.do(try_to_del_timer_sync, timer) == -1

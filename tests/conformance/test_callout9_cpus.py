@@ -167,7 +167,7 @@ def test_a_reset_onto_another_cpu_during_the_run_is_put_off(s2: Stage) -> None:
 
 
 def test_a_put_off_move_keeps_its_time(s2: Stage) -> None:
-    """A move that was put off runs at the time that was asked for, if that has not passed when the run ends."""
+    """A migration that was deferred runs at the time that was asked for, if that has not passed when the run ends."""
     s = s2
     c = s.callout()
     s.do(callout_reset, c, 1, s.halt, "run")
@@ -185,7 +185,7 @@ def test_a_put_off_move_keeps_its_time(s2: Stage) -> None:
 
 
 def test_the_last_of_several_put_off_moves_wins(s2: Stage) -> None:
-    """A second reset during a put-off move returns 1 and replaces it, going back to the first CPU included."""
+    """A second reset during a deferred migration returns 1 and replaces it, going back to the first CPU included."""
     s = s2
     c = s.callout()
     s.do(callout_reset, c, 1, s.halt, "run")
@@ -203,7 +203,7 @@ def test_the_last_of_several_put_off_moves_wins(s2: Stage) -> None:
 
 
 def test_stop_takes_a_put_off_move_away(s2: Stage) -> None:
-    """A stop during a put-off move returns 0, and the moved call does not take place."""
+    """A stop during a deferred migration returns 0, and the moved call does not take place."""
     s = s2
     c = s.callout()
     s.do(callout_reset, c, 1, s.halt, "run")
@@ -220,7 +220,7 @@ def test_stop_takes_a_put_off_move_away(s2: Stage) -> None:
 
 
 def test_a_plain_reset_during_a_put_off_move_stays_put_off(s2: Stage) -> None:
-    """A plain reset during a put-off move returns 1 and takes place on the CPU that the callout runs on now."""
+    """A plain reset during a deferred migration returns 1 and takes place on the CPU that the callout runs on now."""
     s = s2
     c = s.callout()
     s.do(callout_reset, c, 1, s.halt, "run")
@@ -237,7 +237,7 @@ def test_a_plain_reset_during_a_put_off_move_stays_put_off(s2: Stage) -> None:
 
 
 def test_schedule_during_a_put_off_move_repeats_the_run(s2: Stage) -> None:
-    """callout_schedule() during a put-off move takes function and argument of the run in progress."""
+    """callout_schedule() during a deferred migration takes function and argument of the run in progress."""
     s = s2
     c = s.callout()
     s.do(callout_reset, c, 1, s.halt, "run")
@@ -284,7 +284,7 @@ def test_a_waiting_run_that_is_moved_is_cancelled(s2: Stage) -> None:
 
 
 def test_what_a_put_off_move_replaced_does_not_come_up(s2: Stage) -> None:
-    """A time that a put-off move has replaced passes without a run, though the first CPU's interrupt comes then."""
+    """A time that a deferred migration has replaced passes without a run, though the first CPU's interrupt comes then."""
     s = s2
     lock = s.mtx()
     c = s.callout(lock)

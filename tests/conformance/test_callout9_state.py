@@ -141,7 +141,7 @@ def test_a_put_off_move_is_pending_and_active(s2: Stage) -> None:
 
 
 def careful(s: Stage, c: Callout, lock: Mtx) -> None:
-    """Be the callback that callout(9) recommends: take the lock, look at both flags, clear active, work."""
+    """Be the callback that callout(9) recommends: acquire the lock, look at both flags, clear active, work."""
     with lock:
         if callout_pending(c):  # it was reset meanwhile
             return

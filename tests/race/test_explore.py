@@ -175,7 +175,7 @@ class Thing:
 
 @pytest.mark.parametrize("where", ["thread", "callback"])
 def test_a_report_that_was_swallowed_is_a_violation(where: str) -> None:
-    """A use after free goes into no certificate, whoever has caught the error."""
+    """A use after free goes into no certificate, wherever the error was caught."""
 
     def scenario(vm: VirtualSMP) -> None:
         slab: Slab[Thing] = Slab("thing")

@@ -145,7 +145,7 @@ def stop_and_free(vm: VirtualSMP) -> None:
 def stop_check_and_free(flags: int) -> Scenario:
     """Free if every stop said that nothing will run, and else drain first.
 
-    The clock ticks three times and no more: a try that is refused is put off by a tick, and could be for ever.
+    The clock ticks three times and no more: a try that is refused is repeated a tick later, and could be for ever.
     """
 
     def scenario(vm: VirtualSMP) -> None:

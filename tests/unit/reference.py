@@ -54,7 +54,7 @@ RESULTS: Final = """\
 and cannot be stopped, or it stands cancelled at its lock; a queued next run is gone | nothing was scheduled or \
 running |
 | `callout_drain`, `callout_terminate` | a scheduled run was removed; one in progress, if there was one, has ended | | \
-nothing was scheduled, or only a put-off move, which is removed; a run in progress, if there was one, has ended |
+nothing was scheduled, or only a deferred migration, which is removed; a run in progress, if there was one, has ended |
 | `callout_reset`, `callout_schedule` | a scheduled run was replaced, or a run that waits for its lock was cancelled | \
 nothing was scheduled; or the callout is drained or terminated, and nothing was armed | |
 | `callout_drain_async` | something is outstanding: the function **will** be called, exactly once | nothing is: it \
@@ -80,7 +80,7 @@ ALIASES: Final = {"Event": "a list, an event of a trace; `FORMAT.md` says which 
 
 # What has no docstring.
 MEANINGS: Final[Mapping[str, str]] = {
-    "CALLOUT_RETURNUNLOCKED": "the callback gives its lock up itself",
+    "CALLOUT_RETURNUNLOCKED": "the callback releases its lock itself",
     "CALLOUT_SHAREDLOCK": "take an rwlock or rmlock for reading",
     "CALLOUT_TRYLOCK": "try the lock, never wait for it; if it is taken, try again a little later",
     "C_ABSOLUTE": "the time is one of `sbinuptime()`",
@@ -90,15 +90,15 @@ MEANINGS: Final[Mapping[str, str]] = {
     "ARM_IF_IDLE": "only if no run is scheduled",
     "ARM_IF_PENDING": "only if a run is scheduled",
     "ARM_IF_EARLIER": "only if none is scheduled, or one for a later time",
-    "ARM_STAY": "a callout that runs keeps its CPU, and a put-off move is replaced",
+    "ARM_STAY": "a callout that runs keeps its CPU, and a deferred migration is replaced",
     "ARM_UNCHANGED": "leave everything as it is if a run is scheduled for this very tick",
     "CALLOUT_REMOVED": "fact: a scheduled run was there",
     "CALLOUT_RUNNING": "fact: a run is in progress",
     "MTX_DEF": "an ordinary mutex",
     "MTX_SPIN": "a spin mutex: the only kind that a direct callback may have",
     "MTX_RECURSE": "its owner may take it again",
-    "RW_RECURSE": "who has the write lock may take it again",
-    "RM_RECURSE": "who has the write lock may take it again",
+    "RW_RECURSE": "the writer may acquire it again",
+    "RM_RECURSE": "the writer may acquire it again",
     "RM_SLEEPABLE": "may not be a callout's lock",
     "MA_OWNED": "this thread holds it",
     "MA_NOTOWNED": "this thread does not hold it",

@@ -344,7 +344,7 @@ def test_a_lock_that_is_freed_while_held_is_found_when_given_up(vm: VirtualSMP, 
     """Freeing before unlocking raises UseAfterFree at the unlock."""
     session = slab.alloc(Session, "a")
 
-    with pytest.raises(UseAfterFree, match="its lock 'session lock' was given up"), session.lock:
+    with pytest.raises(UseAfterFree, match="its lock 'session lock' was released"), session.lock:
         slab.free(session)
 
 
@@ -359,7 +359,7 @@ def test_a_callback_that_frees_under_its_lock_is_reported(vm: VirtualSMP, slab: 
     [error] = vm.errors
 
     assert isinstance(error, UseAfterFree)
-    assert "was given up" in str(error)
+    assert "was released" in str(error)
     assert ran == [1]
 
 
