@@ -1,7 +1,7 @@
 """Waiting for a run to end: drains of every kind, barriers, and the synchronous delete of Linux.
 
-A call that waits leaves a *ticket* with the run in progress; there may be any number. The end of the run serves them all
-(``softclock.end``): under the CPU's lock it removes a queued next run if a ticket asks for that, and fills in the
+A call that waits leaves a *ticket* with the run in progress; there may be any number. The end of the run serves them
+all (``softclock.end``): under the CPU's lock it removes a queued next run if a ticket asks for that, and fills in the
 result; then, with no lock held, it wakes the waiters and calls the completions.
 
 A ticket is never withdrawn. A caller that was cancelled while it waited has asked for a stopped callout all the same,

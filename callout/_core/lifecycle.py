@@ -97,7 +97,8 @@ def enter(machine: Machine, phase: Phase) -> None:
 def fork(machine: Machine) -> None:
     """In a forked child: refuse every use from now on.
 
-    What the child has is a picture of the parent's memory in which any lock may be held, for ever, so no lock is acquired.
+    What the child has is a picture of the parent's memory in which any lock may be held, for ever, so no lock is
+    acquired.
     """
     phases.IN_CHILD = True
     machine.phase = Phase.FORKED

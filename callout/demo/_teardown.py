@@ -85,8 +85,8 @@ class Drain:
 class StopAndFree:
     """The bug: ``callout_stop()`` promises that the callback will not run, not that softclock has released the lock.
 
-    Between removing a callout from its queue and acquiring that callout's lock, softclock holds no lock at all. The stop
-    succeeds, the mutex is freed, and softclock takes it.
+    Between removing a callout from its queue and acquiring that callout's lock, softclock holds no lock at all. The
+    stop succeeds, the mutex is freed, and softclock takes it.
     """
 
     def begin(self, pcb: Pcb) -> None:

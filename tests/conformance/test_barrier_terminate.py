@@ -116,7 +116,7 @@ def test_barrier_refuses_nothing(s: Stage) -> None:
     assert s.ran == ["run", "next"]
 
 
-def test_barrier_leaves_a_put_off_move_alone(s2: Stage) -> None:
+def test_barrier_leaves_a_deferred_migration_alone(s2: Stage) -> None:
     """A reset onto another CPU that was deferred is carried out when the run for which a barrier waits has ended."""
     s = s2
     c = s.callout()

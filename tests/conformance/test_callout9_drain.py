@@ -186,7 +186,7 @@ def test_a_reset_under_a_drain_cancels_a_waiting_run(s: Stage) -> None:
 
 @pytest.mark.parametrize("state", ["idle", "pending", "waiting"])
 def test_drain_with_the_callouts_own_lock_is_an_error(s: Stage, state: str) -> None:
-    """A drain by who holds the callout's lock is an error in every state, and changes nothing."""
+    """A drain with the callout's lock held is an error in every state, and changes nothing."""
     lock = s.mtx()
     c = s.callout(lock)
     if state != "idle":
@@ -222,7 +222,9 @@ def test_drain_with_any_other_lock_is_an_error(s: Stage) -> None:
 
 @pytest.mark.parametrize("depth", [1, 3])
 def test_drain_gives_giant_up_while_it_waits(s: Stage, depth: int) -> None:
-    """A drain by a thread that holds Giant, however often, releases it while it waits, and holds it as often afterwards."""
+    """A drain by a thread that holds Giant, however often, releases it while it waits, and holds it as often
+    afterwards.
+    """
     giant = s.lock("Giant")
     assert isinstance(giant, Mtx)
     c = s.callout(giant)
@@ -336,7 +338,7 @@ def test_drain_waits_for_a_cancelled_run_to_leave_the_lock(s: Stage) -> None:
     s.do(lock.destroy)
 
 
-def test_drain_removes_a_put_off_move(s2: Stage) -> None:
+def test_drain_removes_a_deferred_migration(s2: Stage) -> None:
     """A drain takes a reset onto another CPU that came during the run away at once, and returns -1 after the run."""
     s = s2
     c = s.callout()

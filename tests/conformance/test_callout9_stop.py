@@ -154,7 +154,9 @@ def test_stop_wants_the_lock_for_writing(s: Stage, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", LOCKED)
 def test_stop_with_the_lock_held_cancels_a_run_that_waits_for_it(s: Stage, kind: str) -> None:
-    """A thread that holds the callout's lock stops a run that waits for it: 1, no call, and the lock is free afterwards."""
+    """A thread that holds the callout's lock stops a run that waits for it: 1, no call, and the lock is free
+    afterwards.
+    """
     lock = s.lock(kind)
     c = s.callout(lock)
     s.do(callout_reset, c, 1, s.seen, "c")
@@ -223,7 +225,9 @@ def test_stop_after_a_replaced_run(s: Stage) -> None:
 
 @pytest.mark.parametrize("held", [True, False], ids=["lock held", "lock not held"])
 def test_a_reset_aborts_the_run_that_waits_for_the_lock(s: Stage, held: bool) -> None:
-    """A reset returns 1 for a run that waits for its lock, whichever thread holds that, and only the new call takes place."""
+    """A reset returns 1 for a run that waits for its lock, whichever thread holds that, and only the new call takes
+    place.
+    """
     lock = s.mtx()
     c = s.callout(lock)
     s.do(callout_reset, c, 1, s.seen, "old")
@@ -240,7 +244,7 @@ def test_a_reset_aborts_the_run_that_waits_for_the_lock(s: Stage, held: bool) ->
 
 
 def test_a_giant_callout_is_stopped_without_giant(s: Stage) -> None:
-    """A pending callout that is not mpsafe can be stopped by who does not hold Giant."""
+    """A pending callout that is not mpsafe can be stopped without Giant."""
     c = s.callout(s.lock("Giant"))
     s.do(callout_reset, c, 1, s.seen, "c")
 

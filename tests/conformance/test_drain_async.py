@@ -197,7 +197,7 @@ def test_running_and_armed_again(s: Stage) -> None:
     assert (s.ran, done.args) == (["run"], ["x"])
 
 
-def test_running_with_a_put_off_move(s2: Stage) -> None:
+def test_running_with_a_deferred_migration(s2: Stage) -> None:
     """Of a running callout that is to move: 1, the move is gone at once, one completion on the CPU of the run."""
     s = s2
     c = s.callout()

@@ -303,7 +303,8 @@ async def test_a_drain_in_a_task_gives_giant_up(cancelled: bool) -> None:
             await trio.to_thread.run_sync(held.wait)
             callout_reset(c, 1, tell, "c")
             await standing.wait()
-            # Softclock stands at Giant. The thread releases it, and this task acquires it before softclock has its turn.
+            # Softclock stands at Giant. The thread releases it, and this task acquires it before softclock has its
+            # turn.
             go.set()
             mtx.lock()
             mtx.lock()
@@ -701,8 +702,8 @@ async def test_arming_during_the_end_is_refused(way: str, monkeypatch: pytest.Mo
 
 
 @pytest.mark.trio
-async def test_a_put_off_move_is_stopped_by_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A move that waits for a run to leave its lock does not take place once the end of the block has begun."""
+async def test_a_deferred_migration_is_stopped_by_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A deferred migration is not carried out once the end of the block has begun."""
     ran: list[object] = []
     callouts: list[Callout] = []
     holders: list[Holder] = []

@@ -1,6 +1,8 @@
 """The sequential reference: what one callout returns if every call is one step.
 
-``explained(history)`` looks for an order of steps, each call's within the time that the call took, in which every result is the one that was returned and every run that took place is one that had to. If there is none, two results contradict each other, or one contradicts what ran: whatever an engine does inside, it has to look like some order.
+``explained(history)`` looks for an order of steps, each call's within the time that the call took, in which every
+result is the one that was returned and every run that took place is one that had to. If there is none, two results
+contradict each other, or one contradicts what ran: whatever an engine does inside, it has to look like some order.
 
 The steps that nobody calls: softclock begins a run (from then on it waits for the callout's lock), it finds that it was
 not cancelled and starts it, it ends it.

@@ -1,9 +1,9 @@
 """Races that programs have, not the engine: each wrong program is found out by a search, the right one is exhausted.
 
 They come from two kernels: the chapter "Racing Timers" of the Unreliable Guide to Locking (Rusty Russell); FreeBSD's
-TCP timer, whose callback once released its lock and acquired it again, until CALLOUT_TRYLOCK made that unnecessary (commit
-bffebc336f4e of 2024, review D45747), and the rules for callouts under a shared lock and in the clock interrupt (r277213
-of January 2015).
+TCP timer, whose callback once released its lock and acquired it again, until CALLOUT_TRYLOCK made that unnecessary
+(commit bffebc336f4e of 2024, review D45747), and the rules for callouts under a shared lock and in the clock interrupt
+(r277213 of January 2015).
 """
 
 from __future__ import annotations
@@ -210,7 +210,8 @@ class Connection:
         with self.lock:
             if self.closed:
                 return
-            # With a callback that keeps the lock, 0 says that it has returned a moment ago: what would run has the lock.
+            # With a callback that keeps the lock, 0 says that it has returned a moment ago: what would run has the
+            # lock.
             if callout_stop(self.timer) == 0 and not self.keeps:
                 # It is between its two acquisitions: let it through. But the other one that closes comes first.
                 self.lock.unlock()

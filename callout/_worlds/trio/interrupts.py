@@ -1,9 +1,9 @@
 """Ctrl-C in a main thread that runs no trio: a GUI's, a REPL's, that of a program whose trio runs in another thread.
 
 Where trio runs in the main thread its own handler of SIGINT keeps KeyboardInterrupt out of what the engine has marked
-(``_core.guard``). Elsewhere Python's handler raises between any two instructions, so also between acquiring a lock and the
-``try`` that would release it. So while such a thread is bound to a system, the handler is one that looks first: in a
-marked function it does nothing, and the signal comes again a moment later, until it finds the thread elsewhere.
+(``_core.guard``). Elsewhere Python's handler raises between any two instructions, so also between acquiring a lock and
+the ``try`` that would release it. So while such a thread is bound to a system, the handler is one that looks first: in
+a marked function it does nothing, and the signal comes again a moment later, until it finds the thread elsewhere.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 Which tasks the end of the block waits for is decided when they are started: *awaited* is a task that was started while
 the block was open, and one that an awaited task has started, on whatever CPU; a context variable, which tasks and the
-threads that they call inherit, says which task that is. Once the body has ended a callback starts tasks that are not awaited.
+threads that they call inherit, says which task that is. Once the body has ended a callback starts tasks that are not
+awaited.
 
 An awaited task is on the system's list from the call of ``start_soon()`` to its end, and its children are on it before
 it is off. So when the list is empty no awaited task is left, on any CPU, and there will be none.
