@@ -68,7 +68,9 @@ class DrainAsync:
 
 
 class Drain:
-    """Wait for each callout, then free. Simple, if there is a task that may wait: it holds no lock, and is no callback."""
+    """Wait for each callout, then free. Simple, if there is a task that may wait: it holds no lock, and is no
+    callback.
+    """
 
     def begin(self, pcb: Pcb) -> None:
         """Nothing: ``closed_by`` keeps the callbacks from arming anything."""

@@ -336,7 +336,9 @@ def test_adding_while_a_migration_is_deferred_is_refused(s2: Stage, add: Callabl
 def test_deleting_while_a_migration_is_deferred_removes_the_move(
     s2: Stage, delete: Callable[[timer_list], int], again: int
 ) -> None:
-    """timer_delete() and timer_shutdown() of a running timer remove the deferred migration, return 1, and do not wait."""
+    """timer_delete() and timer_shutdown() of a running timer remove the deferred migration, return 1, and do
+    not wait.
+    """
     timers, timer = deferred(s2)
 
     assert s2.t1.do(delete, timer) == 1

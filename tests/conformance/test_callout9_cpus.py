@@ -284,7 +284,9 @@ def test_a_waiting_run_that_is_moved_is_cancelled(s2: Stage) -> None:
 
 
 def test_what_a_deferred_migration_replaced_does_not_come_up(s2: Stage) -> None:
-    """A time that a deferred migration has replaced passes without a run, though the first CPU's interrupt comes then."""
+    """A time that a deferred migration has replaced passes without a run, though the first CPU's interrupt
+    comes then.
+    """
     s = s2
     lock = s.mtx()
     c = s.callout(lock)

@@ -195,7 +195,9 @@ def test_the_protocol_of_flags_sees_a_stop(s: Stage) -> None:
 
 
 def test_the_protocol_of_results(s: Stage) -> None:
-    """A reference that each armed call holds is dropped by the code that stopped it or by the callback, never by both."""
+    """A reference that each armed call holds is dropped by the code that stopped it or by the callback, never
+    by both.
+    """
     callouts = [s.callout() for _ in range(3)]
     references = [1, 1, 1]
 

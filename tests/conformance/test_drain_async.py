@@ -110,7 +110,9 @@ def test_due_but_not_begun(s: Stage) -> None:
 
 @pytest.mark.parametrize("kind", LOCKED)
 def test_waiting_for_the_lock_that_the_caller_holds(s: Stage, kind: str) -> None:
-    """A run that stands at the caller's lock is cancelled: 1, no call, and one completion when the lock was released."""
+    """A run that stands at the caller's lock is cancelled: 1, no call, and one completion when the lock was
+    released.
+    """
     lock = s.lock(kind)
     c = s.callout(lock)
     done = Completion(s, c)

@@ -123,7 +123,9 @@ class _Search:
     # -- the steps -----------------------------------------------------------------------------------------------
 
     def _step(self, number: int, state: State) -> Iterator[tuple[State, bool]]:
-        """Yield what a call can do, and whether it has returned then; only if the result is the one that was returned."""
+        """Yield what a call can do, and whether it has returned then; only if the result is the one that was
+        returned.
+        """
         call = self.history.calls[number]
         if call.kind == ARM:
             after, result = self._arm(number, call, state)

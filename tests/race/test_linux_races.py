@@ -376,7 +376,9 @@ def wrong(guide: Guide) -> None:
 
 
 def right(guide: Guide) -> None:
-    """Destroy all, the Guide's second program: an element that runs destroys itself; release the lock and start over."""
+    """Destroy all, the Guide's second program: an element that runs destroys itself; release the lock and start
+    over.
+    """
     for _ in range(10):
         with guide.lock:
             for element in list(guide.elements):

@@ -43,7 +43,9 @@ def test_a_refusal_raises_each_time_it_is_taken(blocking: bool) -> None:
 
 
 def test_a_refusal_passes_the_release_on() -> None:
-    """A thread that acquired the lock before it was replaced can release it through the refusal that stands there now."""
+    """A thread that acquired the lock before it was replaced can release it through the refusal that stands
+    there now.
+    """
     lock = threading.RLock()
     lock.acquire()
     Refusal(ClosedError, "it is gone", cast("RawLock", lock)).release()
