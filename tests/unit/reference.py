@@ -1,4 +1,6 @@
-"""Makes docs/reference.md from docstrings: ``python tests/unit/reference.py`` writes it, test_docs.py compares.
+"""Makes docs/reference.md, and two tables of docs/design.md, from docstrings and from the engine's own tables.
+
+``python tests/unit/reference.py`` writes them, test_docs.py compares.
 
 What a name does is said in its docstring and nowhere else. Here is only what has no docstring: the order of things,
 what constants mean, and a few words between.
@@ -6,6 +8,7 @@ what constants mean, and a few words between.
 
 from __future__ import annotations
 
+import ast
 import importlib
 import inspect
 import re
@@ -16,9 +19,13 @@ from types import ModuleType
 from typing import Any, Final, NamedTuple
 
 import callout
+from callout._core.phases import ADMITS, Admission, Phase
 from callout._core.rules import table
 
-PATH: Final = Path(__file__).parents[2] / "docs" / "reference.md"
+ROOT: Final = Path(__file__).parents[2]
+PATH: Final = ROOT / "docs" / "reference.md"
+DESIGN: Final = ROOT / "docs" / "design.md"
+ROOMS: Final = ("_core", "_locks", "_api", "_worlds/trio", "_worlds/virtual")
 
 HEAD: Final = """\
 # Reference
@@ -470,5 +477,45 @@ def render() -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def module_map() -> str:
+    """Return the table of the modules: the first sentence of each one's docstring."""
+    rows = ["| module | what it is |", "| --- | --- |"]
+    for room in ROOMS:
+        for file in sorted((ROOT / "callout" / room).glob("*.py")):
+            name = file.relative_to(ROOT / "callout").with_suffix("").as_posix().removesuffix("/__init__")
+            text = " ".join((ast.get_docstring(ast.parse(file.read_text("utf-8"))) or "").split("\n\n")[0].split())
+            rows.append(f"| `{name}` | {text.replace('``', '`')} |")
+    return "\n".join(rows)
+
+
+def phase_table() -> str:
+    """Return the table of the phases: what each kind of call does in each."""
+    shown = {Admission.NOTHING: "nothing", Admission.CLOSED: "`ClosedError`", Admission.FORKED: "`ForkedError`"}
+    rows = [
+        f"| call | {' | '.join(phase.name.lower() for phase in Phase)} |",
+        f"| --- | {' | '.join('---' for _ in Phase)} |",
+    ]
+    rows += [
+        f"| {use.value} | {' | '.join(shown.get(admits[phase], 'works') for phase in Phase)} |"
+        for use, admits in ADMITS.items()
+    ]
+    return "\n".join(rows)
+
+
+def render_design() -> str:
+    """Return docs/design.md as it stands, with its two tables made anew."""
+    text = DESIGN.read_text("utf-8")
+    for name, made in (("phases", phase_table()), ("map", module_map())):
+        text, count = re.subn(
+            rf"(<!-- {name}: .*? -->\n).*?(<!-- end -->)",
+            lambda found, made=made: f"{found[1]}\n{made}\n\n{found[2]}",  # type: ignore[misc]  # the default binds made
+            text,
+            flags=re.DOTALL,
+        )
+        assert count == 1, f"docs/design.md has {count} places for the table {name!r}"
+    return text
+
+
 if __name__ == "__main__":
     PATH.write_text(render(), encoding="utf-8")
+    DESIGN.write_text(render_design(), encoding="utf-8")

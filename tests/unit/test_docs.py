@@ -66,6 +66,25 @@ def test_the_reference_is_made_from_the_docstrings_of_today() -> None:
     assert reference.PATH.read_text("utf-8") == reference.render(), "run: python tests/unit/reference.py"
 
 
+def test_the_design_page_has_the_modules_and_phases_of_today() -> None:
+    """The map and the table of phases in docs/design.md are what tests/unit/reference.py makes of the code."""
+    assert reference.DESIGN.read_text("utf-8") == reference.render_design(), "run: python tests/unit/reference.py"
+
+
+def test_the_map_has_every_module_of_the_package() -> None:
+    """Each Python file under callout/ whose name or folder is private to the engine has a row of its own."""
+    text = reference.module_map()
+    rooms = ("_core", "_locks", "_api", "_worlds")
+    names = [
+        file.relative_to(ROOT / "callout").with_suffix("").as_posix().removesuffix("/__init__")
+        for room in rooms
+        for file in (ROOT / "callout" / room).rglob("*.py")
+    ]
+
+    assert [name for name in names if f"| `{name}` | " not in text and name != "_worlds"] == []
+    assert "|  |" not in text, "a module without a docstring"
+
+
 @pytest.mark.parametrize("name", callout.__all__)
 def test_every_public_name_is_in_the_reference(name: str) -> None:
     """Each name has a heading or a row of a table of its own."""
