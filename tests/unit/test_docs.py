@@ -159,6 +159,18 @@ def test_contributing_names_the_sessions_of_nox() -> None:
     assert [name for name in sessions if f"`{name}`" not in readme] == []
 
 
+def test_the_bug_of_the_testing_page_is_found_in_the_schedule_that_the_pages_print() -> None:
+    """The first line of what the page prints is what its code prints today, and README.md names the same schedule."""
+    text = (ROOT / "docs" / "testing.md").read_text("utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    namespace: dict[str, object] = {}
+    for block in blocks[:2]:
+        exec(compile(block, "docs/testing.md", "exec"), namespace)  # as conftest.py does
+
+    assert f"\n{namespace['found']}\n" in text
+    assert str(namespace["found"]).partition(" went wrong")[0] in (ROOT / "README.md").read_text("utf-8")
+
+
 def test_the_tutorials_test_passes_under_pytest(tmp_path: Path) -> None:
     """The file of tests in the tutorial, saved and run as it is printed, passes."""
     found = re.search(r"^<!-- test: .*?^```python\n(.*?)^```$", TUTORIAL.read_text("utf-8"), re.MULTILINE | re.DOTALL)
