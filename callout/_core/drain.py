@@ -133,7 +133,7 @@ async def wait(call: str, c: Callout, asks: int, *, blocking: bool = False) -> i
                 with nullcontext() if blocking else platform.shield():
                     await _reacquire(machine.giant, depth, new_waiter)
         facts |= RUNNING | (REMOVED if ticket.removed else 0)
-        # The end of the run has removed every arming. But while Giant was acquired again, it may have been armed anew.
+        # The end of the run has removed every arming. While Giant was acquired again it may have been armed anew.
         if not depth:
             return facts
 

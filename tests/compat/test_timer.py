@@ -383,7 +383,7 @@ def test_a_waiting_delete_removes_a_deferred_migration_at_the_end_of_the_run(
     assert timers.at("t") == [1]
 
 
-def test_of_two_who_wait_one_is_told_that_it_removed_the_re_arming(s: Stage) -> None:
+def test_of_two_waiters_one_is_told_that_it_removed_the_re_arming(s: Stage) -> None:
     """Two timer_delete_sync() of one run with one re-arming: one returns 1, the other 0."""
     timers = Timers(s)
     timer = timers.make("t", gate="g")

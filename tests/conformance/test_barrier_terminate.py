@@ -277,7 +277,7 @@ def test_no_lock_may_be_held(s: Stage, wait: Wait, own: bool) -> None:
 
 
 @WAITS
-def test_giant_is_given_up_while_waiting(s: Stage, wait: Wait) -> None:
+def test_giant_is_released_while_waiting(s: Stage, wait: Wait) -> None:
     """Giant, held twice, is released while the run that wants it takes place, and held twice again afterwards."""
     giant = s.lock("Giant")
     assert isinstance(giant, Mtx)

@@ -46,7 +46,7 @@ def test_the_next_callout_runs(s: Stage, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", LOCKED)
-def test_the_lock_is_given_up(s: Stage, kind: str) -> None:
+def test_the_lock_is_released(s: Stage, kind: str) -> None:
     """The lock of a callback that failed is free afterwards."""
     lock = s.lock(kind)
     c = s.callout(lock)
@@ -59,7 +59,7 @@ def test_the_lock_is_given_up(s: Stage, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["rw", "rm"])
-def test_the_read_lock_is_given_up(s: Stage, kind: str) -> None:
+def test_the_read_lock_is_released(s: Stage, kind: str) -> None:
     """The read lock of a CALLOUT_SHAREDLOCK callback that failed is released: a writer gets it."""
     lock = s.lock(kind)
     c = s.callout(lock, CALLOUT_SHAREDLOCK)

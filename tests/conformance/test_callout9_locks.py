@@ -51,7 +51,7 @@ def free(s: Stage, lock: AnyLock) -> bool:
 
 
 @pytest.mark.parametrize("kind", LOCKED)
-def test_the_lock_is_taken_before_the_call_and_given_up_after_it(s: Stage, kind: str) -> None:
+def test_the_lock_is_acquired_before_the_call_and_released_after_it(s: Stage, kind: str) -> None:
     """A callback runs with its callout's lock held, of whatever kind that is, and afterwards the lock is free."""
     lock = s.lock(kind)
     c = s.callout(lock)
@@ -169,7 +169,7 @@ def test_softclock_parks_and_leaves_its_loop_alone(s: Stage) -> None:
 
 
 @pytest.mark.parametrize("kind", LOCKED)
-def test_returnunlocked_callbacks_give_the_lock_up_themselves(s: Stage, kind: str) -> None:
+def test_returnunlocked_callbacks_release_the_lock_themselves(s: Stage, kind: str) -> None:
     """With CALLOUT_RETURNUNLOCKED the callback may release the lock and go on, and softclock does not do it again."""
     lock = s.lock(kind)
     c = s.callout(lock, CALLOUT_RETURNUNLOCKED)
@@ -205,7 +205,7 @@ def test_returnunlocked_callbacks_must_do_it(s: Stage, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", LOCKED)
-def test_other_callbacks_must_not_give_the_lock_up(s: Stage, kind: str) -> None:
+def test_other_callbacks_must_not_release_the_lock(s: Stage, kind: str) -> None:
     """Without CALLOUT_RETURNUNLOCKED a return without the lock is reported, and the callout is as after any run."""
     lock = s.lock(kind)
     c = s.callout(lock)
@@ -220,7 +220,7 @@ def test_other_callbacks_must_not_give_the_lock_up(s: Stage, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["rw", "rm"])
-def test_sharedlock_takes_the_lock_for_reading(s: Stage, kind: str) -> None:
+def test_sharedlock_acquires_the_lock_for_reading(s: Stage, kind: str) -> None:
     """With CALLOUT_SHAREDLOCK the callback has the read lock: it runs beside a reader, and a writer waits for it."""
     lock = s.lock(kind)
     assert isinstance(lock, RwLock)

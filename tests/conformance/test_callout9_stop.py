@@ -268,7 +268,7 @@ def test_without_giant_a_waiting_run_is_not_cancelled(s: Stage) -> None:
     assert s.ran == ["c"]
 
 
-def test_stop_is_an_answer_about_one_callout(s: Stage) -> None:
+def test_stop_tells_of_one_callout_only(s: Stage) -> None:
     """With one mutex for several callouts, the stop of one leaves the others as they are."""
     lock = s.mtx()
     c, d = s.callout(lock), s.callout(lock)

@@ -224,7 +224,7 @@ async def test_an_awaited_drain_leaves_the_loop_to_others() -> None:
 
 @pytest.mark.trio
 @each_count
-async def test_awaitables_answer_at_once_if_nothing_runs(cpus: int) -> None:
+async def test_awaitables_return_at_once_if_nothing_runs(cpus: int) -> None:
     """Drain, barrier and terminate of what does not run need no wait, and say what they found."""
     async with open_callouts(cpus):
         c = fresh()

@@ -410,7 +410,7 @@ LOCKS: Final = [False, True]
 
 
 @pytest.mark.parametrize("lock", LOCKS, ids=["no lock", "spin mutex"])
-def test_who_blocks_a_loop_for_its_own_interrupt_waits_for_ever(lock: bool) -> None:
+def test_a_task_that_blocks_a_loop_for_its_own_interrupt_waits_for_ever(lock: bool) -> None:
     """Code that keeps its CPU while it waits for a direct callback of that CPU is a deadlock, and found as one."""
     with pytest.raises(Violation) as caught:
         explore(on_its_own_cpu(blocks=True, lock=lock), bound=1)
@@ -419,7 +419,7 @@ def test_who_blocks_a_loop_for_its_own_interrupt_waits_for_ever(lock: bool) -> N
 
 
 @pytest.mark.parametrize("lock", LOCKS, ids=["no lock", "spin mutex"])
-def test_who_drains_it_gives_the_loop_away(lock: bool) -> None:
+def test_a_task_that_drains_yields_the_loop(lock: bool) -> None:
     """A drain of a direct callout on its own CPU ends in every schedule; the twin that would block is refused."""
     certificate = explore(on_its_own_cpu(blocks=False, lock=lock), bound=2)
 

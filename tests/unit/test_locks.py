@@ -108,7 +108,7 @@ def test_a_mutex_knows_its_owner(vm: VirtualSMP) -> None:
     assert not mtx_owned(m)
 
 
-def test_a_mutex_in_a_with_block_is_given_up_by_whatever_way(vm: VirtualSMP) -> None:
+def test_a_mutex_in_a_with_block_is_released_by_whatever_way(vm: VirtualSMP) -> None:
     """Leaving ``with m:`` by an exception releases the mutex."""
     m = Mtx("m")
     with pytest.raises(ZeroDivisionError), m:
@@ -129,7 +129,7 @@ def test_taking_a_mutex_twice_is_an_error_not_a_hang(vm: VirtualSMP) -> None:
     assert not mtx_owned(m)
 
 
-def test_a_recursive_mutex_is_given_up_as_often_as_it_was_taken(vm: VirtualSMP) -> None:
+def test_a_recursive_mutex_is_released_as_often_as_it_was_acquired(vm: VirtualSMP) -> None:
     """With MTX_RECURSE the owner may take it again, and others get it after the last unlock."""
     m = Mtx("m", MTX_RECURSE)
     tried: list[int] = []
@@ -573,7 +573,7 @@ async def test_a_mutex_that_was_destroyed_while_softclock_waited_is_an_error() -
 
 @pytest.mark.trio
 @pytest.mark.parametrize("kind", [Mtx, RwLock])
-async def test_who_is_cancelled_while_parked_passes_the_wake_up_on(kind: Callable[[str], Mtx | RwLock]) -> None:
+async def test_a_task_cancelled_while_parked_passes_the_wake_up_on(kind: Callable[[str], Mtx | RwLock]) -> None:
     """If who was woken is cancelled before it has the lock, the next one that is parked is woken instead."""
     async with open_callouts(checking=False) as system:
         lock = kind("lock")
@@ -602,7 +602,7 @@ async def test_who_is_cancelled_while_parked_passes_the_wake_up_on(kind: Callabl
 
 
 @pytest.mark.trio
-async def test_who_is_cancelled_while_parked_is_forgotten() -> None:
+async def test_a_task_cancelled_while_parked_is_forgotten() -> None:
     """Who is cancelled before it is woken is not woken later, and does not stand in anybody's way."""
     async with open_callouts(checking=False) as system:
         lock = Mtx("lock")

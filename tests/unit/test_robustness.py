@@ -527,7 +527,7 @@ async def note(ran: list[int]) -> None:
     ran.append(-1)
 
 
-def test_a_contended_lock_is_not_taken_for_an_interruption() -> None:
+def test_a_contended_lock_is_not_mistaken_for_an_interruption() -> None:
     """Two threads that arm callouts of one CPU wait for each other; neither is told that it has interrupted itself."""
 
     async def main() -> None:

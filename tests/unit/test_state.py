@@ -34,7 +34,7 @@ def test_a_fresh_record_is_nowhere() -> None:
 
 
 @pytest.mark.parametrize("blocking", [True, False])
-def test_a_refusal_raises_each_time_it_is_taken(blocking: bool) -> None:
+def test_a_refusal_raises_each_time_it_is_acquired(blocking: bool) -> None:
     """Taking a refusal raises its error with its text, as often as one tries."""
     refusal = Refusal(ClosedError, "it is gone")
     for _ in range(3):
