@@ -145,9 +145,9 @@ ERRORS: Final = [
 GROUPS: Final = (
     Group(
         "The system",
-        "The functions that take no callout mean the *current* system: inside `async with open_callouts()`, in its "
-        "callbacks and in the tasks of its CPUs it is that one; in a thread of your own, inside `with "
-        "system.bound():`.",
+        "The functions that take no callout mean the *current* system: the one that is bound here by `with "
+        "system.bound():`, else the innermost one that is open on the loop of this thread. Callbacks and the tasks of a "
+        "system's CPUs find their own.",
         [
             "open_callouts",
             "CalloutSystem",
