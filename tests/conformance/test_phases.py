@@ -31,7 +31,7 @@ from callout import (
     open_callouts,
 )
 from callout._core import phases
-from callout._core.lifecycle import enter, fork
+from callout._core.lifecycle import end_calls, enter, fork
 from callout._core.machine import CURRENT, Machine
 from callout._core.phases import ADMITS, STEPS, Admission, Phase, Use
 from callout._core.state import CLOSED as TERMINATED
@@ -394,3 +394,20 @@ def in_child(play: Callable[[], None]) -> str:
         text = pipe.read()
     os.waitpid(child, 0)
     return text
+
+
+def test_a_cpu_that_takes_no_more_calls_is_not_closed_yet() -> None:
+    """Between the last call of a CPU and the close everything works as while quiescing, and no lock stays held."""
+    with VirtualSMP(1, free_clock=False) as vm:
+        things = Things(vm.machine)
+        enter(vm.machine, Phase.CANCELLING)
+        enter(vm.machine, Phase.QUIESCING)
+        end_calls(vm.machine.cpus[0])
+        for use in (Use.INIT, Use.ARM, Use.STOP, Use.LOOK, Use.CURRENT, Use.LOCK):
+            check(use, Phase.QUIESCING, things, OPS[use])
+        callout.callout_init_mtx(things.c, things.mtx)
+        with pytest.raises(callout.LockNotHeldError):
+            callout.callout_stop(things.c)
+
+        assert not vm.machine.cpus[0].lock._is_owned()
+        assert not vm.machine.cpus[0].busy
