@@ -145,9 +145,9 @@ ERRORS: Final = [
 GROUPS: Final = (
     Group(
         "The system",
-        "The functions that take no callout mean the *current* system: the one that is bound here by `with "
-        "system.bound():`, else the innermost one that is open on the loop of this thread. Callbacks and the tasks of a "
-        "system's CPUs find their own.",
+        "The functions that take no callout mean the *current* system: the one that is bound here by "
+        "`with system.bound():`, else the innermost one that is open on the loop of this thread. Callbacks and the "
+        "tasks of a system's CPUs find their own.",
         [
             "open_callouts",
             "CalloutSystem",
