@@ -250,6 +250,8 @@ def callout_reset_sbt_curcpu(
 def callout_schedule(c: Callout, ticks: int, /) -> int:
     """Arm *c* as ``callout_reset()`` does, with the function and argument that it has. Never blocks.
 
+    While a reset onto another CPU is deferred it has those of the run in progress, as with the kernel's macro.
+
     Raises:
         NeverArmedError: it has none yet.
 
@@ -313,7 +315,8 @@ def callout_drain(c: Callout, /) -> Coroutine[Any, Any, int]:
     stopped, but its callback may still be running. ``async with draining(c):`` and ``callout_drain_async()`` cannot
     be got wrong in this way.
 
-    Returns 1 if a scheduled run was removed, else -1, also if a run was waited for.
+    Returns 1 if a scheduled run was removed; -1 if none was, or only a deferred migration, whether or not it waited for
+    a run.
 
     Raises:
         LockHeldError: the caller holds the callout's lock, or, in checking mode, any but Giant.
@@ -336,8 +339,7 @@ def callout_drain_sync(c: Callout, /) -> int:
 
 @signatures.takes_completion
 def callout_drain_async(c: Callout, func: Callable[[T], object], arg: T, /) -> int:
-    """Stop *c* as ``callout_stop()`` does, and have ``func(arg)`` called when softclock has nothing to do with it any
-    more.
+    """Stop *c* as ``callout_stop()`` does, and have ``func(arg)`` called when softclock no longer uses it.
 
     Never blocks. Hold the callout's lock.
 

@@ -122,7 +122,7 @@ def callout_terminated(c: Callout, /) -> int:
 
 
 def check_callback(call: str, func: object, /) -> None:
-    """Raise unless *func* can be a callback, for those who take functions from their own users. *call* goes into the
+    """Raise unless *func* can be a callback, for code that takes functions from users of its own. *call* goes into the
     message. Never blocks.
 
     Raises:

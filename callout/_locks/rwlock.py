@@ -223,7 +223,7 @@ class RwLock(Lock):
             raise LockNotHeldError(f"{call}: {self.name!r} is not held by this thread in that way")
 
     def destroy(self) -> None:
-        """Make every later use an error. Never blocks. Raises LockError if anybody holds it or waits for it."""
+        """Make every later use an error. Never blocks. Raises LockError if a thread holds it or waits for it."""
         self._destroy(f"{self._prefix}_destroy", self._writer is not None or bool(self._readers))
 
     @protected

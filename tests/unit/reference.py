@@ -250,7 +250,7 @@ GROUPS: Final = (
         "Sleeping",
         "sleep(9) and condvar(9), for tasks and threads alike. What blocks in C is awaited; a thread without a loop "
         "has the twin whose name ends in `_sync`. A sleeper has released its mutex, and holds it again when it comes "
-        "back, however it does. A channel is told apart by identity. Sleep in a loop that looks.",
+        "back, however it does. A channel is told apart by identity. Sleep in a loop that tests the condition.",
         [
             "msleep",
             "msleep_sync",
