@@ -35,7 +35,7 @@ CORE: Final = (
     ("_core.errors",),
 )
 
-# The seam between the core and the worlds stands beside the core: what it sees, and who of the core sees it.
+# The seam between the core and the worlds stands beside the core: what it sees, and which core modules see it.
 SEAM: Final = "_core.platform"
 SEAM_SEES: Final = {"_core.state", "_core.units", "_core.errors"}
 SEAM_SEEN_BY: Final = {
@@ -77,7 +77,7 @@ ROOMS: Final[Mapping[str, set[str]]] = {
     "callout_linux": {"public"},
 }
 
-# Who may not name what outside the package, over and above the core.
+# Which room may not name what outside the package, over and above the core.
 MAY_NOT_NAME: Final[Mapping[str, set[str]]] = {"_worlds.virtual": {"trio", "threading", "time"}}
 
 

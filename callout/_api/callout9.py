@@ -66,8 +66,8 @@ def callout_init(c: Callout, mpsafe: int, /) -> None:
 def callout_init_mtx(c: Callout, mtx: Mtx, flags: int = 0, /) -> None:
     """Make *c* a callout whose callbacks run with *mtx* held. Never blocks.
 
-    *flags*: ``CALLOUT_RETURNUNLOCKED`` (the callback gives the mutex up itself), ``CALLOUT_TRYLOCK`` (try the mutex,
-    and try again later if it is taken); ``CALLOUT_SHAREDLOCK`` means nothing for a mutex.
+    *flags*: ``CALLOUT_RETURNUNLOCKED`` (the callback releases the mutex itself), ``CALLOUT_TRYLOCK`` (try the mutex,
+    and try again later if it is held); ``CALLOUT_SHAREDLOCK`` means nothing for a mutex.
 
     Raises:
         LockClassError: *mtx* is not a ``Mtx``. A lock that can be held across an await may not be a callout's lock.
@@ -117,8 +117,8 @@ def _init_lock(call: str, c: Callout, lock: Lock, kind: type[Lock], flags: int) 
 def callout_pending(c: Callout, /) -> int:
     """Return 1 if a run of *c* is scheduled and has not begun, else 0. Never blocks.
 
-    While a move to another CPU is put off this is 1, too. Without the callout's lock the answer may be old when it
-    arrives. See callout(9).
+    During a deferred migration this is 1, too. Without the callout's lock the result may be out of date when it is
+    returned. See callout(9).
     """
     state = c.state
     if state & FRESH or phases.IN_CHILD:
@@ -174,7 +174,7 @@ def _in_sbt(call: str, machine: Machine, sbt: int, precision: int, flags: int) -
 def callout_reset_on(c: Callout, ticks: int, func: Callable[[T], object], arg: T, cpu: int, /) -> int:
     """Arm *c* as ``callout_reset()`` does, to run on CPU number *cpu*, to which it is assigned from now on.
 
-    If it runs at present the move is put off until that run has ended. Where the three rules say CPU 0 it goes there.
+    If it is running, the migration is deferred until that run has ended. Where the three rules say CPU 0 it goes there.
 
     Raises:
         ArgumentTypeError, ArgumentValueError: also if *cpu* is not an int or not there.
@@ -250,6 +250,8 @@ def callout_reset_sbt_curcpu(
 def callout_schedule(c: Callout, ticks: int, /) -> int:
     """Arm *c* as ``callout_reset()`` does, with the function and argument that it has. Never blocks.
 
+    While a reset onto another CPU is deferred it has those of the run in progress, as with the kernel's macro.
+
     Raises:
         NeverArmedError: it has none yet.
 
@@ -307,13 +309,14 @@ def callout_when(sbt: int, precision: int, flags: int = 0, /) -> tuple[int, int]
 
 
 def callout_drain(c: Callout, /) -> Coroutine[Any, Any, int]:
-    """Cancel *c*, and wait until a run in progress has ended. Hold no lock but Giant, which is given up while waiting.
+    """Cancel *c*, and wait until a run in progress has ended. Hold no lock but Giant, which is released while waiting.
 
     While it waits, every arming is refused. Afterwards *c* may be freed, unless the wait was cancelled: then *c* is
     stopped, but its callback may still be running. ``async with draining(c):`` and ``callout_drain_async()`` cannot
     be got wrong in this way.
 
-    Returns 1 if a scheduled run was removed, else -1, also if a run was waited for.
+    Returns 1 if a scheduled run was removed; -1 if none was, or only a deferred migration, whether or not it waited for
+    a run.
 
     Raises:
         LockHeldError: the caller holds the callout's lock, or, in checking mode, any but Giant.
@@ -336,8 +339,7 @@ def callout_drain_sync(c: Callout, /) -> int:
 
 @signatures.takes_completion
 def callout_drain_async(c: Callout, func: Callable[[T], object], arg: T, /) -> int:
-    """Stop *c* as ``callout_stop()`` does, and have ``func(arg)`` called when softclock has nothing to do with it any
-    more.
+    """Stop *c* as ``callout_stop()`` does, and have ``func(arg)`` called when softclock no longer uses it.
 
     Never blocks. Hold the callout's lock.
 

@@ -2,7 +2,7 @@
 
 What blocks in C is awaited here; a thread without a loop has the twin whose name ends in ``_sync``. The mutex is
 released in one step with falling asleep, and held again when the wait is over, however it ends. A woken waiter may find
-that its condition has gone again: wait in a loop that looks.
+that its condition has gone again: wait in a loop that tests the condition.
 
 Source: condvar(9); kern_condvar.c.
 """
@@ -96,7 +96,7 @@ def cv_destroy(cv: Cv, /) -> None:
 
 
 def cv_wait(cv: Cv, mtx: Mtx, /) -> Coroutine[Any, Any, None]:
-    """Wait for *cv*, with *mtx* released in one step with falling asleep, and acquired again when it is over.
+    """Release *mtx* and wait for *cv*, in one step; *mtx* is acquired again before this returns.
 
     Raises:
         LockNotHeldError, LockError: this thread does not hold *mtx*, or more than once.

@@ -19,9 +19,9 @@ async def draining(*callouts: Callout) -> AsyncIterator[None]:
     """Drain the callouts when the block is left, by whatever way; the wait cannot be cancelled, nor can Ctrl-C end it.
 
     ``async with draining(c, d): …``. Callouts that were never initialised, or whose system is closed, are passed over:
-    nothing of theirs can run. All are drained, whatever happens meanwhile; only then what happened is raised: a
-    KeyboardInterrupt that came, and what kept one of them from being drained, as ``callout_drain()`` says; several of
-    these in an ``ExceptionGroup``.
+    nothing of theirs can run. All are drained, whatever happens meanwhile. Errors are raised after that: a
+    KeyboardInterrupt that came in between, and for each callout that could not be drained the error of
+    ``callout_drain()``; several of these in an ``ExceptionGroup``.
     """
     try:
         yield

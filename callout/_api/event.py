@@ -15,8 +15,8 @@ from .._core.sleep import Sleeper, Why, claim, enlist, sleep, timeout_to_ns, wak
 
 
 class Event:
-    """What any thread may set, once, and any number may wait for: tasks of any loop, with ``wait()``, and threads,
-    with ``wait_sync()``.
+    """A one-shot event. Any thread may set it; any number of tasks, of any loop, may wait for it with ``wait()``, and
+    any number of threads with ``wait_sync()``.
 
     ``trio.Event`` is for tasks of one loop, ``threading.Event`` for threads without one; callbacks and cross-CPU
     calls need both.
@@ -37,14 +37,14 @@ class Event:
 
     @protected
     def set(self) -> None:
-        """Wake all who wait, and let all who come later pass.
+        """Set it: every wait ends, and later ones return at once. Never blocks.
 
-        From any thread, callback or call; twice is as good as once; also after the system was closed. Never blocks.
-        Raises ForkedError in a forked child.
+        From any thread, callback or call, also after the system was closed. To set it again changes nothing. Raises
+        ForkedError in a forked child.
         """
         admit("set", self._machine, Use.LOOK)
         self._is_set = True
-        # Nobody is missed: who waits appends to the deque first and looks at the flag then, and both of a deque's
+        # No waiter is missed: it appends itself to the deque before it looks at the flag, and both of a deque's
         # operations are atomic.
         while self._sleepers:
             try:

@@ -2,9 +2,9 @@
 cross-CPU calls.
 
 ``callout_linux`` stands on these, and so can a port of any other timer API. Each is one step under the lock of the
-callout's CPU, so what it was asked and what it answers belong together. Where callout(9) has a result of its own for
-every call, these return the two *facts* from which all of those are made, or'ed together: ``CALLOUT_REMOVED`` (a
-scheduled run was there, and is taken away or replaced) and ``CALLOUT_RUNNING`` (a run is in progress).
+callout's CPU, so what it does and what it returns belong together. Where callout(9) has a result of its own for every
+call, these return the two *facts* from which all of those results are made, or'ed together: ``CALLOUT_REMOVED`` (a
+run was scheduled, and has been removed or replaced) and ``CALLOUT_RUNNING`` (a run is in progress).
 
 None of them asks for the callout's lock. Errors that all share are those of ``callout._api``.
 """
@@ -35,7 +35,7 @@ CALLOUT_RUNNING: Final = RUNNING
 ARM_IF_IDLE: Final = IF_IDLE  # only if no run is scheduled
 ARM_IF_PENDING: Final = IF_PENDING  # only if a run is scheduled
 ARM_IF_EARLIER: Final = IF_EARLIER  # only if none is scheduled, or one for a later time
-ARM_STAY: Final = STAY  # a callout that runs keeps its CPU, and a put-off move is replaced
+ARM_STAY: Final = STAY  # a callout that runs keeps its CPU, and a deferred migration is replaced
 ARM_UNCHANGED: Final = UNCHANGED  # leave everything as it is, the CPU too, if a run is scheduled for this very tick
 
 # -- arming --------------------------------------------------------------------------------------------------------
@@ -49,8 +49,8 @@ def callout_arm(c: Callout, tick: int, func: Callable[[T], object], arg: T, flag
 
     - ``ARM_IF_IDLE``, ``ARM_IF_PENDING``, ``ARM_IF_EARLIER``: only if no run is scheduled; only if one is; only if
       none is, or a later one.
-    - ``ARM_STAY``: if it runs it stays on the CPU where it runs, whatever CPU is asked for, and takes the place of a
-      put-off move.
+    - ``ARM_STAY``: if it runs it stays on the CPU where it runs, whatever CPU is asked for, and this arming replaces a
+      deferred migration.
     - ``ARM_UNCHANGED``: a run that is scheduled for this very tick is left as it is, on the CPU where it is.
 
     As everywhere, nothing is armed while the callout is drained, nor after it was terminated.
@@ -65,8 +65,8 @@ def callout_arm(c: Callout, tick: int, func: Callable[[T], object], arg: T, flag
 
 
 def callout_arm_on(c: Callout, tick: int, func: Callable[[T], object], arg: T, cpu: int, flags: int = 0, /) -> int:
-    """Arm *c* as ``callout_arm()`` does, to run on CPU number *cpu*; put off, without ``ARM_STAY``, while it runs
-    elsewhere. Never blocks.
+    """Arm *c* as ``callout_arm()`` does, to run on CPU number *cpu*. While it runs elsewhere, and without
+    ``ARM_STAY``, the migration is deferred until that run has ended. Never blocks.
 
     Raises:
         ArgumentTypeError, ArgumentValueError: also if *cpu* is not an int or not there.
@@ -80,7 +80,7 @@ def callout_arm_on(c: Callout, tick: int, func: Callable[[T], object], arg: T, c
 def callout_running(c: Callout, /) -> int:
     """Return 1 if a run of *c* is in progress, else 0. Never blocks.
 
-    Without a lock of your own the answer may be old when it arrives.
+    Without a lock of your own the result may be out of date when it is returned.
     """
     machine_of(c)
     return int(c.run is not None)
@@ -97,7 +97,7 @@ def callout_armed_with(c: Callout, arg: object, /) -> int:
     """Return 1 if a run of *c* with this argument, or one that equals it, is scheduled and has not begun, else 0. Never
     blocks.
 
-    Takes no lock: 1 was true at a moment during the call. A deferred migration does not count, as its argument
+    Acquires no lock: 1 was true at a moment during the call. A deferred migration does not count, as its argument
     becomes the callout's only when it is carried out.
     """
     if c.arg != arg:
@@ -122,7 +122,7 @@ def callout_terminated(c: Callout, /) -> int:
 
 
 def check_callback(call: str, func: object, /) -> None:
-    """Raise unless *func* can be a callback, for those who take functions from their own users. *call* goes into the
+    """Raise unless *func* can be a callback, for code that takes functions from users of its own. *call* goes into the
     message. Never blocks.
 
     Raises:
@@ -152,14 +152,14 @@ def check_wait(call: str, c: Callout, /, *, blocking: bool = False) -> None:
 
 
 def callout_quiesce(c: Callout, /, *, close: bool = False) -> Coroutine[Any, Any, int]:
-    """Take the scheduled run of *c* away and wait until a run in progress has ended, without refusing that it is
-    armed meanwhile.
+    """Remove the scheduled run of *c* and wait until a run in progress has ended, without refusing that it is armed
+    meanwhile.
 
-    What is armed while this waits is taken away at the end of the run, in one step with it; of several who wait the
-    first takes it. With *close* the callout is closed in that same step, not before. Hold no lock but Giant, which is
-    given up while waiting.
+    What is armed while this waits is removed at the end of the run, in one step with it; of several waiters the first
+    is told so. With *close* the callout is closed in that same step, not before. Hold no lock but Giant, which is
+    released while waiting.
 
-    Returns the facts: ``CALLOUT_REMOVED`` if it took a scheduled run away, ``CALLOUT_RUNNING`` if it had to wait for
+    Returns the facts: ``CALLOUT_REMOVED`` if it removed a scheduled run, ``CALLOUT_RUNNING`` if it had to wait for
     one.
 
     Raises:

@@ -118,7 +118,7 @@ class _Call:
 
 
 def msleep(chan: object, mtx: Mtx, priority: int, wmesg: str, timo: int, /) -> Coroutine[Any, Any, int]:
-    """Sleep on *chan*, with *mtx* released in one step with falling asleep, and acquired again when it is over.
+    """Release *mtx* and sleep on *chan*, in one step; *mtx* is acquired again before this returns.
 
     *timo*: after so many ticks it ends by itself; 0: never. *priority* is not used, but ``PDROP`` in it leaves the
     mutex released in the end. *wmesg* says what is waited for. Giant is released

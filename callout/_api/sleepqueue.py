@@ -1,7 +1,7 @@
-"""Sleep queues: who sleeps on which channel, in order. What sleep(9) and condvar(9) stand on.
+"""Sleep queues: the sleepers of each channel, in order. sleep(9) and condvar(9) are built on them.
 
-No wake-up is lost, for a sleeper is on the queue of its channel before it releases the lock that guards what it waits
-for, and whoever changes that does so under the same lock and calls ``wakeup`` then. Each sleep ends once: see
+No wake-up is lost: a sleeper is on the queue of its channel before it releases the lock that guards what it waits for,
+and the code that changes that does so under the same lock and calls ``wakeup`` then. Each sleep ends once: see
 ``_core.sleep``. A wake-up for one that finds its sleeper cancelled, and so unable to act on it, goes on to the next.
 
 Queues are guarded by one lock of the machine, which is held for a few instructions; nobody is woken under it. A sleeper
@@ -127,7 +127,7 @@ class SleepQueues:
             self._leave_guard()
 
     def occupied(self, chan: object) -> bool:
-        """Return whether somebody sleeps on *chan*. The answer may be old when it arrives."""
+        """Return whether anything sleeps on *chan*. The result may be out of date when it is returned."""
         return id(chan) in self._queues
 
 

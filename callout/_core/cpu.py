@@ -1,4 +1,4 @@
-"""The records of one machine's CPUs: lanes, runs in progress, and who waits for those. No behaviour.
+"""The records of one machine's CPUs: lanes, runs in progress, and tickets of those that wait for a run. No behaviour.
 
 ``GUARDED`` says which lock guards which field; the exploration of the engine checks every store against it.
 
@@ -30,14 +30,14 @@ STARTED: Final = 2  # cannot be stopped now
 
 # What a ticket asks of the end of the run it waits for.
 T_REFUSE: Final = 1  # until then, every arming is refused
-T_DEQUEUE: Final = 2  # then, remove a queued next run, and tell the first who asked
+T_DEQUEUE: Final = 2  # then, remove a queued next run, and tell the first ticket that asked for it
 T_CLOSE: Final = 4  # then, close the callout for good
 
 BARRIER: Final = 0
 DRAIN: Final = T_REFUSE | T_DEQUEUE
 SYNC: Final = T_DEQUEUE
 
-# Who may store what.
+# Which lock a store needs.
 BY_CPU: Final = "the lock of this CPU"
 BY_RUN: Final = "the lock of the run's CPU"
 BY_CALLOUT: Final = "the lock of the callout's CPU"
@@ -82,7 +82,7 @@ class Move:
 
 
 class Ticket:
-    """One who waits for the end of a run: by a waiter, or by a function that is called then."""
+    """One wait for the end of a run: by a waiter, or by a function that is called then."""
 
     __slots__ = ("arg", "asks", "func", "removed", "waiter")
 
@@ -91,7 +91,7 @@ class Ticket:
         self.waiter = waiter
         self.func = func
         self.arg = arg
-        self.removed = False  # the answer: the end of the run removed a queued next run
+        self.removed = False  # the result: the end of the run removed a queued next run
 
 
 class Run:

@@ -5,7 +5,7 @@
   NO_CPU_RECHECK. Source: callout_lock() of kern_timeout.c.
 - Two CPUs are locked in the order of their numbers.
 - The lock of a closed CPU is replaced by a ``Refusal``, which raises; so what was acquired is compared with what is
-  there now, and whoever waited for a lock that was replaced meanwhile finds that out.
+  there now, and a thread that waited for a lock that was replaced meanwhile finds that out.
 - A signal handler, a finalizer or a weakref callback may interrupt the engine and call it again on the same thread. The
   lock is recursive, so that this does not wait for its own thread for ever; ``Cpu.busy`` says that the work of the
   holder was interrupted half way, and the second call is refused before it has changed anything.

@@ -1,11 +1,11 @@
 """Waiting for a run to end: drains of every kind, barriers, and the synchronous delete of Linux.
 
-Who waits leaves a *ticket* with the run in progress; any number may. The end of the run serves them all
-(``softclock.end``): under the CPU's lock it removes a queued next run if a ticket asks for that, and fills in the
-answer; then, with no lock held, it wakes the waiters and calls the completions.
+A call that waits leaves a *ticket* with the run in progress; there may be any number. The end of the run serves them
+all (``softclock.end``): under the CPU's lock it removes a queued next run if a ticket asks for that, and fills in the
+result; then, with no lock held, it wakes the waiters and calls the completions.
 
-A ticket is never withdrawn. A caller who was cancelled while waiting has asked for a stopped callout all the same, and
-gets it, without learning when.
+A ticket is never withdrawn. A caller that was cancelled while it waited has asked for a stopped callout all the same,
+and gets it, without learning when.
 
 Source: kern_timeout.c, _callout_stop_safe() with CS_DRAIN; the async drain of the rewrite of December 2014.
 """
@@ -135,7 +135,7 @@ async def wait(call: str, c: Callout, asks: int, *, blocking: bool = False) -> i
                 with nullcontext() if blocking else platform.shield():
                     await _reacquire(machine.giant, depth, new_waiter)
         facts |= RUNNING | (REMOVED if ticket.removed else 0)
-        # Without Giant nobody but this caller's friends may have armed it again; while Giant was away, anybody may.
+        # The end of the run has removed every arming. While Giant was acquired again it may have been armed anew.
         if not depth:
             return facts
 

@@ -68,7 +68,7 @@ class ReentrantCallError(CalloutError, RuntimeError):
 
 
 class LockError(CalloutError, RuntimeError):
-    """A lock was used against its rules: taken twice, given up by a stranger, used after it was destroyed."""
+    """A lock was used against its rules: acquired twice, released by another thread, used after it was destroyed."""
 
 
 class LockNotHeldError(LockError):
@@ -76,7 +76,7 @@ class LockNotHeldError(LockError):
 
 
 class LockHeldError(LockError):
-    """The call may sleep, or takes this very lock, and this thread holds it: the wait could never end."""
+    """The call may sleep, or acquires this very lock, and this thread holds it: the wait could never end."""
 
 
 class LockDestroyedError(LockError):
@@ -139,4 +139,4 @@ class TraceError(CalloutError, ValueError):
 
 
 class UseAfterFree(CalloutError, RuntimeError):  # noqa: N818 - the field's name for it
-    """Something that was given back to its ``Slab`` was used again."""
+    """An object was used after it was returned to its ``Slab``."""

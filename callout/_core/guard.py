@@ -1,7 +1,7 @@
 """Where Ctrl-C is kept out.
 
-``KeyboardInterrupt`` may strike between any two calls of plain Python code. The platform is told which functions of the
-engine to protect from it, and which to expose again because they run the user's code (trio:
+``KeyboardInterrupt`` may be raised between any two calls of plain Python code. The platform is told which functions of
+the engine to protect from it, and which to expose again because they run the user's code (trio:
 ``enable_ki_protection``, which costs nothing per call).
 
 Where no such protection is at work, in a main thread that does not run trio, the engine stays whole all the same: what
@@ -34,7 +34,7 @@ def protected(f: F) -> F:
 
 
 def exposed(f: F) -> F:
-    """Mark a function that runs the user's code, in which KeyboardInterrupt may strike at any instant."""
+    """Mark a function that runs the user's code, in which KeyboardInterrupt may be raised at any instant."""
     _EXPOSED.append(f)
     for _, expose in _KEEPERS:
         expose(f)

@@ -97,7 +97,8 @@ def enter(machine: Machine, phase: Phase) -> None:
 def fork(machine: Machine) -> None:
     """In a forked child: refuse every use from now on.
 
-    What the child has is a picture of the parent's memory in which any lock may be held, for ever, so no lock is taken.
+    What the child has is a picture of the parent's memory in which any lock may be held, for ever, so no lock is
+    acquired.
     """
     phases.IN_CHILD = True
     machine.phase = Phase.FORKED
@@ -215,7 +216,7 @@ def _shut(cpu: Cpu) -> Waiter | None:
 @protected
 def abandon(lane: Lane) -> None:
     """End the lane's run, if it has one: softclock or the event timer has died in the middle of it. Release the
-    callout's lock, serve who waits. On the loop of its CPU.
+    callout's lock, serve the tickets. On the loop of its CPU.
     """
     run = lane.run
     if run is None:

@@ -59,9 +59,9 @@ class Machine:
         self.boot = platform.now()
         self.cpus: tuple[Cpu, ...] = ()
         self.giant: Mtx
-        self.dead: Refusal | None = None  # in a forked child: who would wait for a lock here is told so
+        self.dead: Refusal | None = None  # in a forked child: what a thread that would wait for a lock is told
         self.phase = Phase.OPENING  # written under the locks of all CPUs
-        self.sleepers: dict[Sleeper, None] = {}  # who waits for an event; woken when the machine is closed
+        self.sleepers: dict[Sleeper, None] = {}  # what waits for an event; woken when the machine is closed
         # Checking mode: the locks that each thread holds, oldest first, and where each callout was armed. None: off.
         self.held: dict[Thread, list[Lock]] | None = None
         self.origins: Origins | None = None

@@ -15,7 +15,7 @@
 - ``CLOSED``: the block has been left.
 - ``FORKED``: this is a forked child; loops and threads of the system are the parent's.
 
-A phase is entered under the locks of all CPUs (``lifecycle.enter``), so whoever holds the lock of one may rely on what
+A phase is entered under the locks of all CPUs (``lifecycle.enter``), so the holder of any one of them may rely on what
 it reads. ``ADMITS`` is the one place that says what a phase allows; tests/conformance/test_phases.py plays every cell
 of it on both platforms.
 """
@@ -39,7 +39,7 @@ FORKED_TEXT: Final = (
 )
 
 
-IN_CHILD = False  # this process is a forked child of one that had a system: looks, which take no lock, are checked
+IN_CHILD = False  # this process is a forked child of one that had a system: looks, which acquire no lock, are checked
 
 
 class Phase(IntEnum):

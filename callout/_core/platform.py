@@ -73,7 +73,7 @@ class Platform(Protocol):
         ...
 
     def current_thread(self) -> Thread:
-        """Return who would own a lock taken now."""
+        """Return the thread that would own a lock acquired now."""
         ...
 
     def name_of(self, thread: Thread) -> str:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Refusal:
-    """Raises one error, whoever acquires it."""
+    """Raises one error whenever it is acquired."""
 
     __slots__ = ("_error", "_inner", "_text")
 

@@ -1,4 +1,4 @@
-"""The three rules: on which CPU, and in which context, a callout of each kind runs. DESIGN 5.3 as data.
+"""The three rules: on which CPU, and in which context, a callout of each kind runs. As data.
 
 1. A direct callback runs in the clock interrupt, so its lock must be a spin mutex; without a lock it runs on CPU 0.
 2. A callback under Giant runs on CPU 0.

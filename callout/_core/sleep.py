@@ -1,9 +1,9 @@
 """Waiting for an event of any kind: until it comes, or a time has passed, or the machine is closed.
 
-Who waits is on two lists: the event's own, which gives the order, and the machine's, ``sleepers``. Taking it off the
+A sleeper is on two lists: the event's own, which gives the order, and the machine's, ``sleepers``. Removing it from the
 machine's list decides which of event, timeout, close and cancellation it was: a dict's ``pop`` is atomic, so it is one
-of them and no more. Nobody is missed: who waits puts itself on the lists first and looks at the phase then; the close
-enters the phase first, and takes everybody off the list then.
+of them and no more. No sleeper is missed: it is on the lists before it looks at the phase; the close enters the phase
+before it empties the list.
 
 The timeout is a direct callout of the machine, as in sleepq_set_timeout(9), so it follows the machine's clock on every
 platform.
@@ -38,7 +38,7 @@ class Why(Enum):
 
 
 class Sleeper:
-    """One who waits."""
+    """One wait."""
 
     __slots__ = ("_waiter", "why")
 
@@ -51,7 +51,7 @@ class Sleeper:
         return self._waiter.wait()
 
     def tell(self, why: Why) -> None:
-        """Wake it: for whoever took it off the machine's list."""
+        """Wake it: for the caller that removed it from the machine's list."""
         self.why = why
         self._waiter.set()
 
@@ -108,7 +108,7 @@ def wake_all(machine: Machine) -> None:
 async def sleep(call: str, machine: Machine, sleeper: Sleeper, limit: int | None) -> Why:
     """Wait until *sleeper* is woken, or *limit* ns have passed; return which it was.
 
-    Whoever is cancelled while it waits has to see whether it was woken all the same: then ``sleeper.why`` is set.
+    A caller that is cancelled while it waits has to see whether it was woken all the same: then ``sleeper.why`` is set.
 
     Raises:
         ClosedError: the machine was closed.

@@ -8,7 +8,7 @@ direct ones on the spot. Softclock, one task a CPU, runs the others in order. Fo
     [cpu]  cancelled meanwhile? else the run is STARTED: it cannot be stopped now
            call the function; release the callout's lock; report what it raised
     [cpu]  the end: carry out a deferred migration, remove a queued next run if a drain wants that; take the next
-           wake who waits, call completions
+           wake the waiters, call the completions
 
 where [cpu] is one hold of the CPU's lock. "Was it cancelled?" and "it cannot be stopped now" are one step under that
 lock: a reset may come without the callout's lock, and with a step between, a run took place that the reset had
@@ -188,7 +188,7 @@ def _skip(run: Run) -> None:
 
 @protected
 def end(lane: Lane) -> None:
-    """End the lane's run: carry out what was deferred until now, and serve who waits for it."""
+    """End the lane's run: carry out what was deferred until now, and serve its tickets."""
     run = lane.run
     if run is None:
         return
@@ -227,7 +227,7 @@ def end(lane: Lane) -> None:
 
 
 def answer_tickets(cpu: Cpu, c: Callout, tickets: list[Ticket]) -> None:
-    """Do what the tickets ask of the end of the run, and tell the first who asked for it what was removed."""
+    """Do what the tickets ask of the end of the run, and tell the first that asked for it what was removed."""
     for ticket in tickets:
         if ticket.asks & T_DEQUEUE:
             if unschedule(cpu, c):
@@ -255,7 +255,7 @@ def _carry_out(cpu: Cpu, c: Callout, move: Move) -> bool:
 
 @protected
 def serve(run: Run, tickets: list[Ticket]) -> None:
-    """Wake who waits and call the completions; no lock is held, and the callout may be gone after the first of them."""
+    """Wake the waiters and call the completions. No lock is held, and the callout may be gone after the first."""
     for ticket in tickets:
         if ticket.waiter is not None:
             ticket.waiter.set()

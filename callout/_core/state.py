@@ -1,7 +1,7 @@
 """The callout record and the bits of its state.
 
 Pure data. The fields of a callout belong to the lock of the CPU that ``cpu`` names; ``cpu`` itself changes only under
-both CPUs' locks, so whoever has read it, acquired that CPU's lock and read it again may touch the rest.
+both CPUs' locks, so code that has read it, acquired that CPU's lock and read it again may touch the rest.
 
 Three fields are read without a lock, on purpose: ``cpu`` (to find the lock), and ``state`` by ``callout_pending()`` and
 ``callout_active()``. The virtual platform makes these reads switch points.
@@ -36,7 +36,7 @@ ARMED: Final = PENDING | ACTIVE  # the whole state of a plain callout in the whe
 PLAIN: Final = ~TRACED  # the bits of which the short paths look at none but ARMED
 
 # What every operation finds out, under one hold of the CPU's lock. Each dialect's result is a view of these two bits.
-REMOVED: Final = 1  # a scheduled run was taken away: it will not happen
+REMOVED: Final = 1  # a scheduled run was removed: it will not happen
 RUNNING: Final = 2  # a run is in progress, and this operation did not stop it
 
 # Any: the argument's type is tied to the function's at the API, where mypy checks the pair; the record forgets it.

@@ -16,8 +16,8 @@ Filing is lazy. ``Callout.filed`` is the time under which the wheel has the call
 due. Pushing a pending callout out changes ``time`` alone: when its slot comes it is filed again.
 
 Every change of what is filed is a sequence of plain stores with no call between, so it cannot be cut in two by an
-exception from a signal handler. The calls come before it, in ``spot()``, which leaves at worst a key that is nobody's;
-or after it, in ``tidy()``, which forgets an empty bucket, and what was left empty for once does no harm.
+exception from a signal handler. The calls come before it, in ``spot()``, which leaves at worst a key of no callout; or
+after it, in ``tidy()``, which forgets an empty bucket, and what was left empty for once does no harm.
 
 Invariants, asserted by ``check()``: a callout is in one bucket or in the open slot, never in both; ``time >= filed``;
 no bucket begins before the horizon, except one that is being opened.

@@ -73,7 +73,7 @@ class Lock:
         return self.owned()
 
     def poison(self, refusal: Refusal) -> None:
-        """Make every later use raise; who is parked here is woken to find out. For a ``Slab`` and for ``destroy()``."""
+        """Make every later use raise; what is parked here is woken to find out. For a ``Slab`` and ``destroy()``."""
         self._raw = refusal
         self.parked.wake_all()
 

@@ -99,7 +99,7 @@ class Mtx(Lock):
                 self.parked.wake_all()
 
     def _acquire_contended(self, raw: RawLock, taken: bool) -> None:
-        """Wait for the raw lock; or let go of one that was replaced while we acquired it, and find out why."""
+        """Wait for the raw lock; or release one that was replaced while we acquired it, and find out why."""
         if taken:
             raw.release()
         self._acquire_raw()
@@ -187,7 +187,7 @@ class Mtx(Lock):
             raise LockError(f"mtx_assert: {self.name!r} is recursed")
 
     def destroy(self) -> None:
-        """Make every later use an error. Never blocks. Whoever holds it may destroy it. See ``mtx_destroy(9)``.
+        """Make every later use an error. Never blocks. Its owner may destroy it. See ``mtx_destroy(9)``.
 
         Raises:
             LockError: another thread holds it, or softclock waits for it.

@@ -1,12 +1,12 @@
-"""The parking lot: where whoever cannot have a lock waits for it, without blocking a loop.
+"""The parking lot: where a task waits for a lock that it cannot have yet, without blocking a loop.
 
 Threads block on a lock; softclock never does. It tries, and if another thread holds the lock, its task *parks* here
-until the lock is released, then tries again. Whoever is parked at a free lock gets it as soon as its own loop runs: all
-that are parked are woken, since the one that was chosen alone might be on a loop that is busy for long. Ownership is
+until the lock is released, then tries again. A task that is parked at a free lock gets it as soon as its own loop runs:
+all that are parked are woken, since one that was chosen alone might be on a loop that is busy for long. Ownership is
 never handed over: handed to a parked task, a lock would look owned to every other task of that loop.
 
-No wake-up is lost: who parks appends its waiter first and tries once more then; who releases makes the lock free first
-and looks for waiters then. Appending to a deque and taking from it are atomic.
+No wake-up is lost: a parking task appends its waiter first and tries once more then; a releasing thread makes the lock
+free first and looks for waiters then. Appending to a deque and popping from it are atomic.
 
 Prior art: trio's ParkingLot; the turnstiles of FreeBSD, turnstile_broadcast(); barging as in the WTF::Lock of WebKit.
 """
@@ -29,7 +29,7 @@ _UNWATCHED: Final = nullcontext()
 
 
 class Parked:
-    """Who is parked at one lock."""
+    """The waiters that are parked at one lock."""
 
     __slots__ = ("_waiters",)
 

@@ -1,6 +1,6 @@
 """Read/write locks and read-mostly locks, with the names of rwlock(9) and rmlock(9).
 
-The raw lock guards the fields for a few instructions and is never held by the user. Whoever has to wait parks: a
+The raw lock guards the fields for a few instructions and is never held by the user. What has to wait parks: a
 thread with a waiter that blocks it, softclock with one of its loop.
 
 Source: kern_rwlock.c and kern_rmlock.c for names and assertions, not for structure.
@@ -29,7 +29,7 @@ RA_UNLOCKED: Final = 0x8
 
 
 class _Reading:
-    """What holds the read lock in a ``with`` block: no generator, in whose own code an exception could strike."""
+    """What holds the read lock in a ``with`` block: no generator, in whose own code an exception could be raised."""
 
     __slots__ = ("_lock",)
 
@@ -247,7 +247,7 @@ class RwLock(Lock):
             raise LockNotHeldError(f"{call}: {self.name!r} is not held by this thread in that way")
 
     def destroy(self) -> None:
-        """Make every later use an error. Never blocks. Raises LockError if anybody holds it or waits for it."""
+        """Make every later use an error. Never blocks. Raises LockError if a thread holds it or waits for it."""
         self._destroy(f"{self._prefix}_destroy", self._writer is not None or bool(self._readers))
 
     @protected

@@ -45,7 +45,7 @@ class SchemaError(ValueError):
 
 
 class Op(NamedTuple):
-    """An operation: who may do it, the kinds of its arguments, what it returns, whether it may block."""
+    """An operation: what may do it, the kinds of its arguments, what it returns, whether it may block."""
 
     by: str
     args: tuple[str, ...]

@@ -65,7 +65,7 @@ def callout(scenario: Scenario, name: str) -> str:
 
 
 def armings(scenario: Scenario, name: str) -> Iterator[tuple[int, str]]:
-    """Yield each arming of a callout in the recording: the number of the step, and who arms it how."""
+    """Yield each arming of a callout in the recording: the number of the step, and how it was armed."""
     for number, this in enumerate(scenario.steps):
         if this.op in ARMING and this.args[0] == name:
             yield number, done(this)

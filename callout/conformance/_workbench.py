@@ -1,10 +1,10 @@
 """Threads, locks and a clock with the interface of ``threading`` and ``time``, whose every wait is known.
 
-With them, whether anything can still run is a question that has an answer. A thread is quiet while it waits for
+With them, whether anything can still run is a question that can be decided. A thread is quiet while it waits for
 something that is not so; since what it waits for is a predicate that can be asked again, a thread that has been woken
 and has not run yet is not quiet. No wake-up can be missed, and nothing sleeps or polls.
 
-One condition variable guards everything: whoever changes what another may wait for does so under it, and notifies.
+One condition variable guards everything: what another thread may wait for is changed under it, with a notification.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ class Workbench:
         with self.changed:
             self.wait(lambda: False, self.deadline(seconds))
 
-    # -- what whoever judges uses --------------------------------------------------------------------------------
+    # -- what the judge uses ------------------------------------------------------------------------------------
 
     def tick(self) -> None:
         """Move the time by one tick. Never blocks."""

@@ -70,7 +70,7 @@ async def _run(service: Service) -> None:
 
 @asynccontextmanager
 async def _interrupts(service: Service) -> AsyncIterator[None]:
-    """Have Ctrl-C end the run, instead of a KeyboardInterrupt that may strike in the middle of a callback."""
+    """Have Ctrl-C end the run, instead of a KeyboardInterrupt that may be raised in the middle of a callback."""
     if threading.current_thread() is not threading.main_thread():
         yield  # then it is not ours, and Python lets only the main thread take signals
         return

@@ -56,7 +56,7 @@ class Options:
 
     @property
     def idle(self) -> float:
-        """How long a connection may be silent before the server gives it up."""
+        """How long a connection may be silent before the server closes it."""
         return 2 * self.pause
 
 

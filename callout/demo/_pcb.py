@@ -3,7 +3,7 @@
 One mutex guards it all. Callbacks run with it held, on whichever CPU their callout was armed for; the connection's
 handler takes it for every message. Nothing here waits.
 
-``closed_by`` says that the teardown has begun. Whoever sets it, under the mutex, has begun it and nobody else will;
+``closed_by`` says that the teardown has begun. The code that sets it, under the mutex, has begun it, and no other will;
 from then on no timer is armed and the socket is the handler's alone.
 """
 
@@ -135,7 +135,7 @@ class Pcb:
                 self.armed(callout_reset(self.retransmit, ticks, retransmit_timeout, self))
 
     def armed(self, replaced: int) -> None:
-        """Count what ``callout_reset()`` has answered."""
+        """Count what ``callout_reset()`` has returned."""
         figures = self.service.here()
         if replaced:
             figures.rearmed += 1
@@ -177,7 +177,7 @@ def _send(pcb: Pcb, frame: bytes) -> None:
 
 
 def retransmit_timeout(pcb: Pcb) -> None:
-    """The client has not answered: send the last echo again, and wait twice as long; at last give up."""
+    """The client has not replied: send the last echo again, and wait twice as long; at last close the connection."""
     _fired(pcb, pcb.retransmit)
     if pcb.closed_by is not None:
         return
@@ -201,6 +201,6 @@ def keepalive_timeout(pcb: Pcb) -> None:
 
 
 def idle_timeout(pcb: Pcb) -> None:
-    """It was silent for too long: give it up."""
+    """It was silent for too long: close it."""
     _fired(pcb, pcb.idle)
     pcb.close("timer")

@@ -141,7 +141,9 @@ class Site:
                     await self._talk(stream, rng)
 
     async def _talk(self, stream: trio.socket.SocketType, rng: random.Random) -> None:
-        """Send a message now and then, and answer probes; in the end hang up, or say nothing more and be hung up on."""
+        """Send a message now and then, and reply to probes; in the end hang up, or say nothing more and be hung
+        up on.
+        """
         options = self._service.options
         end = trio.current_time() + rng.expovariate(1 / options.client_life)
         silent = False

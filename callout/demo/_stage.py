@@ -41,7 +41,7 @@ class Stage:
         system._machine.stall = self._hold  # the engine's named place for this; nothing of it is public
 
     def close(self) -> None:
-        """Hold nobody up any more, and let go whom we hold. From any thread."""
+        """Delay nothing any more, and release what is delayed. From any thread."""
         with self._lock:
             self._waiting = False
             self._let_go()

@@ -32,7 +32,7 @@ class Teardown(Protocol):
 
 
 class DrainAsync:
-    """The pattern: a reference for each callout and one for the handler; who drops the last one frees.
+    """The pattern: a reference for each callout and one for the handler; the last one to be dropped frees.
 
     Nobody waits. The last one may be a completion, on the CPU whose softclock was busy with the callout.
     """
@@ -62,13 +62,15 @@ class DrainAsync:
         with pcb.lock:
             pcb.refs -= 1
             last = pcb.refs == 0
-        # The mutex was given up: it is part of what is freed.
+        # The mutex was released: it is part of what is freed.
         if last:
             pcb.service.free(pcb)
 
 
 class Drain:
-    """Wait for each callout, then free. Simple, if there is somebody who may wait: hold no lock, and be no callback."""
+    """Wait for each callout, then free. Simple, if there is a task that may wait: it holds no lock, and is no
+    callback.
+    """
 
     def begin(self, pcb: Pcb) -> None:
         """Nothing: ``closed_by`` keeps the callbacks from arming anything."""
@@ -83,10 +85,10 @@ class Drain:
 
 
 class StopAndFree:
-    """The bug: ``callout_stop()`` promises that the callback will not run, not that softclock has let go of the lock.
+    """The bug: ``callout_stop()`` promises that the callback will not run, not that softclock has released the lock.
 
-    Between taking a callout from its queue and taking that callout's lock, softclock has no lock at all. The stop
-    succeeds, the mutex is freed, and softclock takes it.
+    Between removing a callout from its queue and acquiring that callout's lock, softclock holds no lock at all. The
+    stop succeeds, the mutex is freed, and softclock takes it.
     """
 
     def begin(self, pcb: Pcb) -> None:

@@ -33,7 +33,7 @@ class Violation(CalloutError, AssertionError):  # noqa: N818 - the field's name 
     """A schedule went wrong; ``__cause__`` says how. ``replay(scenario, violation.schedule)`` runs it again."""
 
     def __init__(self, schedule: str, number: int, lanes: list[str]) -> None:
-        super().__init__(f"schedule {number} went wrong; replay it with {schedule!r}; who ran: {' '.join(lanes)}")
+        super().__init__(f"schedule {number} went wrong; replay it with {schedule!r}; order: {' '.join(lanes)}")
         self.schedule = schedule
         self._args = schedule, number, lanes
 

@@ -1,7 +1,7 @@
 """What timers of every age have in common: a callout, the time for which they are armed, a function.
 
 The callout's *function* is the timer itself, and its *argument* is ``expires``, so a timer's expiry is stored where
-it is decided, under the CPU's lock: what one reads is always what was armed, whoever was faster.
+it is decided, under the CPU's lock: what one reads is always what was armed, in whatever order the calls came.
 """
 
 from __future__ import annotations

@@ -380,7 +380,7 @@ class call_single_data_t(Generic[T]):  # noqa: N801 - the kernel's name
         """
         check_callback("call_single_data_t", func)
         self.func, self.info = func, info
-        self._free: list[None] = [None]  # one item, for whoever sends it: taking from a list is atomic
+        self._free: list[None] = [None]  # one item, for the call that sends it: popping from a list is atomic
 
     def run(self) -> None:
         """Be called on the target."""

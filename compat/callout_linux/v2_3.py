@@ -175,7 +175,7 @@ def del_timer_sync(timer: timer_list, /) -> Waiting:
 
 
 async def _del_timer_sync(timer: timer_list) -> int:
-    refuse_wait("del_timer_sync", timer)  # again: since the call a lock may have been taken
+    refuse_wait("del_timer_sync", timer)  # again: since the call a lock may have been acquired
     facts = callout_dequeue(timer.entry)
     deleted = facts & CALLOUT_REMOVED
     # The end of the run deletes what was added meanwhile, in one step with it, so there is nothing to look at a

@@ -100,7 +100,7 @@ def test_idle_and_pending_elements_are_destroyed_at_once(s: Stage) -> None:
 
 @pytest.mark.parametrize("where", ["before", "after"])
 def test_an_element_whose_function_runs_destroys_itself(s: Stage, where: str) -> None:
-    """An element whose function runs, before or after it took its lock, is left to it and waited for."""
+    """An element whose function runs, before or after it acquired its lock, is left to it and waited for."""
     owner = Owner(s, s.mtx(), before="g" * (where == "before"), after="g" * (where == "after"))
     s.do(owner.add, "running", 0)
     s.tick()

@@ -101,7 +101,7 @@ def collections(vm: VirtualSMP) -> None:
 
 
 @pytest.mark.parametrize("scenario", [old_timers, callouts, collections])
-def test_who_waits_for_all_runs_does_not_touch_what_they_have_freed(scenario: Scenario) -> None:
+def test_a_wait_for_all_runs_does_not_touch_what_they_have_freed(scenario: Scenario) -> None:
     """In no schedule does an innocent waiter use a timer that its own function has freed: it waits for the run."""
     certificate = explore(scenario, bound=2)
 

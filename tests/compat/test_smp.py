@@ -128,7 +128,7 @@ def test_a_call_waits_for_the_function_that_runs_on_its_cpu(s2: Stage) -> None:
     assert call.result() == 0
 
 
-def test_who_waits_gets_the_exception_and_the_others_run(s2: Stage) -> None:
+def test_the_waiter_gets_the_exception_and_the_others_run(s2: Stage) -> None:
     """A function that raises on one CPU runs on the others all the same, and the caller gets what it raised."""
     calls = Calls()
     with pytest.raises(ZeroDivisionError, match="on cpu 0"):
@@ -174,7 +174,7 @@ def test_if_nobody_waits_an_exception_is_a_callbacks_on_the_own_cpu_too(s: Stage
 
 
 @pytest.mark.parametrize("error", [SystemExit(7), KeyboardInterrupt(), ValueError("7")])
-def test_who_waits_gets_whatever_the_function_raised(s: Stage, error: BaseException) -> None:
+def test_the_waiter_gets_whatever_the_function_raised(s: Stage, error: BaseException) -> None:
     """An exception that is no Exception is an error for the waiter, too, each time that it asks, and nobody else's."""
 
     def fail(_: None) -> None:

@@ -1,4 +1,5 @@
-"""``callout_linux.timer`` where no recording looks: identical and odd times, calls while a move is put off, flags.
+"""``callout_linux.timer`` where no recording looks: identical and odd times, calls while a migration is deferred,
+flags.
 
 On virtual CPUs and on real ones. The clock is moved by hand, so what is asserted has happened when it is.
 """
@@ -234,10 +235,10 @@ def test_reduce_to_the_same_or_a_later_time_moves_nothing(s2: Stage) -> None:
     assert timers.where("t") == [1]
 
 
-# -- while a move is put off -----------------------------------------------------------------------------------------
+# -- while a migration is deferred -----------------------------------------------------------------------------
 
 
-def put_off(s: Stage) -> tuple[Timers, timer_list]:
+def deferred(s: Stage) -> tuple[Timers, timer_list]:
     """Return a timer that stands at gate ``g`` on CPU 0 and was added on CPU 1 meanwhile, for 5 jiffies later."""
     timers = Timers(s)
     timer = timers.make("t", gate="g")
@@ -251,7 +252,7 @@ def put_off(s: Stage) -> tuple[Timers, timer_list]:
 
 def test_add_timer_on_moves_a_timer_when_it_has_stopped_running(s2: Stage) -> None:
     """A timer that is added on another CPU while it runs never runs on two CPUs at once, as it may in Linux."""
-    timers, _ = put_off(s2)
+    timers, _ = deferred(s2)
     s2.tick(10)
 
     assert timers.where("t") == [0]
@@ -262,9 +263,9 @@ def test_add_timer_on_moves_a_timer_when_it_has_stopped_running(s2: Stage) -> No
     assert timers.where("t") == [0, 1]
 
 
-def test_mod_while_a_move_is_put_off_cancels_the_move(s2: Stage) -> None:
+def test_mod_while_a_migration_is_deferred_cancels_the_move(s2: Stage) -> None:
     """mod_timer() takes the place of the move, and the timer stays on the CPU where it runs."""
-    timers, timer = put_off(s2)
+    timers, timer = deferred(s2)
 
     assert s2.t1.do(mod_timer, timer, timers.start + 8) == 1
     assert timer.expires == timers.start + 8
@@ -276,9 +277,9 @@ def test_mod_while_a_move_is_put_off_cancels_the_move(s2: Stage) -> None:
     assert timers.where("t") == [0, 0]
 
 
-def test_mod_to_the_identical_time_leaves_a_put_off_move(s2: Stage) -> None:
+def test_mod_to_the_identical_time_leaves_a_deferred_migration(s2: Stage) -> None:
     """mod_timer() to the time of the move returns 1, and the timer still moves."""
-    timers, timer = put_off(s2)
+    timers, timer = deferred(s2)
 
     assert s2.t0.do(mod_timer, timer, timers.start + 6) == 1
 
@@ -289,9 +290,9 @@ def test_mod_to_the_identical_time_leaves_a_put_off_move(s2: Stage) -> None:
     assert timers.where("t") == [0, 1]
 
 
-def test_mod_pending_while_a_move_is_put_off_takes_its_place(s2: Stage) -> None:
-    """To mod_timer_pending() a timer with a put-off move is pending."""
-    timers, timer = put_off(s2)
+def test_mod_pending_while_a_migration_is_deferred_takes_its_place(s2: Stage) -> None:
+    """To mod_timer_pending() a timer with a deferred migration is pending."""
+    timers, timer = deferred(s2)
 
     assert s2.t1.do(mod_timer_pending, timer, timers.start + 3) == 1
 
@@ -303,11 +304,11 @@ def test_mod_pending_while_a_move_is_put_off_takes_its_place(s2: Stage) -> None:
 
 
 @pytest.mark.parametrize(("later", "at", "where"), [(3, [1, 4], [0, 0]), (9, [1, 7], [0, 1])])
-def test_reduce_while_a_move_is_put_off_compares_with_its_time(
+def test_reduce_while_a_migration_is_deferred_compares_with_its_time(
     s2: Stage, later: int, at: list[int], where: list[int]
 ) -> None:
     """timer_reduce() takes the place of a later move, and leaves an earlier one."""
-    timers, timer = put_off(s2)
+    timers, timer = deferred(s2)
 
     assert s2.t1.do(timer_reduce, timer, timers.start + later) == 1
 
@@ -319,9 +320,9 @@ def test_reduce_while_a_move_is_put_off_compares_with_its_time(
 
 
 @pytest.mark.parametrize("add", [add_timer, add_timer_local, add_timer_global, lambda t: add_timer_on(t, 0)])
-def test_adding_while_a_move_is_put_off_is_refused(s2: Stage, add: Callable[[timer_list], None]) -> None:
-    """A timer with a put-off move is pending, so it cannot be added; the move stays."""
-    timers, timer = put_off(s2)
+def test_adding_while_a_migration_is_deferred_is_refused(s2: Stage, add: Callable[[timer_list], None]) -> None:
+    """A timer with a deferred migration is pending, so it cannot be added; the move stays."""
+    timers, timer = deferred(s2)
     with pytest.raises(RuntimeError, match="pending"):
         s2.t1.do(add, timer)
     s2.open("g")
@@ -332,11 +333,13 @@ def test_adding_while_a_move_is_put_off_is_refused(s2: Stage, add: Callable[[tim
 
 
 @pytest.mark.parametrize(("delete", "again"), [(timer_delete, 0), (timer_shutdown, 0)])
-def test_deleting_while_a_move_is_put_off_removes_the_move(
+def test_deleting_while_a_migration_is_deferred_removes_the_move(
     s2: Stage, delete: Callable[[timer_list], int], again: int
 ) -> None:
-    """timer_delete() and timer_shutdown() of a running timer take the put-off move away, return 1, and do not wait."""
-    timers, timer = put_off(s2)
+    """timer_delete() and timer_shutdown() of a running timer remove the deferred migration, return 1, and do
+    not wait.
+    """
+    timers, timer = deferred(s2)
 
     assert s2.t1.do(delete, timer) == 1
     assert s2.t1.do(delete, timer) == again
@@ -348,9 +351,9 @@ def test_deleting_while_a_move_is_put_off_removes_the_move(
     assert timers.at("t") == [1]
 
 
-def test_try_to_del_while_a_move_is_put_off_leaves_it(s2: Stage) -> None:
-    """try_to_del_timer_sync() says -1 for a timer that runs, and leaves its put-off move."""
-    timers, timer = put_off(s2)
+def test_try_to_del_while_a_migration_is_deferred_leaves_it(s2: Stage) -> None:
+    """try_to_del_timer_sync() says -1 for a timer that runs, and leaves its deferred migration."""
+    timers, timer = deferred(s2)
 
     assert s2.t1.do(try_to_del_timer_sync, timer) == -1
 
@@ -361,11 +364,11 @@ def test_try_to_del_while_a_move_is_put_off_leaves_it(s2: Stage) -> None:
 
 
 @pytest.mark.parametrize("wait", [timer_delete_sync_blocking, timer_shutdown_sync_blocking])
-def test_a_waiting_delete_removes_a_put_off_move_at_the_end_of_the_run(
+def test_a_waiting_delete_removes_a_deferred_migration_at_the_end_of_the_run(
     s2: Stage, wait: Callable[[timer_list], int]
 ) -> None:
     """timer_delete_sync() and timer_shutdown_sync() wait for the run and return 1; the move is not carried out."""
-    timers, timer = put_off(s2)
+    timers, timer = deferred(s2)
     call = s2.t1.begin(wait, timer)
 
     assert call.blocked
@@ -380,7 +383,7 @@ def test_a_waiting_delete_removes_a_put_off_move_at_the_end_of_the_run(
     assert timers.at("t") == [1]
 
 
-def test_of_two_who_wait_one_is_told_that_it_removed_the_re_arming(s: Stage) -> None:
+def test_of_two_waiters_one_is_told_that_it_removed_the_re_arming(s: Stage) -> None:
     """Two timer_delete_sync() of one run with one re-arming: one returns 1, the other 0."""
     timers = Timers(s)
     timer = timers.make("t", gate="g")

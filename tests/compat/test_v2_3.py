@@ -40,7 +40,7 @@ class Driver:
 
 
 def test_a_function_gets_its_timers_data_and_runs_on_cpu_0(s: Stage) -> None:
-    """Whoever adds the timer, its function is called on CPU 0, with the data of the moment."""
+    """On whatever CPU the timer is added, its function is called on CPU 0, with the data of the moment."""
     driver = Driver(s)
     s.t1.do(v2_3.mod_timer, driver.timer, s.do(jiffies) + 2)
     driver.timer.data = "later"

@@ -1,4 +1,4 @@
-"""What tests of real loops need: a callback that stands until it is let go, and a look at what the process holds."""
+"""What tests of real loops need: a callback that stands until it is released, and a look at what the process holds."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FDS = Path("/proc/self/fd")
 
 
 class Halt:
-    """A callback that stands, with its whole CPU, until it is let go. Not for CPU 0, whose loop the test runs on."""
+    """A callback that stands, with its whole CPU, until it is released. Not for CPU 0, whose loop the test runs on."""
 
     def __init__(self) -> None:
         self._token = trio.lowlevel.current_trio_token()
@@ -83,7 +83,7 @@ def when_the_end_waits(monkeypatch: pytest.MonkeyPatch, then: Callable[[], objec
 
 
 class Holder:
-    """A thread that holds a callout's lock, arms the callout for the next tick, and goes on when let go."""
+    """A thread that holds a callout's lock, arms the callout for the next tick, and goes on when it is released."""
 
     def __init__(self, system: CalloutSystem, mtx: Mtx, c: Callout, func: Callable[[object], object]) -> None:
         self.standing = trio.Event()  # softclock stands at the lock
@@ -104,7 +104,7 @@ class Holder:
             self._then()
 
     def let_go(self, then: Callable[[], object]) -> None:
-        """Have it call *then*, with the lock held, and give the lock up."""
+        """Have it call *then*, with the lock held, and release the lock."""
         self._then = then
         self._go.set()
 

@@ -116,8 +116,8 @@ def test_barrier_refuses_nothing(s: Stage) -> None:
     assert s.ran == ["run", "next"]
 
 
-def test_barrier_leaves_a_put_off_move_alone(s2: Stage) -> None:
-    """A reset onto another CPU that was put off is carried out when the run for which a barrier waits has ended."""
+def test_barrier_leaves_a_deferred_migration_alone(s2: Stage) -> None:
+    """A reset onto another CPU that was deferred is carried out when the run for which a barrier waits has ended."""
     s = s2
     c = s.callout()
     s.do(callout_reset, c, 1, s.halt, "run")
@@ -241,7 +241,7 @@ def test_init_brings_a_terminated_callout_back(s: Stage) -> None:
     "waits", [(callout_terminate_sync, callout_drain_sync), (callout_drain_sync, callout_terminate_sync)]
 )
 def test_a_drain_beside_a_terminate_does_not_reopen(s: Stage, waits: tuple[Wait, Wait]) -> None:
-    """Of a drain and a terminate of one run both return, and the callout is closed, whoever came first."""
+    """Of a drain and a terminate of one run both return, and the callout is closed, in whatever order they came."""
     c = s.callout()
     s.do(callout_reset, c, 1, s.halt, "run")
     s.tick()
@@ -277,8 +277,8 @@ def test_no_lock_may_be_held(s: Stage, wait: Wait, own: bool) -> None:
 
 
 @WAITS
-def test_giant_is_given_up_while_waiting(s: Stage, wait: Wait) -> None:
-    """Giant, held twice, is given up while the run that wants it takes place, and held twice again afterwards."""
+def test_giant_is_released_while_waiting(s: Stage, wait: Wait) -> None:
+    """Giant, held twice, is released while the run that wants it takes place, and held twice again afterwards."""
     giant = s.lock("Giant")
     assert isinstance(giant, Mtx)
     c = s.callout(giant)

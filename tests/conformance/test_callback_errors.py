@@ -46,7 +46,7 @@ def test_the_next_callout_runs(s: Stage, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", LOCKED)
-def test_the_lock_is_given_up(s: Stage, kind: str) -> None:
+def test_the_lock_is_released(s: Stage, kind: str) -> None:
     """The lock of a callback that failed is free afterwards."""
     lock = s.lock(kind)
     c = s.callout(lock)
@@ -59,8 +59,8 @@ def test_the_lock_is_given_up(s: Stage, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["rw", "rm"])
-def test_the_read_lock_is_given_up(s: Stage, kind: str) -> None:
-    """The read lock of a CALLOUT_SHAREDLOCK callback that failed is given up: a writer gets it."""
+def test_the_read_lock_is_released(s: Stage, kind: str) -> None:
+    """The read lock of a CALLOUT_SHAREDLOCK callback that failed is released: a writer gets it."""
     lock = s.lock(kind)
     c = s.callout(lock, CALLOUT_SHAREDLOCK)
     s.do(callout_reset, c, 1, fail, "oops")
@@ -73,7 +73,7 @@ def test_the_read_lock_is_given_up(s: Stage, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", LOCKED)
 def test_a_failed_returnunlocked_callback_reports_both(s: Stage, kind: str) -> None:
-    """A CALLOUT_RETURNUNLOCKED callback that fails with the lock held reports both, and the lock is given up for it."""
+    """A CALLOUT_RETURNUNLOCKED callback that fails with the lock held reports both, and the lock is released for it."""
     lock = s.lock(kind)
     c = s.callout(lock, CALLOUT_RETURNUNLOCKED)
     s.do(callout_reset, c, 1, fail, "oops")

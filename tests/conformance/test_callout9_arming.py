@@ -119,7 +119,7 @@ def test_schedule_needs_a_reset_before_it(s: Stage, schedule: Schedule) -> None:
 
 
 @each_reset
-def test_reset_answers_one_if_it_replaces_a_pending_call(s: Stage, reset: Reset) -> None:
+def test_reset_returns_one_if_it_replaces_a_pending_call(s: Stage, reset: Reset) -> None:
     """A reset returns 1 and cancels the pending call if there is one, and 0 if there is none."""
     c = s.callout()
 
@@ -132,7 +132,7 @@ def test_reset_answers_one_if_it_replaces_a_pending_call(s: Stage, reset: Reset)
 
 
 @each_schedule
-def test_schedule_answers_one_if_it_replaces_a_pending_call(s: Stage, schedule: Schedule) -> None:
+def test_schedule_returns_one_if_it_replaces_a_pending_call(s: Stage, schedule: Schedule) -> None:
     """A schedule returns 1 and moves the pending call if there is one, and 0 if there is none."""
     c = s.callout()
     s.do(callout_reset, c, 1, s.seen, "c")
@@ -281,7 +281,7 @@ def test_a_reset_during_the_run_lets_it_go_on_and_follows_it(s: Stage, kind: str
     assert s.ran == ["run", "next"]
 
 
-def test_a_reset_answers_one_for_a_call_that_is_due_but_has_not_begun(s: Stage) -> None:
+def test_a_reset_returns_one_for_a_call_that_is_due_but_has_not_begun(s: Stage) -> None:
     """A callout that is due and waits behind another callback is still pending, and a reset takes it away."""
     c, d = s.callout(), s.callout()
     s.do(callout_reset, c, 1, s.halt, "busy")

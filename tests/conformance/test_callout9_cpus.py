@@ -143,7 +143,7 @@ def test_every_cpu_has_a_softclock_of_its_own(s2: Stage) -> None:
         s.ran.clear()
 
 
-def test_a_reset_onto_another_cpu_during_the_run_is_put_off(s2: Stage) -> None:
+def test_a_reset_onto_another_cpu_during_the_run_is_deferred(s2: Stage) -> None:
     """A running callout moves when its run has ended, not before: never is it on two CPUs."""
     s = s2
     c = s.callout()
@@ -166,8 +166,8 @@ def test_a_reset_onto_another_cpu_during_the_run_is_put_off(s2: Stage) -> None:
     assert s.cpu_of["moved"] == 1
 
 
-def test_a_put_off_move_keeps_its_time(s2: Stage) -> None:
-    """A move that was put off runs at the time that was asked for, if that has not passed when the run ends."""
+def test_a_deferred_migration_keeps_its_time(s2: Stage) -> None:
+    """A migration that was deferred runs at the time that was asked for, if that has not passed when the run ends."""
     s = s2
     c = s.callout()
     s.do(callout_reset, c, 1, s.halt, "run")
@@ -184,8 +184,8 @@ def test_a_put_off_move_keeps_its_time(s2: Stage) -> None:
     assert s.ran == ["run", "moved"]
 
 
-def test_the_last_of_several_put_off_moves_wins(s2: Stage) -> None:
-    """A second reset during a put-off move returns 1 and replaces it, going back to the first CPU included."""
+def test_the_last_of_several_deferred_migrations_wins(s2: Stage) -> None:
+    """A second reset during a deferred migration returns 1 and replaces it, going back to the first CPU included."""
     s = s2
     c = s.callout()
     s.do(callout_reset, c, 1, s.halt, "run")
@@ -202,8 +202,8 @@ def test_the_last_of_several_put_off_moves_wins(s2: Stage) -> None:
     assert s.cpu_of["back"] == 0
 
 
-def test_stop_takes_a_put_off_move_away(s2: Stage) -> None:
-    """A stop during a put-off move returns 0, and the moved call does not take place."""
+def test_stop_removes_a_deferred_migration(s2: Stage) -> None:
+    """A stop during a deferred migration returns 0, and the moved call does not take place."""
     s = s2
     c = s.callout()
     s.do(callout_reset, c, 1, s.halt, "run")
@@ -219,8 +219,8 @@ def test_stop_takes_a_put_off_move_away(s2: Stage) -> None:
     assert s.ran == ["run"]
 
 
-def test_a_plain_reset_during_a_put_off_move_stays_put_off(s2: Stage) -> None:
-    """A plain reset during a put-off move returns 1 and takes place on the CPU that the callout runs on now."""
+def test_a_plain_reset_during_a_deferred_migration_stays_deferred(s2: Stage) -> None:
+    """A plain reset during a deferred migration returns 1 and takes place on the CPU that the callout runs on now."""
     s = s2
     c = s.callout()
     s.do(callout_reset, c, 1, s.halt, "run")
@@ -236,8 +236,8 @@ def test_a_plain_reset_during_a_put_off_move_stays_put_off(s2: Stage) -> None:
     assert s.cpu_of["plain"] == 0
 
 
-def test_schedule_during_a_put_off_move_repeats_the_run(s2: Stage) -> None:
-    """callout_schedule() during a put-off move takes function and argument of the run in progress."""
+def test_schedule_during_a_deferred_migration_repeats_the_run(s2: Stage) -> None:
+    """callout_schedule() during a deferred migration takes function and argument of the run in progress."""
     s = s2
     c = s.callout()
     s.do(callout_reset, c, 1, s.halt, "run")
@@ -283,8 +283,10 @@ def test_a_waiting_run_that_is_moved_is_cancelled(s2: Stage) -> None:
     assert s.cpu_of == {"new": 1}
 
 
-def test_what_a_put_off_move_replaced_does_not_come_up(s2: Stage) -> None:
-    """A time that a put-off move has replaced passes without a run, though the first CPU's interrupt comes then."""
+def test_what_a_deferred_migration_replaced_does_not_come_up(s2: Stage) -> None:
+    """A time that a deferred migration has replaced passes without a run, though the first CPU's interrupt
+    comes then.
+    """
     s = s2
     lock = s.mtx()
     c = s.callout(lock)

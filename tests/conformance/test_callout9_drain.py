@@ -186,7 +186,7 @@ def test_a_reset_under_a_drain_cancels_a_waiting_run(s: Stage) -> None:
 
 @pytest.mark.parametrize("state", ["idle", "pending", "waiting"])
 def test_drain_with_the_callouts_own_lock_is_an_error(s: Stage, state: str) -> None:
-    """A drain by who holds the callout's lock is an error in every state, and changes nothing."""
+    """A drain with the callout's lock held is an error in every state, and changes nothing."""
     lock = s.mtx()
     c = s.callout(lock)
     if state != "idle":
@@ -222,7 +222,9 @@ def test_drain_with_any_other_lock_is_an_error(s: Stage) -> None:
 
 @pytest.mark.parametrize("depth", [1, 3])
 def test_drain_gives_giant_up_while_it_waits(s: Stage, depth: int) -> None:
-    """A drain by who holds Giant, however often, gives it up while it waits and has it back as often afterwards."""
+    """A drain by a thread that holds Giant, however often, releases it while it waits, and holds it as often
+    afterwards.
+    """
     giant = s.lock("Giant")
     assert isinstance(giant, Mtx)
     c = s.callout(giant)
@@ -242,7 +244,7 @@ def test_drain_gives_giant_up_while_it_waits(s: Stage, depth: int) -> None:
 
 
 def test_drain_waits_until_it_has_giant_back(s: Stage) -> None:
-    """A drain that gave Giant up returns only when it has taken it again, though somebody else has it meanwhile."""
+    """A drain that released Giant returns only when it has acquired it again, though somebody else has it meanwhile."""
     giant = s.lock("Giant")
     c = s.callout(giant, CALLOUT_RETURNUNLOCKED)
 
@@ -268,7 +270,7 @@ def test_drain_waits_until_it_has_giant_back(s: Stage) -> None:
 
 
 def test_drain_looks_again_when_it_has_giant_back(s: Stage) -> None:
-    """A drain that had given Giant up waits for a run, too, that was begun before it had Giant back."""
+    """A drain that had released Giant waits for a run, too, that was begun before it had Giant back."""
     giant = s.lock("Giant")
     c = s.callout()
     s.do(callout_reset, c, 1, s.halt, "first")
@@ -336,7 +338,7 @@ def test_drain_waits_for_a_cancelled_run_to_leave_the_lock(s: Stage) -> None:
     s.do(lock.destroy)
 
 
-def test_drain_removes_a_put_off_move(s2: Stage) -> None:
+def test_drain_removes_a_deferred_migration(s2: Stage) -> None:
     """A drain takes a reset onto another CPU that came during the run away at once, and returns -1 after the run."""
     s = s2
     c = s.callout()

@@ -51,7 +51,7 @@ def free(s: Stage, lock: AnyLock) -> bool:
 
 
 @pytest.mark.parametrize("kind", LOCKED)
-def test_the_lock_is_taken_before_the_call_and_given_up_after_it(s: Stage, kind: str) -> None:
+def test_the_lock_is_acquired_before_the_call_and_released_after_it(s: Stage, kind: str) -> None:
     """A callback runs with its callout's lock held, of whatever kind that is, and afterwards the lock is free."""
     lock = s.lock(kind)
     c = s.callout(lock)
@@ -99,7 +99,7 @@ def test_not_mpsafe_means_giant(s: Stage) -> None:
 
 @pytest.mark.parametrize("kind", LOCKED)
 def test_softclock_waits_for_the_lock(s: Stage, kind: str) -> None:
-    """While another thread has the lock the callback does not run; it does as soon as the lock is given up."""
+    """While another thread has the lock the callback does not run; it does as soon as the lock is released."""
     lock = s.lock(kind)
     c = s.callout(lock)
     s.do(callout_reset, c, 1, s.seen, "c")
@@ -169,8 +169,8 @@ def test_softclock_parks_and_leaves_its_loop_alone(s: Stage) -> None:
 
 
 @pytest.mark.parametrize("kind", LOCKED)
-def test_returnunlocked_callbacks_give_the_lock_up_themselves(s: Stage, kind: str) -> None:
-    """With CALLOUT_RETURNUNLOCKED the callback may give the lock up and go on, and softclock does not do it again."""
+def test_returnunlocked_callbacks_release_the_lock_themselves(s: Stage, kind: str) -> None:
+    """With CALLOUT_RETURNUNLOCKED the callback may release the lock and go on, and softclock does not do it again."""
     lock = s.lock(kind)
     c = s.callout(lock, CALLOUT_RETURNUNLOCKED)
 
@@ -192,7 +192,7 @@ def test_returnunlocked_callbacks_give_the_lock_up_themselves(s: Stage, kind: st
 
 @pytest.mark.parametrize("kind", LOCKED)
 def test_returnunlocked_callbacks_must_do_it(s: Stage, kind: str) -> None:
-    """With CALLOUT_RETURNUNLOCKED a return with the lock held is reported, and the lock is given up all the same."""
+    """With CALLOUT_RETURNUNLOCKED a return with the lock held is reported, and the lock is released all the same."""
     lock = s.lock(kind)
     c = s.callout(lock, CALLOUT_RETURNUNLOCKED)
     s.do(callout_reset, c, 1, s.seen, "c")
@@ -205,7 +205,7 @@ def test_returnunlocked_callbacks_must_do_it(s: Stage, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", LOCKED)
-def test_other_callbacks_must_not_give_the_lock_up(s: Stage, kind: str) -> None:
+def test_other_callbacks_must_not_release_the_lock(s: Stage, kind: str) -> None:
     """Without CALLOUT_RETURNUNLOCKED a return without the lock is reported, and the callout is as after any run."""
     lock = s.lock(kind)
     c = s.callout(lock)
@@ -220,7 +220,7 @@ def test_other_callbacks_must_not_give_the_lock_up(s: Stage, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["rw", "rm"])
-def test_sharedlock_takes_the_lock_for_reading(s: Stage, kind: str) -> None:
+def test_sharedlock_acquires_the_lock_for_reading(s: Stage, kind: str) -> None:
     """With CALLOUT_SHAREDLOCK the callback has the read lock: it runs beside a reader, and a writer waits for it."""
     lock = s.lock(kind)
     assert isinstance(lock, RwLock)
@@ -276,7 +276,7 @@ def test_sharedlock_means_nothing_for_a_mutex(s: Stage, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["rw", "rm"])
 def test_sharedlock_and_returnunlocked_together(s: Stage, kind: str) -> None:
-    """A callback with both flags gives up the read lock itself."""
+    """A callback with both flags releases the read lock itself."""
     lock = s.lock(kind)
     assert isinstance(lock, RwLock)
     c = s.callout(lock, CALLOUT_SHAREDLOCK | CALLOUT_RETURNUNLOCKED)
@@ -302,7 +302,7 @@ def test_trylock_runs_at_once_if_the_lock_is_free(s: Stage, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", LOCKED)
 def test_trylock_never_waits(s: Stage, kind: str) -> None:
-    """A CALLOUT_TRYLOCK callout whose lock is taken stays pending, its CPU goes on, it tries again a tick later."""
+    """A CALLOUT_TRYLOCK callout whose lock is held stays pending, its CPU goes on, it tries again a tick later."""
     lock = s.lock(kind)
     c, d = s.callout(lock, CALLOUT_TRYLOCK), s.callout()
     s.do(callout_reset, c, 1, s.seen, "c")
@@ -414,7 +414,7 @@ def test_the_exclusive_lock_of_a_callback_is_the_write_lock(s: Stage) -> None:
 
 
 def test_a_callback_may_take_its_lock_again_only_if_it_is_recursive(s: Stage) -> None:
-    """A callback owns its lock: Giant it may take again, another mutex it may not."""
+    """A callback owns its lock: Giant it may acquire again, another mutex it may not."""
     giant, mtx = s.lock("Giant"), s.lock("mtx")
     for lock in (giant, mtx):
         c = s.callout(lock)

@@ -124,7 +124,7 @@ def test_arming_during_the_run_sets_both_again(s: Stage) -> None:
     assert flags(c) == (1, 1)
 
 
-def test_a_put_off_move_is_pending_and_active(s2: Stage) -> None:
+def test_a_deferred_migration_is_pending_and_active(s2: Stage) -> None:
     """A callout that was reset onto another CPU during its run is pending and active at once."""
     s = s2
     c = s.callout()
@@ -141,7 +141,7 @@ def test_a_put_off_move_is_pending_and_active(s2: Stage) -> None:
 
 
 def careful(s: Stage, c: Callout, lock: Mtx) -> None:
-    """Be the callback that callout(9) recommends: take the lock, look at both flags, clear active, work."""
+    """Be the callback that callout(9) recommends: acquire the lock, look at both flags, clear active, work."""
     with lock:
         if callout_pending(c):  # it was reset meanwhile
             return
@@ -195,7 +195,9 @@ def test_the_protocol_of_flags_sees_a_stop(s: Stage) -> None:
 
 
 def test_the_protocol_of_results(s: Stage) -> None:
-    """A reference that each armed call holds is dropped by who stopped it or by the callback, never by both."""
+    """A reference that each armed call holds is dropped by the code that stopped it or by the callback, never
+    by both.
+    """
     callouts = [s.callout() for _ in range(3)]
     references = [1, 1, 1]
 

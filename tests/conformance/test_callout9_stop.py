@@ -92,7 +92,7 @@ def test_stop_takes_the_next_run_of_a_running_callout_away(s: Stage) -> None:
 
 
 def test_stop_from_the_callback_itself(s: Stage) -> None:
-    """A callback that stops its own callout is answered 0, and what it had armed before is gone."""
+    """A callback that stops its own callout gets 0, and what it had armed before is gone."""
     c = s.callout()
     results: list[int] = []
 
@@ -154,7 +154,9 @@ def test_stop_wants_the_lock_for_writing(s: Stage, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", LOCKED)
 def test_stop_with_the_lock_held_cancels_a_run_that_waits_for_it(s: Stage, kind: str) -> None:
-    """Who holds the callout's lock stops a run that waits for it: 1, no call, and the lock is free afterwards."""
+    """A thread that holds the callout's lock stops a run that waits for it: 1, no call, and the lock is free
+    afterwards.
+    """
     lock = s.lock(kind)
     c = s.callout(lock)
     s.do(callout_reset, c, 1, s.seen, "c")
@@ -223,7 +225,9 @@ def test_stop_after_a_replaced_run(s: Stage) -> None:
 
 @pytest.mark.parametrize("held", [True, False], ids=["lock held", "lock not held"])
 def test_a_reset_aborts_the_run_that_waits_for_the_lock(s: Stage, held: bool) -> None:
-    """A reset returns 1 for a run that waits for its lock, whoever holds that, and only the new call takes place."""
+    """A reset returns 1 for a run that waits for its lock, whichever thread holds that, and only the new call takes
+    place.
+    """
     lock = s.mtx()
     c = s.callout(lock)
     s.do(callout_reset, c, 1, s.seen, "old")
@@ -240,7 +244,7 @@ def test_a_reset_aborts_the_run_that_waits_for_the_lock(s: Stage, held: bool) ->
 
 
 def test_a_giant_callout_is_stopped_without_giant(s: Stage) -> None:
-    """A pending callout that is not mpsafe can be stopped by who does not hold Giant."""
+    """A pending callout that is not mpsafe can be stopped without Giant."""
     c = s.callout(s.lock("Giant"))
     s.do(callout_reset, c, 1, s.seen, "c")
 
@@ -264,7 +268,7 @@ def test_without_giant_a_waiting_run_is_not_cancelled(s: Stage) -> None:
     assert s.ran == ["c"]
 
 
-def test_stop_is_an_answer_about_one_callout(s: Stage) -> None:
+def test_stop_tells_of_one_callout_only(s: Stage) -> None:
     """With one mutex for several callouts, the stop of one leaves the others as they are."""
     lock = s.mtx()
     c, d = s.callout(lock), s.callout(lock)
@@ -278,7 +282,7 @@ def test_stop_is_an_answer_about_one_callout(s: Stage) -> None:
 
 
 def test_stop_of_a_direct_callout(s: Stage) -> None:
-    """A stop answers for a direct callout as for any other: 1 pending, 0 running, -1 served."""
+    """A stop returns for a direct callout what it returns for any other: 1 pending, 0 running, -1 served."""
     c = s.callout()
     s.do(callout_reset_sbt, c, SBT_1MS, 0, s.halt, "run", C_DIRECT_EXEC)
 

@@ -47,7 +47,7 @@ def now(s: Stage) -> int:
     ("sbt", "due"), [(0, 1), (1, 1), (SBT_1US, 1), (SBT_1MS, 1), (mstosbt(1), 2), (SBT_1MS * 3 // 2, 2), (SBT_1S, 1000)]
 )
 def test_a_relative_time_is_late_never_early(s: Stage, sbt: int, due: int) -> None:
-    """A relative time counts from the call, and a clock that has whole ticks strikes at the first that is not early."""
+    """A relative time counts from the call, and a clock that has whole ticks fires at the first that is not early."""
     c = s.callout()
     s.do(callout_reset_sbt, c, sbt, 0, s.seen, "c")
     s.tick(due - 1)

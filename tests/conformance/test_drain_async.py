@@ -110,7 +110,9 @@ def test_due_but_not_begun(s: Stage) -> None:
 
 @pytest.mark.parametrize("kind", LOCKED)
 def test_waiting_for_the_lock_that_the_caller_holds(s: Stage, kind: str) -> None:
-    """A run that stands at the caller's lock is cancelled: 1, no call, and one completion when the lock was let go."""
+    """A run that stands at the caller's lock is cancelled: 1, no call, and one completion when the lock was
+    released.
+    """
     lock = s.lock(kind)
     c = s.callout(lock)
     done = Completion(s, c)
@@ -197,7 +199,7 @@ def test_running_and_armed_again(s: Stage) -> None:
     assert (s.ran, done.args) == (["run"], ["x"])
 
 
-def test_running_with_a_put_off_move(s2: Stage) -> None:
+def test_running_with_a_deferred_migration(s2: Stage) -> None:
     """Of a running callout that is to move: 1, the move is gone at once, one completion on the CPU of the run."""
     s = s2
     c = s.callout()
@@ -457,7 +459,7 @@ def test_the_counted_teardown(s: Stage) -> None:
 
 
 def test_13_idle_and_pending(s: Stage) -> None:
-    """callout_async_drain() answers as stop does, -1 idle and 1 pending, and then never calls the drain function."""
+    """callout_async_drain() returns what stop does, -1 idle and 1 pending, and then never calls the drain function."""
     c = s.callout()
     done = Completion(s, c)
 

@@ -75,7 +75,7 @@ def new_mtx(s: Stage, opts: int = MTX_DEF) -> Mtx:
 
 
 def test_one_thread_at_a_time_has_a_mutex(s2: Stage) -> None:
-    """mtx_lock() of a mutex that another thread holds returns when that thread has given it up."""
+    """mtx_lock() of a mutex that another thread holds returns when that thread has released it."""
     m = new_mtx(s2)
     s2.t0.do(mtx_lock, m)
     second = s2.t1.begin(mtx_lock, m)
@@ -126,7 +126,7 @@ def test_trylock_does_not_wait(s2: Stage) -> None:
 
 
 def test_a_recursive_mutex_is_free_after_as_many_unlocks(s2: Stage) -> None:
-    """With MTX_RECURSE the owner may take the mutex again, and must give it up as often."""
+    """With MTX_RECURSE the owner may acquire the mutex again, and must release it as often."""
     m = new_mtx(s2, MTX_RECURSE)
     s2.t0.do(mtx_lock, m)
 
@@ -151,7 +151,7 @@ def test_a_recursive_mutex_is_free_after_as_many_unlocks(s2: Stage) -> None:
 
 
 def test_a_mutex_knows_its_owner(s2: Stage) -> None:
-    """Taking a mutex twice and giving up what another thread holds, or nobody, are errors that change nothing."""
+    """Acquiring a mutex twice and releasing what another thread holds, or nobody, are errors that change nothing."""
     m = new_mtx(s2)
     with pytest.raises(LockNotHeldError):
         s2.t0.do(mtx_unlock, m)
@@ -423,7 +423,7 @@ def test_a_read_mostly_lock(s2: Stage) -> None:
 
 
 def test_a_recursive_read_mostly_lock(s2: Stage) -> None:
-    """With RM_RECURSE who has the write lock may take it again, and must give it up as often; without it may not."""
+    """With RM_RECURSE the writer may acquire the lock again, and must release it as often; without, it may not."""
     rm, recursive = s2.do(rm_init, "rm"), s2.do(rm_init, "recursive", RM_RECURSE)
     s2.t0.do(rm_wlock, rm)
     with pytest.raises(LockHeldError):

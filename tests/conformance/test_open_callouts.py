@@ -224,7 +224,7 @@ async def test_an_awaited_drain_leaves_the_loop_to_others() -> None:
 
 @pytest.mark.trio
 @each_count
-async def test_awaitables_answer_at_once_if_nothing_runs(cpus: int) -> None:
+async def test_awaitables_return_at_once_if_nothing_runs(cpus: int) -> None:
     """Drain, barrier and terminate of what does not run need no wait, and say what they found."""
     async with open_callouts(cpus):
         c = fresh()
@@ -244,7 +244,7 @@ async def test_awaitables_answer_at_once_if_nothing_runs(cpus: int) -> None:
 
 @pytest.mark.trio
 async def test_a_cancelled_drain_leaves_the_callout_stopped() -> None:
-    """After a cancelled drain what was armed is gone, other drainers get their answer, and the callout works again."""
+    """After a cancelled drain what was armed is gone, other drainers get their result, and the callout works again."""
     async with open_callouts(2):
         c, halt, tell = fresh(), Halt(), Tell()
         callout_reset_on(c, 1, halt, None, 1)
@@ -303,7 +303,8 @@ async def test_a_drain_in_a_task_gives_giant_up(cancelled: bool) -> None:
             await trio.to_thread.run_sync(held.wait)
             callout_reset(c, 1, tell, "c")
             await standing.wait()
-            # Softclock stands at Giant. The thread gives it up, and this task takes it before softclock has its turn.
+            # Softclock stands at Giant. The thread releases it, and this task acquires it before softclock has its
+            # turn.
             go.set()
             mtx.lock()
             mtx.lock()
@@ -635,14 +636,14 @@ async def test_promised_completions_are_called(way: str, monkeypatch: pytest.Mon
         assert callout_drain_async(c, log.append, "completed") == 1
 
     def let_go() -> None:
-        log.append("let go")
+        log.append("released")
         halt.let_go()
 
     when_the_end_waits(monkeypatch, let_go)
     await play(body, 2, way)
     log.append("left")
 
-    assert log == ["let go", "completed", "left"]
+    assert log == ["released", "completed", "left"]
 
 
 @pytest.mark.trio
@@ -701,8 +702,8 @@ async def test_arming_during_the_end_is_refused(way: str, monkeypatch: pytest.Mo
 
 
 @pytest.mark.trio
-async def test_a_put_off_move_is_stopped_by_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A move that waits for a run to leave its lock does not take place once the end of the block has begun."""
+async def test_a_deferred_migration_is_stopped_by_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A deferred migration is not carried out once the end of the block has begun."""
     ran: list[object] = []
     callouts: list[Callout] = []
     holders: list[Holder] = []

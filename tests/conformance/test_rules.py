@@ -1,4 +1,6 @@
-"""The three rules, row by row, as DESIGN 5.3 has them: where a callout of each kind runs, and where it may not."""
+"""The three rules, row by row, as callout._core.rules has them: where a callout of each kind runs, and where it may
+not.
+"""
 
 from __future__ import annotations
 
@@ -137,7 +139,7 @@ def test_a_direct_callout_stays_on_cpu_0(s: Stage) -> None:
     assert s.cpu_of == {"direct": 0, "plain": 0}
 
 
-def test_becoming_direct_while_it_runs_elsewhere_is_put_off(s2: Stage) -> None:
+def test_becoming_direct_while_it_runs_elsewhere_is_deferred(s2: Stage) -> None:
     """An mpsafe callout that is armed directly while it runs on CPU 1 moves to CPU 0 when the run has ended."""
     s = s2
     c = s.callout()
@@ -211,7 +213,7 @@ def test_a_direct_callback_has_its_spin_mutex(s: Stage) -> None:
 
 
 def test_a_direct_callback_spins(s: Stage) -> None:
-    """The interrupt waits on the spot for a spin mutex that is taken, and nothing else runs on that CPU meanwhile."""
+    """The interrupt waits on the spot for a spin mutex that is held, and nothing else runs on that CPU meanwhile."""
     lock, c = spin(s)
     s.do(callout_reset_sbt_on, c, SBT_1MS, 0, s.seen, "direct", s.last, C_DIRECT_EXEC)
     s.do(callout_reset_on, s.callout(), 1, s.seen, "plain", s.last)
@@ -240,7 +242,9 @@ def test_another_cpu_goes_on_while_one_spins(s2: Stage) -> None:
 
 @pytest.mark.parametrize("how", ["stop", "reset"])
 def test_a_direct_run_that_spins_can_be_cancelled(s: Stage, how: str) -> None:
-    """Who holds the spin mutex for which a direct run waits can stop or replace it: 1, and it does not take place."""
+    """A thread that holds the spin mutex for which a direct run waits can stop or replace it: 1, and it does not take
+    place.
+    """
     lock, c = spin(s)
     s.do(callout_reset_sbt, c, SBT_1MS, 0, s.seen, "old", C_DIRECT_EXEC)
     with s.t0.holding(lock):

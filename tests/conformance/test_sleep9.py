@@ -97,7 +97,7 @@ def test_a_sleeper_has_released_the_mutex_and_has_it_again_when_woken(s: Stage) 
 
 
 def test_a_sleep_ends_after_its_time(s: Stage) -> None:
-    """sleep(9): after timo ticks, not sooner, the answer is EWOULDBLOCK, and the mutex is held."""
+    """sleep(9): after timo ticks, not sooner, it returns EWOULDBLOCK, and the mutex is held."""
     mtx, chan = s.mtx(), Chan()
     call = s.t1.begin(asleep, mtx, chan, 5)
     s.tick(4)

@@ -1,7 +1,7 @@
 """One test body, four worlds: virtual CPUs or real ones, one or two, under a clock that the test moves by hand.
 
 A test is played on a ``Stage``. It tells the stage's threads what to do, moves the clock, opens gates. After each of
-these the stage comes to a standstill, so a test never waits: what has not happened by then will not happen. Nothing is
+these the stage becomes quiescent, so a test never waits: what has not happened by then will not happen. Nothing is
 asserted of the order in which two CPUs do things, for in the real world there is none.
 """
 
@@ -78,7 +78,7 @@ class Actor:
         self._name = name
 
     def begin(self, func: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Call[T]:
-        """Have the thread call *func*, and go on when everybody has come to a standstill: it may be blocked then."""
+        """Have the thread call *func*, and go on when everything is quiescent: it may be blocked then."""
         call: Call[T] = Call(f"{getattr(func, '__name__', func)}() in {self._name}")
         self._stage.world.post(self._name, lambda: call.make(lambda: func(*args, **kwargs)))
         self._stage.world.settle()
@@ -132,7 +132,7 @@ class Stage:
         self._call_the_roll()
 
     def _call_the_roll(self) -> None:
-        """Wait until every thread is there: a standstill counts only those that are."""
+        """Wait until every thread is there: quiescence counts only those that are."""
         there = threading.Semaphore(0)
         for name in _THREADS:
             self.world.post(name, there.release)
@@ -157,7 +157,7 @@ class Stage:
     # -- the world -----------------------------------------------------------------------------------------------
 
     def tick(self, ticks: int = 1) -> None:
-        """Move the clock on, tick by tick, each to a standstill."""
+        """Move the clock on, tick by tick, each to quiescence."""
         for _ in range(ticks):
             self.world.tick()
             self.world.settle()

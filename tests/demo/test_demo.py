@@ -189,13 +189,13 @@ def close_beside_a_timer(vm: VirtualSMP, teardown: str) -> None:
 
 @pytest.fixture
 def probes_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have keep-alive fire once: where a timer may strike at any moment, it would do so for ever."""
+    """Have keep-alive fire once: where a timer may fire at any moment, it would do so for ever."""
     monkeypatch.setattr(_pcb, "keepalive_timeout", lambda pcb: pcb.closed_by)
 
 
 @pytest.mark.usefixtures("probes_end")
 def test_the_pattern_survives_every_schedule() -> None:
-    """No schedule with at most one preemption, timers striking at any moment, uses or leaks a control block."""
+    """No schedule with at most one preemption, timers firing at any moment, uses or leaks a control block."""
     certificate = explore(lambda vm: close_beside_a_timer(vm, "drain-async"), bound=1)
 
     assert certificate.exhausted

@@ -1,18 +1,19 @@
-"""One callout under operations that race, and what must be true of every answer: the invariants of the race tests.
+"""One callout under operations that race, and what must be true of every result: the invariants of the race tests.
 
 A scenario makes a ``Bench``, lets its threads operate on the callout through it and calls ``verify()`` at the end.
-Meanwhile the bench writes down when each call began and ended and what it answered, and when each run began and
+Meanwhile the bench writes down when each call began and ended and what it returned, and when each run began and
 ended; every arming has a number of its own, so that it can be told which of them ran.
 
-I1 to I7 are those of Seed 4; where each is checked:
+The invariants, and where each is checked:
 
-- I3, drains: ``_nothing_of_before``. I5, truthful answers: there, and by the sums of ``_sums``.
-- I4, lists: ``in_order`` looks at wheel and callout whenever the lock of a CPU is about to be released.
-- I6, completions: ``_completions``.
-- I7, progress: ``explore`` finds deadlocks, livelocks and who waits for what never comes; ``verify`` finds a CPU that
+- When a drain has returned, nothing of what it waited for is queued or runs: ``_nothing_of_before``.
+- Results are true: there, and by the sums of ``_sums``; each together with all others: ``sequential.py``.
+- Lists are whole: ``in_order`` looks at wheel and callout whenever the lock of a CPU is about to be released.
+- Every accepted asynchronous drain calls its function exactly once: ``_completions``.
+- Everything ends: ``explore`` finds deadlocks, livelocks and waits for what never comes; ``verify`` finds a CPU that
   still has work.
-- Every answer, together with all others: ``sequential.py`` has the reference.
-- I1 and I2 need something to free: ``test_seed4.py``.
+- Nothing is used after it was freed, and everything is freed once. That needs something to free:
+  ``test_freebsd_races.py``.
 """
 
 from __future__ import annotations
@@ -220,7 +221,7 @@ class Bench:
     # -- what must be true of it ------------------------------------------------------------------------------------
 
     def verify(self) -> None:
-        """Let everything end, and look at every answer that was given."""
+        """Let everything end, and look at every result."""
         self.vm.settle()
         c = self.c
         assert c.run is None, "a run has not ended"
@@ -228,8 +229,8 @@ class Bench:
         for cpu in self.vm.machine.cpus:
             assert len(cpu.wheel) == 0, "something is left in a wheel"
             assert isinstance(cpu.lock, CpuLock)
-            assert cpu.lock.holder is None, "a CPU's lock was left taken"
-        assert self.lock is None or self.lock._owner is None, "the callout's lock was left taken"
+            assert cpu.lock.holder is None, "a CPU's lock was left held"
+        assert self.lock is None or self.lock._owner is None, "the callout's lock was left held"
         numbers = [ran.number for ran in self.runs]
         assert len(numbers) == len(set(numbers)), "an arming ran twice"
         assert all(call.ended < FOR_EVER for call in self.calls), "a call did not return"
@@ -239,7 +240,7 @@ class Bench:
         for call in self.calls:
             self._nothing_of_before(call)
         history = self.history()
-        assert explained(history), f"no order of the calls explains all answers: {history}"
+        assert explained(history), f"no order of the calls explains all results: {history}"
 
     def history(self) -> History:
         """Return everything that was seen, for the sequential reference. A barrier changes nothing: it is left out."""
@@ -278,7 +279,7 @@ class Bench:
                 assert ran.cpu == 1, "it ran on another CPU than it was armed for"
 
     def _sums(self) -> None:
-        """What was armed either ran or was removed, and the answers say how many were."""
+        """What was armed either ran or was removed, and the results say how many were."""
         drained = any(call.op in DRAINS for call in self.calls)
         moved = any(call.op in (*TO_CPU_1, BACK) for call in self.calls)
         armed = [call for call in self.calls if call.op in ARMING]
@@ -302,8 +303,8 @@ class Bench:
         gone = len(armed) - len(self.runs)
         if drained:
             at_most += len(armed)  # refused
-        assert at_least <= gone, f"{at_least} or more were removed, by the answers, but only {gone} did not run"
-        assert gone <= at_most, f"{gone} did not run, but at most {at_most} were removed, by the answers"
+        assert at_least <= gone, f"{at_least} or more were removed, by the results, but only {gone} did not run"
+        assert gone <= at_most, f"{gone} did not run, but at most {at_most} were removed, by the results"
 
     def _completions(self) -> None:
         for call in self.calls:
@@ -318,7 +319,7 @@ class Bench:
                         assert all(ran.number != other.number for ran in self.runs), "armed during a drain"
 
     def _nothing_of_before(self, call: Call) -> None:
-        """Of what was armed before *call* began nothing happens after its answer, but what the answer admits."""
+        """Of what was armed before *call* began nothing happens after it returned, but what its result admits."""
         until = call.completed or call.ended
         if call.op == BARRIER:
             assert not any(ran.begun < call.begun and ran.ended > until for ran in self.runs), "a barrier did not wait"
@@ -329,7 +330,7 @@ class Bench:
         goes_on = goes_on or (call.op in (STOP, BARE_STOP) and call.result == 0)
         goes_on = goes_on or (call.in_callback and not call.completed)
         allowed = int(goes_on)  # the run in progress
-        assert len(late) <= allowed, f"{call.op} answered {call.result}, and then ran {late}"
+        assert len(late) <= allowed, f"{call.op} returned {call.result}, and then ran {late}"
 
 
 def race(kind: str, *ops: str, callback: str = "", first: str = RESET) -> Callable[[VirtualSMP], None]:

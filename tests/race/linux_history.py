@@ -1,4 +1,4 @@
-"""One Linux timer under calls that race, and what must be true of every answer.
+"""One Linux timer under calls that race, and what must be true of every result.
 
 A scenario makes a ``LinuxBench``, whose threads call the timer API, and calls ``verify()`` at the end. Meanwhile the
 bench writes down when each call and each run began and ended; every arming has an ``expires`` of its own, so that a
@@ -196,7 +196,7 @@ class LinuxBench:
     # -- what must be true -----------------------------------------------------------------------------------------
 
     def verify(self) -> None:
-        """Wait for the standstill, and check every answer."""
+        """Wait for quiescence, and check every result."""
         self.vm.settle()
         assert all(call.ended != FOR_EVER for call in self.calls), "a call has not come back"
         assert not timer_pending(self.timer), "pending, and yet nothing happens any more"
@@ -210,7 +210,7 @@ class LinuxBench:
                 self._nothing_of_before(call)
 
     def _sums(self) -> None:
-        """What was started has run or was removed, once: by the answers."""
+        """What was started has run or was removed, once: by the results."""
         refused = {
             call.number for call in self.calls if call.result == REFUSED or (call.op, call.result) == (MOD_PENDING, 0)
         }
@@ -240,7 +240,7 @@ class LinuxBench:
                 before |= {other.number for other in self.calls if other.run is run and other.op in ARMING}
 
 
-# Who arms from CPU 1 pulls the timer there, which costs most schedules. Of those that do the same one does it.
+# An arming from CPU 1 pulls the timer there, which costs most schedules. Of those that do the same one does it.
 CPU: Final = {MOD_PENDING: 0, REDUCE: 0}
 
 

@@ -1,7 +1,7 @@
 """An oracle for every scenario: what a CPU's lock guards is written only while that lock is held.
 
-A write outside the lock does harm in few schedules, and what it does may look like an answer that was given in time. So
-the write itself is what is looked at. A write that breaks the table is kept in ``Machine.faults``, which
+A write outside the lock does harm in few schedules, and what it does may look like a result that was returned in time.
+So the write itself is what is looked at. A write that breaks the table is kept in ``Machine.faults``, which
 ``VirtualSMP.check()`` raises: raised on the spot it would be one more thing that the engine catches and reports.
 """
 

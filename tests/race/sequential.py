@@ -1,7 +1,7 @@
-"""The sequential reference: what one callout answers if every call is one step.
+"""The sequential reference: what one callout returns if every call is one step.
 
 ``explained(history)`` looks for an order of steps, each call's within the time that the call took, in which every
-answer is the one that was given and every run that took place is one that had to. If there is none, two answers
+result is the one that was returned and every run that took place is one that had to. If there is none, two results
 contradict each other, or one contradicts what ran: whatever an engine does inside, it has to look like some order.
 
 The steps that nobody calls: softclock begins a run (from then on it waits for the callout's lock), it finds that it was
@@ -26,18 +26,18 @@ WAITING: Final = "waiting"  # at the callout's lock
 CANCELLED: Final = "cancelled"
 STARTED: Final = "started"
 
-MOVE_DRAINED: int = -1  # what a drain answers that has removed nothing but a deferred migration
+MOVE_DRAINED: int = -1  # what a drain returns that has removed nothing but a deferred migration
 
 FOR_EVER: Final = 1 << 62
 
 
 class Asked(NamedTuple):
-    """One call: what it asked for, when, and what was answered."""
+    """One call: what it asked for, when, and what was returned."""
 
     kind: str
     cpu: int | None  # for which CPU it arms; None: where the callout is
     cancels: bool  # it may cancel a run that waits for the lock
-    sleeps_again: bool  # a drain that gave up Giant looks again when it has it back
+    sleeps_again: bool  # a drain that released Giant looks again when it has acquired it again
     begun: int
     ended: int
     result: int
@@ -123,7 +123,9 @@ class _Search:
     # -- the steps -----------------------------------------------------------------------------------------------
 
     def _step(self, number: int, state: State) -> Iterator[tuple[State, bool]]:
-        """Yield what a call can do, and whether it has been answered then; only if the answer is the one given."""
+        """Yield what a call can do, and whether it has returned then; only if the result is the one that was
+        returned.
+        """
         call = self.history.calls[number]
         if call.kind == ARM:
             after, result = self._arm(number, call, state)

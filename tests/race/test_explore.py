@@ -137,7 +137,7 @@ def loop_is_blocked(vm: VirtualSMP) -> None:
         (loop_is_blocked, "cpu0 waits for the lock 'kept', which main holds, at .*callback"),
     ],
 )
-def test_whoever_waits_for_ever_is_a_deadlock(scenario: Scenario, says: str) -> None:
+def test_a_wait_for_ever_is_a_deadlock(scenario: Scenario, says: str) -> None:
     """A thread, a task or a softclock that waits for what never comes is reported, with what it waits for."""
     error = found(scenario)
 
@@ -175,7 +175,7 @@ class Thing:
 
 @pytest.mark.parametrize("where", ["thread", "callback"])
 def test_a_report_that_was_swallowed_is_a_violation(where: str) -> None:
-    """A use after free goes into no certificate, whoever has caught the error."""
+    """A use after free goes into no certificate, wherever the error was caught."""
 
     def scenario(vm: VirtualSMP) -> None:
         slab: Slab[Thing] = Slab("thing")

@@ -159,7 +159,7 @@ MUTANTS: Final[dict[str, Mutant]] = {
         Completion.run,
         (("func(info)", "self._left and self._one_less(); func(info); self._left.append(None)"),),
     ),
-    "the first target to return wakes who waits for all": (
+    "the first target to return wakes the caller, which waits for all": (
         from_two_cpus,
         Completion._one_less,
         (("if not self._left and", "if"),),

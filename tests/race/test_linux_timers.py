@@ -237,7 +237,7 @@ MUTANTS: Final[dict[str, Mutant]] = {
         engine._arm_locked,
         ((STAYS, "        pass\n"), (DEFER, "if False:")),
     ),
-    "a put-off move is carried out before the run has ended": (
+    "a deferred migration is carried out before the run has ended": (
         race(ADD_ON),
         engine._arm_locked,
         ((STAYS, "        pass\n"), (DEFER, "if False:")),
@@ -317,7 +317,7 @@ MUTANTS: Final[dict[str, Mutant]] = {
         engine._arm_locked,
         (("if state & CLOSED or machine.phase >= Phase.QUIESCING:", "if False:"),),
     ),
-    "the put-off move survives a delete": (
+    "the deferred migration survives a delete": (
         race(SYNC, function=(ADD_ON,)),
         engine.unschedule,
         (("run.move = None", "pass"),),

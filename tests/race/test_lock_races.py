@@ -153,10 +153,10 @@ def parked_beside_another(vm: VirtualSMP) -> None:
         vm.settle()  # softclock stands at the mutex now, and the loop has nothing else to do
         vm.call(0, order.append, "call")
         vm.settle()
-        order.append("given up")
+        order.append("released")
     vm.settle()
 
-    assert order == ["call", "given up", "callout"]
+    assert order == ["call", "released", "callout"]
 
 
 SCENARIOS: Final[list[tuple[Scenario, int, int]]] = [

@@ -46,7 +46,7 @@ class Armed:
     latest: int = 0
     ran: int = 0
     replaced: bool = False
-    before_all: bool = False  # armed before the clock could strike
+    before_all: bool = False  # armed before the clock could fire
 
 
 class Order:
@@ -137,7 +137,7 @@ def armed_by_two(cpu: int, *kinds: str) -> Callable[[VirtualSMP], None]:
 
 
 def armed_before(cpu: int, *kinds: str) -> Callable[[VirtualSMP], None]:
-    """Return the scenario in which all are armed before the clock can strike, and one is stopped meanwhile."""
+    """Return the scenario in which all are armed before the clock can fire, and one is stopped meanwhile."""
 
     def scenario(vm: VirtualSMP) -> None:
         names = dict(zip("abcd", kinds, strict=False))
@@ -160,7 +160,7 @@ def pushed_out(vm: VirtualSMP) -> None:
             order.push_out(name)
         time = vm.platform.time
         order.push_out("a")
-        assert vm.platform.time == time, "the clock struck"
+        assert vm.platform.time == time, "the clock fired"
         for armed in order.last.values():
             armed.earliest = armed.latest = time
     vm.platform.point()

@@ -1,9 +1,9 @@
 """Races that programs have, not the engine: each wrong program is found out by a search, the right one is exhausted.
 
 They come from two kernels: the chapter "Racing Timers" of the Unreliable Guide to Locking (Rusty Russell); FreeBSD's
-TCP timer, whose callback once dropped its lock and took it again, until CALLOUT_TRYLOCK made that unnecessary (commit
-bffebc336f4e of 2024, review D45747), and the rules for callouts under a shared lock and in the clock interrupt (r277213
-of January 2015).
+TCP timer, whose callback once released its lock and acquired it again, until CALLOUT_TRYLOCK made that unnecessary
+(commit bffebc336f4e of 2024, review D45747), and the rules for callouts under a shared lock and in the clock interrupt
+(r277213 of January 2015).
 """
 
 from __future__ import annotations
@@ -210,7 +210,8 @@ class Connection:
         with self.lock:
             if self.closed:
                 return
-            # With a callback that keeps the lock, 0 says that it has returned a moment ago: who would run has the lock.
+            # With a callback that keeps the lock, 0 says that it has returned a moment ago: what would run has the
+            # lock.
             if callout_stop(self.timer) == 0 and not self.keeps:
                 # It is between its two acquisitions: let it through. But the other one that closes comes first.
                 self.lock.unlock()
@@ -409,7 +410,7 @@ LOCKS: Final = [False, True]
 
 
 @pytest.mark.parametrize("lock", LOCKS, ids=["no lock", "spin mutex"])
-def test_who_blocks_a_loop_for_its_own_interrupt_waits_for_ever(lock: bool) -> None:
+def test_a_task_that_blocks_a_loop_for_its_own_interrupt_waits_for_ever(lock: bool) -> None:
     """Code that keeps its CPU while it waits for a direct callback of that CPU is a deadlock, and found as one."""
     with pytest.raises(Violation) as caught:
         explore(on_its_own_cpu(blocks=True, lock=lock), bound=1)
@@ -418,7 +419,7 @@ def test_who_blocks_a_loop_for_its_own_interrupt_waits_for_ever(lock: bool) -> N
 
 
 @pytest.mark.parametrize("lock", LOCKS, ids=["no lock", "spin mutex"])
-def test_who_drains_it_gives_the_loop_away(lock: bool) -> None:
+def test_a_task_that_drains_yields_the_loop(lock: bool) -> None:
     """A drain of a direct callout on its own CPU ends in every schedule; the twin that would block is refused."""
     certificate = explore(on_its_own_cpu(blocks=False, lock=lock), bound=2)
 

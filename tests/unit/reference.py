@@ -1,4 +1,6 @@
-"""Makes docs/reference.md from docstrings: ``python tests/unit/reference.py`` writes it, test_docs.py compares.
+"""Makes docs/reference.md, and two tables of docs/design.md, from docstrings and from the engine's own tables.
+
+``python tests/unit/reference.py`` writes them, test_docs.py compares.
 
 What a name does is said in its docstring and nowhere else. Here is only what has no docstring: the order of things,
 what constants mean, and a few words between.
@@ -6,6 +8,7 @@ what constants mean, and a few words between.
 
 from __future__ import annotations
 
+import ast
 import importlib
 import inspect
 import re
@@ -16,9 +19,13 @@ from types import ModuleType
 from typing import Any, Final, NamedTuple
 
 import callout
+from callout._core.phases import ADMITS, Admission, Phase
 from callout._core.rules import table
 
-PATH: Final = Path(__file__).parents[2] / "docs" / "reference.md"
+ROOT: Final = Path(__file__).parents[2]
+PATH: Final = ROOT / "docs" / "reference.md"
+DESIGN: Final = ROOT / "docs" / "design.md"
+ROOMS: Final = ("_core", "_locks", "_api", "_worlds/trio", "_worlds/virtual")
 
 HEAD: Final = """\
 # Reference
@@ -54,7 +61,7 @@ RESULTS: Final = """\
 and cannot be stopped, or it stands cancelled at its lock; a queued next run is gone | nothing was scheduled or \
 running |
 | `callout_drain`, `callout_terminate` | a scheduled run was removed; one in progress, if there was one, has ended | | \
-nothing was scheduled, or only a put-off move, which is removed; a run in progress, if there was one, has ended |
+nothing was scheduled, or only a deferred migration, which is removed; a run in progress, if there was one, has ended |
 | `callout_reset`, `callout_schedule` | a scheduled run was replaced, or a run that waits for its lock was cancelled | \
 nothing was scheduled; or the callout is drained or terminated, and nothing was armed | |
 | `callout_drain_async` | something is outstanding: the function **will** be called, exactly once | nothing is: it \
@@ -80,7 +87,7 @@ ALIASES: Final = {"Event": "a list, an event of a trace; `FORMAT.md` says which 
 
 # What has no docstring.
 MEANINGS: Final[Mapping[str, str]] = {
-    "CALLOUT_RETURNUNLOCKED": "the callback gives its lock up itself",
+    "CALLOUT_RETURNUNLOCKED": "the callback releases its lock itself",
     "CALLOUT_SHAREDLOCK": "take an rwlock or rmlock for reading",
     "CALLOUT_TRYLOCK": "try the lock, never wait for it; if it is taken, try again a little later",
     "C_ABSOLUTE": "the time is one of `sbinuptime()`",
@@ -90,15 +97,15 @@ MEANINGS: Final[Mapping[str, str]] = {
     "ARM_IF_IDLE": "only if no run is scheduled",
     "ARM_IF_PENDING": "only if a run is scheduled",
     "ARM_IF_EARLIER": "only if none is scheduled, or one for a later time",
-    "ARM_STAY": "a callout that runs keeps its CPU, and a put-off move is replaced",
+    "ARM_STAY": "a callout that runs keeps its CPU, and a deferred migration is replaced",
     "ARM_UNCHANGED": "leave everything as it is if a run is scheduled for this very tick",
     "CALLOUT_REMOVED": "fact: a scheduled run was there",
     "CALLOUT_RUNNING": "fact: a run is in progress",
     "MTX_DEF": "an ordinary mutex",
     "MTX_SPIN": "a spin mutex: the only kind that a direct callback may have",
     "MTX_RECURSE": "its owner may take it again",
-    "RW_RECURSE": "who has the write lock may take it again",
-    "RM_RECURSE": "who has the write lock may take it again",
+    "RW_RECURSE": "the writer may acquire it again",
+    "RM_RECURSE": "the writer may acquire it again",
     "RM_SLEEPABLE": "may not be a callout's lock",
     "MA_OWNED": "this thread holds it",
     "MA_NOTOWNED": "this thread does not hold it",
@@ -138,9 +145,9 @@ ERRORS: Final = [
 GROUPS: Final = (
     Group(
         "The system",
-        "The functions that take no callout mean the *current* system: inside `async with open_callouts()`, in its "
-        "callbacks and in the tasks of its CPUs it is that one; in a thread of your own, inside `with "
-        "system.bound():`.",
+        "The functions that take no callout mean the *current* system: the one that is bound here by "
+        "`with system.bound():`, else the innermost one that is open on the loop of this thread. Callbacks and the "
+        "tasks of a system's CPUs find their own.",
         [
             "open_callouts",
             "CalloutSystem",
@@ -243,7 +250,7 @@ GROUPS: Final = (
         "Sleeping",
         "sleep(9) and condvar(9), for tasks and threads alike. What blocks in C is awaited; a thread without a loop "
         "has the twin whose name ends in `_sync`. A sleeper has released its mutex, and holds it again when it comes "
-        "back, however it does. A channel is told apart by identity. Sleep in a loop that looks.",
+        "back, however it does. A channel is told apart by identity. Sleep in a loop that tests the condition.",
         [
             "msleep",
             "msleep_sync",
@@ -470,5 +477,45 @@ def render() -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def module_map() -> str:
+    """Return the table of the modules: the first sentence of each one's docstring."""
+    rows = ["| module | what it is |", "| --- | --- |"]
+    for room in ROOMS:
+        for file in sorted((ROOT / "callout" / room).glob("*.py")):
+            name = file.relative_to(ROOT / "callout").with_suffix("").as_posix().removesuffix("/__init__")
+            text = " ".join((ast.get_docstring(ast.parse(file.read_text("utf-8"))) or "").split("\n\n")[0].split())
+            rows.append(f"| `{name}` | {text.replace('``', '`')} |")
+    return "\n".join(rows)
+
+
+def phase_table() -> str:
+    """Return the table of the phases: what each kind of call does in each."""
+    shown = {Admission.NOTHING: "nothing", Admission.CLOSED: "`ClosedError`", Admission.FORKED: "`ForkedError`"}
+    rows = [
+        f"| call | {' | '.join(phase.name.lower() for phase in Phase)} |",
+        f"| --- | {' | '.join('---' for _ in Phase)} |",
+    ]
+    rows += [
+        f"| {use.value} | {' | '.join(shown.get(admits[phase], 'works') for phase in Phase)} |"
+        for use, admits in ADMITS.items()
+    ]
+    return "\n".join(rows)
+
+
+def render_design() -> str:
+    """Return docs/design.md as it stands, with its two tables made anew."""
+    text = DESIGN.read_text("utf-8")
+    for name, made in (("phases", phase_table()), ("map", module_map())):
+        text, count = re.subn(
+            rf"(<!-- {name}: .*? -->\n).*?(<!-- end -->)",
+            lambda found, made=made: f"{found[1]}\n{made}\n\n{found[2]}",  # type: ignore[misc]  # the default binds made
+            text,
+            flags=re.DOTALL,
+        )
+        assert count == 1, f"docs/design.md has {count} places for the table {name!r}"
+    return text
+
+
 if __name__ == "__main__":
     PATH.write_text(render(), encoding="utf-8")
+    DESIGN.write_text(render_design(), encoding="utf-8")

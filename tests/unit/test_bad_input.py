@@ -276,7 +276,7 @@ def test_locks_that_are_none_of_ours(
 def test_locks_of_the_wrong_kind(
     vm: VirtualSMP, init: Callable[[Callout, Any], None], make: Callable[[str], object]
 ) -> None:
-    """callout_init_mtx(), _rw() and _rm() take a lock of their own kind."""
+    """callout_init_mtx(), _rw() and _rm() accept a lock of their own kind."""
     c = Callout()
     with refused(LockClassError, f"{init.__name__}: ", "the lock must be a callout.", "'wrong'", unchanged=c):
         init(c, make("wrong"))

@@ -66,6 +66,25 @@ def test_the_reference_is_made_from_the_docstrings_of_today() -> None:
     assert reference.PATH.read_text("utf-8") == reference.render(), "run: python tests/unit/reference.py"
 
 
+def test_the_design_page_has_the_modules_and_phases_of_today() -> None:
+    """The map and the table of phases in docs/design.md are what tests/unit/reference.py makes of the code."""
+    assert reference.DESIGN.read_text("utf-8") == reference.render_design(), "run: python tests/unit/reference.py"
+
+
+def test_the_map_has_every_module_of_the_package() -> None:
+    """Each Python file under callout/ whose name or folder is private to the engine has a row of its own."""
+    text = reference.module_map()
+    rooms = ("_core", "_locks", "_api", "_worlds")
+    names = [
+        file.relative_to(ROOT / "callout").with_suffix("").as_posix().removesuffix("/__init__")
+        for room in rooms
+        for file in (ROOT / "callout" / room).rglob("*.py")
+    ]
+
+    assert [name for name in names if f"| `{name}` | " not in text and name != "_worlds"] == []
+    assert "|  |" not in text, "a module without a docstring"
+
+
 @pytest.mark.parametrize("name", callout.__all__)
 def test_every_public_name_is_in_the_reference(name: str) -> None:
     """Each name has a heading or a row of a table of its own."""
@@ -138,6 +157,18 @@ def test_contributing_names_the_sessions_of_nox() -> None:
 
     assert {name for row in rows for name in re.findall(r"`(\w+)`", row)} == sessions
     assert [name for name in sessions if f"`{name}`" not in readme] == []
+
+
+def test_the_bug_of_the_testing_page_is_found_in_the_schedule_that_the_pages_print() -> None:
+    """The first line of what the page prints is what its code prints today, and README.md names the same schedule."""
+    text = (ROOT / "docs" / "testing.md").read_text("utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    namespace: dict[str, object] = {}
+    for block in blocks[:2]:
+        exec(compile(block, "docs/testing.md", "exec"), namespace)  # noqa: S102 - as conftest.py does
+
+    assert f"\n{namespace['found']}\n" in text
+    assert str(namespace["found"]).partition(" went wrong")[0] in (ROOT / "README.md").read_text("utf-8")
 
 
 def test_the_tutorials_test_passes_under_pytest(tmp_path: Path) -> None:

@@ -187,7 +187,7 @@ threading.Thread(target=trio.run, args=(main,), daemon=True).start()
 opened.wait()
 system = systems[0]
 
-def strike():
+def fire():
     while True:
         time.sleep(0.0007)
         signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
@@ -196,7 +196,7 @@ hits = calls = 0
 with system.bound():
     c, m = Callout(), Mtx("m")
     callout_init(c, 1)
-    threading.Thread(target=strike, daemon=True).start()
+    threading.Thread(target=fire, daemon=True).start()
     while hits < 20:
         try:
             while hits < 20:

@@ -15,7 +15,7 @@ from callout import Callout, Mtx, callout_init, callout_init_mtx, callout_reset,
 @pytest.mark.trio
 @pytest.mark.parametrize("locked", [False, True])
 async def test_an_idle_softclock_keeps_no_callout_function_or_argument_alive(locked: bool) -> None:
-    """What ran last is freed as soon as the application lets go of it."""
+    """What ran last is freed as soon as the application drops it."""
 
     class Argument:
         def __init__(self) -> None:

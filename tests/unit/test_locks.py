@@ -1,4 +1,4 @@
-"""Mtx, RwLock, RmLock and Giant: who may do what, and real threads that wait for each other."""
+"""Mtx, RwLock, RmLock and Giant: which thread may do what, and real threads that wait for each other."""
 
 from __future__ import annotations
 
@@ -108,8 +108,8 @@ def test_a_mutex_knows_its_owner(vm: VirtualSMP) -> None:
     assert not mtx_owned(m)
 
 
-def test_a_mutex_in_a_with_block_is_given_up_by_whatever_way(vm: VirtualSMP) -> None:
-    """Leaving ``with m:`` by an exception gives the mutex up."""
+def test_a_mutex_in_a_with_block_is_released_by_whatever_way(vm: VirtualSMP) -> None:
+    """Leaving ``with m:`` by an exception releases the mutex."""
     m = Mtx("m")
     with pytest.raises(ZeroDivisionError), m:
         raise ZeroDivisionError
@@ -119,7 +119,7 @@ def test_a_mutex_in_a_with_block_is_given_up_by_whatever_way(vm: VirtualSMP) -> 
 
 
 def test_taking_a_mutex_twice_is_an_error_not_a_hang(vm: VirtualSMP) -> None:
-    """The owner of a plain mutex cannot take it again: taking says so, trying returns 0."""
+    """The owner of a plain mutex cannot acquire it again: acquiring says so, trying returns 0."""
     m = Mtx("m")
     with m:
         with pytest.raises(LockHeldError, match=r"'m': this thread holds it already \(make it with MTX_RECURSE"):
@@ -129,7 +129,7 @@ def test_taking_a_mutex_twice_is_an_error_not_a_hang(vm: VirtualSMP) -> None:
     assert not mtx_owned(m)
 
 
-def test_a_recursive_mutex_is_given_up_as_often_as_it_was_taken(vm: VirtualSMP) -> None:
+def test_a_recursive_mutex_is_released_as_often_as_it_was_acquired(vm: VirtualSMP) -> None:
     """With MTX_RECURSE the owner may take it again, and others get it after the last unlock."""
     m = Mtx("m", MTX_RECURSE)
     tried: list[int] = []
@@ -147,7 +147,7 @@ def test_a_recursive_mutex_is_given_up_as_often_as_it_was_taken(vm: VirtualSMP) 
 
 
 def test_a_stranger_cannot_unlock_a_mutex(vm: VirtualSMP) -> None:
-    """A thread that does not hold a mutex cannot give it up, held by another or by nobody."""
+    """A thread that does not hold a mutex cannot release it, held by another or by nobody."""
     m = Mtx("m")
     refusals: list[str] = []
 
@@ -166,7 +166,7 @@ def test_a_stranger_cannot_unlock_a_mutex(vm: VirtualSMP) -> None:
 
 
 def test_a_spin_mutex_has_its_own_names(vm: VirtualSMP) -> None:
-    """mtx_lock_spin() and mtx_unlock_spin() take and give up a spin mutex; ``with`` does, too."""
+    """mtx_lock_spin() and mtx_unlock_spin() acquire and release a spin mutex; ``with`` does, too."""
     m = Mtx("m", MTX_SPIN)
     mtx_lock_spin(m)
     assert m.owned()
@@ -196,7 +196,7 @@ def test_mtx_assert(vm: VirtualSMP) -> None:
 
 
 def test_a_destroyed_mutex_is_refused(vm: VirtualSMP) -> None:
-    """After mtx_destroy() every use says that it was destroyed; its owner may destroy it, which gives it up."""
+    """After mtx_destroy() every use says that it was destroyed; its owner may destroy it, which releases it."""
     for held in (False, True):
         m = Mtx("m")
         if held:
@@ -232,7 +232,7 @@ def test_a_mutex_that_is_in_use_is_not_destroyed(vm: VirtualSMP) -> None:
 
 
 def test_giant_is_a_recursive_mutex(vm: VirtualSMP) -> None:
-    """Giant may be taken again by its owner."""
+    """Giant may be acquired again by its owner."""
     with giant(), giant():
         assert mtx_recursed(giant())
     assert not mtx_owned(giant())
@@ -314,7 +314,7 @@ def test_a_recursive_writer(vm: VirtualSMP, lock: Callable[[], RwLock]) -> None:
 
 
 def test_a_stranger_cannot_unlock_a_read_write_lock(vm: VirtualSMP) -> None:
-    """Only who reads gives up a read lock, and only who writes the write lock; rw_unlock() gives up either."""
+    """Only a reader releases a read lock, and only the writer the write lock; rw_unlock() releases either."""
     rw = RwLock("rw")
     refusals: list[bool] = []
 
@@ -419,7 +419,7 @@ def test_read_mostly_locks_have_names_of_their_own(vm: VirtualSMP) -> None:
 
 
 def test_the_locks_that_a_thread_holds_are_known(vm: VirtualSMP) -> None:
-    """In checking mode the locks that a thread holds are kept, oldest first, however they are given up."""
+    """In checking mode the locks that a thread holds are kept, oldest first, however they are released."""
     held = vm.machine.held
     assert held is not None
     m, r, rw = Mtx("m"), Mtx("r", MTX_RECURSE), RwLock("rw")
@@ -484,7 +484,7 @@ def on_threads(body: Callable[[CalloutSystem], None]) -> None:
 
 @pytest.mark.parametrize("opts", [0, MTX_SPIN, MTX_RECURSE])
 def test_a_thread_waits_for_a_mutex(opts: int) -> None:
-    """A thread that takes a held mutex waits until it is given up, and then holds it."""
+    """A thread that acquires a held mutex waits until it is released, and then holds it."""
 
     def body(system: CalloutSystem) -> None:
         m = Mtx("m", opts)
@@ -573,7 +573,7 @@ async def test_a_mutex_that_was_destroyed_while_softclock_waited_is_an_error() -
 
 @pytest.mark.trio
 @pytest.mark.parametrize("kind", [Mtx, RwLock])
-async def test_who_is_cancelled_while_parked_passes_the_wake_up_on(kind: Callable[[str], Mtx | RwLock]) -> None:
+async def test_a_task_cancelled_while_parked_passes_the_wake_up_on(kind: Callable[[str], Mtx | RwLock]) -> None:
     """If who was woken is cancelled before it has the lock, the next one that is parked is woken instead."""
     async with open_callouts(checking=False) as system:
         lock = kind("lock")
@@ -602,7 +602,7 @@ async def test_who_is_cancelled_while_parked_passes_the_wake_up_on(kind: Callabl
 
 
 @pytest.mark.trio
-async def test_who_is_cancelled_while_parked_is_forgotten() -> None:
+async def test_a_task_cancelled_while_parked_is_forgotten() -> None:
     """Who is cancelled before it is woken is not woken later, and does not stand in anybody's way."""
     async with open_callouts(checking=False) as system:
         lock = Mtx("lock")

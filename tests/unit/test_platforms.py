@@ -618,7 +618,7 @@ def test_time_never_goes_back(world: AnyWorld) -> None:
     world.play(body)
 
 
-# -- where the real world has no answer --------------------------------------------------------------------------------
+# -- where the real world does something undefined --------------------------------------------------------------------
 
 
 def refused(body: Body, match: str) -> None:

@@ -123,7 +123,7 @@ class Stage:
             assert cpu.lock.acquire(False), f"the lock of cpu {cpu.id} was left taken"
             try:
                 cpu.wheel.check()
-                assert cpu.deadline <= cpu.wheel.next_event(), "the event timer would strike too late"
+                assert cpu.deadline <= cpu.wheel.next_event(), "the event timer would fire too late"
             finally:
                 cpu.lock.release()
         for lock in (self.mtx, self.rw, self.system.giant):
@@ -155,7 +155,7 @@ def locked(stage: Stage, use: Callable[[Callout], object]) -> None:
 
 
 def surely(give: Operation) -> None:
-    """Give a lock up, also if Ctrl-C strikes on the way in, before it was given up."""
+    """Release a lock, also if Ctrl-C comes on the way in, before it was released."""
     try:
         give()
     except KeyboardInterrupt:
@@ -164,7 +164,7 @@ def surely(give: Operation) -> None:
 
 
 def read_lock(stage: Stage) -> None:
-    """Take and give up a read/write lock in each way."""
+    """Acquire and release a read/write lock in each way."""
     for take, give in ((stage.rw.rlock, stage.rw.runlock), (stage.rw.wlock, stage.rw.wunlock)):
         take()
         surely(give)
@@ -288,7 +288,7 @@ def leaves(error: BaseException) -> list[BaseException]:
 
 
 def test_ctrl_c_in_a_callback() -> None:
-    """Ctrl-C that strikes in a callback ends that callback and leaves through the block."""
+    """Ctrl-C that comes in a callback ends that callback and leaves through the block."""
     ran: list[str] = []
     first, second = Callout(), Callout()
 
@@ -527,7 +527,7 @@ async def note(ran: list[int]) -> None:
     ran.append(-1)
 
 
-def test_a_contended_lock_is_not_taken_for_an_interruption() -> None:
+def test_a_contended_lock_is_not_mistaken_for_an_interruption() -> None:
     """Two threads that arm callouts of one CPU wait for each other; neither is told that it has interrupted itself."""
 
     async def main() -> None:
@@ -539,7 +539,7 @@ def test_a_contended_lock_is_not_taken_for_an_interruption() -> None:
             results: list[int] = []
 
             class Contended:
-                """The CPU's lock; who finds it taken says so."""
+                """The CPU's lock; a thread that finds it held says so."""
 
                 def __init__(self) -> None:
                     self._lock = cpu.lock

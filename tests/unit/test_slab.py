@@ -401,7 +401,7 @@ def test_a_callout_can_be_the_object_itself(vm: VirtualSMP) -> None:
 
 
 def stop_and_free(vm: VirtualSMP) -> None:
-    """Tear down as one must not: RACES R4.1."""
+    """Tear down as one must not: free while softclock may still wait for the lock."""
     slab: Slab[Session] = Slab("session")
     session = slab.alloc(Session, "a")
     lock = session.lock

@@ -20,7 +20,7 @@ def ignore(arg: object) -> None:
 
 
 def test_a_fresh_record_is_nowhere() -> None:
-    """A callout that was never initialised is on a CPU that has no number and whose lock cannot be taken."""
+    """A callout that was never initialised is on a CPU that has no number and whose lock cannot be acquired."""
     c = Callout()
 
     assert c.cpu is NOWHERE
@@ -34,7 +34,7 @@ def test_a_fresh_record_is_nowhere() -> None:
 
 
 @pytest.mark.parametrize("blocking", [True, False])
-def test_a_refusal_raises_each_time_it_is_taken(blocking: bool) -> None:
+def test_a_refusal_raises_each_time_it_is_acquired(blocking: bool) -> None:
     """Taking a refusal raises its error with its text, as often as one tries."""
     refusal = Refusal(ClosedError, "it is gone")
     for _ in range(3):
@@ -43,7 +43,9 @@ def test_a_refusal_raises_each_time_it_is_taken(blocking: bool) -> None:
 
 
 def test_a_refusal_passes_the_release_on() -> None:
-    """Who took the lock before it was replaced can give it up through the refusal that stands there now."""
+    """A thread that acquired the lock before it was replaced can release it through the refusal that stands
+    there now.
+    """
     lock = threading.RLock()
     lock.acquire()
     Refusal(ClosedError, "it is gone", cast("RawLock", lock)).release()

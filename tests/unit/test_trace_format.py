@@ -306,7 +306,7 @@ def test_the_format_page_names_all_of_the_schema() -> None:
     assert sorted(limit for limit in limits if limit not in text) == []
 
 
-def test_the_format_page_says_who_may_block() -> None:
+def test_the_format_page_says_which_operations_may_block() -> None:
     """FORMAT.md lists the ops that return nothing, and those that may block, as the tables do."""
     text = " ".join((Path(conformance.__file__).parent / "FORMAT.md").read_text("utf-8").split())
     ops = {name: op for api in _schema.OPS.values() for name, op in api.items() if name != "gate"}

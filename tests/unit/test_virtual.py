@@ -214,7 +214,7 @@ def test_the_code_that_drives_it_waits_as_a_thread_would() -> None:
 
 
 def test_check_accepts_a_callout_armed_for_the_beginning_of_time() -> None:
-    """An absolute time of 0 is pending like any other until the clock strikes."""
+    """An absolute time of 0 is pending like any other until the clock fires."""
     with VirtualSMP(1, free_clock=False) as vm:
         c = Callout()
         callout_init(c, 1)

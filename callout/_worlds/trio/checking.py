@@ -1,4 +1,4 @@
-"""Checking mode's look at every step of every task of a loop: awaits with a lock held, and who blocks the loop."""
+"""Checking mode's look at every step of every task of a loop: awaits with a lock held, and what blocks the loop."""
 
 from __future__ import annotations
 

@@ -160,7 +160,7 @@ class CpuRunner:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(
                 self._keep_alive,
-                partial(self._loop.timer.run, self._strike),
+                partial(self._loop.timer.run, self._fire),
                 self._cpu.interrupt,
                 name=repr(self._cpu.interrupt),
             )
@@ -188,7 +188,7 @@ class CpuRunner:
             self._loop.services.discard(me)
 
     @trio.lowlevel.enable_ki_protection
-    def _strike(self) -> bool:
+    def _fire(self) -> bool:
         """Take the clock interrupt."""
         due = self._cpu.deadline
         if due != NEVER and not self._platform.follows_trio:

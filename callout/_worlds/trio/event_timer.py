@@ -20,25 +20,25 @@ import trio
 
 from ..._core.units import NEVER, NS_PER_S
 
-__all__ = ["HAS_TIMERFD", "DeadlineTimer", "EventTimer", "TimerFd", "strike_until_done", "to_ns", "to_seconds"]
+__all__ = ["HAS_TIMERFD", "DeadlineTimer", "EventTimer", "TimerFd", "fire_until_done", "to_ns", "to_seconds"]
 
 
 class EventTimer(Protocol):
     """What wakes one CPU's loop."""
 
     def set(self, when: int) -> None:
-        """Strike at *when* ns; ``NEVER``: not at all. From any thread."""
+        """Fire at *when* ns; ``NEVER``: not at all. From any thread."""
         ...
 
-    async def run(self, strike: Callable[[], bool]) -> None:
-        """Call *strike* whenever it is time, again as long as it returns True, with a checkpoint between.
+    async def run(self, fire: Callable[[], bool]) -> None:
+        """Call *fire* whenever it is time, again as long as it returns True, with a checkpoint between.
 
         Until cancelled.
         """
         ...
 
     def close(self) -> None:
-        """Give back what it holds; later calls of ``set`` do nothing."""
+        """Release what it holds; later calls of ``set`` do nothing."""
         ...
 
 
@@ -59,9 +59,9 @@ def to_seconds(when: int) -> float:
     return seconds
 
 
-async def strike_until_done(strike: Callable[[], bool]) -> None:
-    """Call *strike* as long as it returns True, giving the other tasks a turn between."""
-    while strike():
+async def fire_until_done(fire: Callable[[], bool]) -> None:
+    """Call *fire* as long as it returns True, giving the other tasks a turn between."""
+    while fire():
         await trio.lowlevel.checkpoint()
 
 
@@ -94,14 +94,14 @@ class DeadlineTimer:
         return trio.current_time() + (when - self._now()) / NS_PER_S
 
     @trio.lowlevel.enable_ki_protection
-    async def run(self, strike: Callable[[], bool]) -> None:
+    async def run(self, fire: Callable[[], bool]) -> None:
         """Sleep until the deadline, again and again."""
         while True:
             with trio.CancelScope(deadline=self._deadline()) as self._scope:
                 await trio.sleep_forever()
             if self._when <= self._now():
                 self._when = NEVER
-                await strike_until_done(strike)
+                await fire_until_done(fire)
 
     def close(self) -> None:
         """Nothing is held."""
@@ -123,13 +123,13 @@ class TimerFd:
                 _timerfd_set(self._fd, 0 if when == NEVER else max(when, 1))
 
     @trio.lowlevel.enable_ki_protection
-    async def run(self, strike: Callable[[], bool]) -> None:
+    async def run(self, fire: Callable[[], bool]) -> None:
         """Wait for the descriptor, again and again."""
         while True:
             await trio.lowlevel.wait_readable(self._fd)
             with suppress(BlockingIOError):  # set anew since it became readable
                 os.read(self._fd, 8)
-            await strike_until_done(strike)
+            await fire_until_done(fire)
 
     def close(self) -> None:
         """Close the descriptor."""

@@ -1,9 +1,9 @@
 """Ctrl-C in a main thread that runs no trio: a GUI's, a REPL's, that of a program whose trio runs in another thread.
 
 Where trio runs in the main thread its own handler of SIGINT keeps KeyboardInterrupt out of what the engine has marked
-(``_core.guard``). Elsewhere Python's handler raises between any two instructions, so also between taking a lock and the
-``try`` that would release it. So while such a thread is bound to a system, the handler is one that looks first: in a
-marked function it does nothing, and the signal comes again a moment later, until it finds the thread elsewhere.
+(``_core.guard``). Elsewhere Python's handler raises between any two instructions, so also between acquiring a lock and
+the ``try`` that would release it. So while such a thread is bound to a system, the handler is one that looks first: in
+a marked function it does nothing, and the signal comes again a moment later, until it finds the thread elsewhere.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class _Keeper:
 
     def __init__(self) -> None:
         self.handler = self._handle  # one object, by which it is known to be the one that is installed
-        self._lock = threading.Lock()  # never taken by the handler
+        self._lock = threading.Lock()  # never acquired by the handler
         self._is_over = False
         self._comes_again = False
         self._times = 0

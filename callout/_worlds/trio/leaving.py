@@ -4,10 +4,10 @@
    this short.
 2. ``CANCELLING``: all other tasks are cancelled, on all CPUs, and awaited. Callouts still run.
 3. ``QUIESCING``: what is pending is stopped; runs in progress and their completions are awaited.
-4. ``CLOSED``: every CPU has ended, its thread is joined, its descriptors are given back.
+4. ``CLOSED``: every CPU has ended, its thread is joined, its descriptors are closed.
 
-All this happens in a task of its own, shielded: a KeyboardInterrupt can strike the task that has opened the system even
-where that is shielded, and it has to wait.
+All this happens in a task of its own, shielded: a KeyboardInterrupt can be raised in the task that has opened the
+system even where that is shielded, and it has to wait.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ def _complain(error: BaseException, event: str) -> None:
         if sys.stderr is not None:
             sys.stderr.write(f"callout: the log could not be told of {event}:\n")
             traceback.print_exception(error, file=sys.stderr)
-    except BaseException:  # noqa: S110 - nobody is left who could be told
+    except BaseException:  # noqa: S110 - nothing is left that could be told
         pass
 
 

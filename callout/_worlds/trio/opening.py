@@ -73,8 +73,8 @@ async def open_callouts(
     *expensive*: in seconds; a callback that takes longer, and a callout that is later than that because the loop was
     blocked, is named in the log.
 
-    It is the current system of this task and of what that starts, and of every other task of this loop to which none
-    is bound; of several the innermost.
+    It is the current system of this task and of the tasks that it starts. Any other task of this loop, unless a system
+    is bound to it, finds the innermost one that is open here.
 
     Leaving the block normally waits for the tasks that ``system.cpu(n).start_soon()`` was given before the body ended,
     and for those that they start; leaving it by an exception or a cancellation cancels them. Then it stops what is

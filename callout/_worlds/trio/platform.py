@@ -152,7 +152,7 @@ class TrioPlatform:
 
     def name_of(self, thread: Thread) -> str:
         """Return the name of a thread."""
-        # threading.enumerate() takes a lock, which whatever this has interrupted may hold.
+        # threading.enumerate() acquires a lock, which the code that this has interrupted may hold.
         known = getattr(threading, "_active", {}).get(thread)
         return f"thread {thread if known is None else known.name!r}"
 

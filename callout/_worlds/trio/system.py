@@ -138,9 +138,9 @@ class CalloutSystem:
         """Make this the current system of this thread, or of this task and what it starts, in a ``with`` block. Never
         blocks.
 
-        *cpu* is the current CPU of a thread of your own, 0 unless given. The thread that is the loop of a CPU has that
-        one. In a main thread that runs no trio, Ctrl-C is kept out of the engine in this block: it arrives when the
-        call that it has interrupted has returned.
+        *cpu* is the current CPU of a thread of your own, 0 unless given; on a CPU's loop it is that CPU. In a main
+        thread that runs no trio, Ctrl-C is kept out of the engine in this block: it arrives when the call that it has
+        interrupted has returned.
 
         Raises:
             ArgumentTypeError, ArgumentValueError: that CPU is not there, or this thread is the loop of another one.

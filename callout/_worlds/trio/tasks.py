@@ -2,14 +2,16 @@
 
 Which tasks the end of the block waits for is decided when they are started: *awaited* is a task that was started while
 the block was open, and one that an awaited task has started, on whatever CPU; a context variable, which tasks and the
-threads that they call inherit, tells who that is. Once the body has ended a callback starts tasks that are not awaited.
+threads that they call inherit, says which task that is. Once the body has ended a callback starts tasks that are not
+awaited.
 
 An awaited task is on the system's list from the call of ``start_soon()`` to its end, and its children are on it before
 it is off. So when the list is empty no awaited task is left, on any CPU, and there will be none.
 
 A nursery that has closed raises when it is given a task. So it is given none after ``_end``, which runs on the same
-loop: what was accepted is started first, what comes later is refused. Who hands over a task appends it to the deque,
-and looks then; ``_end`` sets the flag, and empties the deque then: so one of the two sees it.
+loop: what was accepted is started first, what comes later is refused. ``start_soon()``
+appends the task to the deque and looks at the flag then; ``_end`` sets the flag and empties the deque then: so one of
+the two sees it.
 """
 
 from __future__ import annotations

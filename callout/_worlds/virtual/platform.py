@@ -1,7 +1,7 @@
 """The primitives of the deterministic world: locks, waiters, the event timers and interrupts of virtual CPUs.
 
 CPUs, interrupts, softclocks and user threads are greenlets under one scheduler. Time is virtual and moves only when a
-clock interrupt is taken. Switch points are: acquiring or releasing a lock, a wake-up, a read that no lock guards.
+clock interrupt occurs. Switch points are: acquiring or releasing a lock, a wake-up, a read that no lock guards.
 
 A virtual CPU is one loop, as on trio: its interrupt and its tasks take turns and give way only where they await. So a
 direct callout runs when softclock is idle or parked at a lock, never in the middle of another callback of its CPU. A
@@ -9,7 +9,7 @@ callback that blocks the thread blocks the whole CPU.
 
 No primitive is kinder than its twin on trio: what ``threading.RLock``, a trio event or a call outside a task refuses
 is refused here, with the same exception, and what blocks there blocks here. tests/unit/test_platforms.py makes the same
-assertions about both. Where the real one has no answer, because it would corrupt a loop, this one raises.
+assertions about both. Where the real one does something undefined, because it would corrupt a loop, this one raises.
 
 Not modelled: weak memory (everything is sequentially consistent), trio's scheduler, preemption inside plain Python code
 between two switch points.
@@ -131,7 +131,7 @@ class _Waiter:
         return self._is_set
 
     def set(self) -> None:
-        """Set it, from anywhere. RuntimeError if it is set: who counts wake-ups has miscounted."""
+        """Set it, from anywhere. RuntimeError if it is set: a caller that counts wake-ups has miscounted."""
         if self._platform.off:
             return  # as the token of a loop that has ended
         self._platform.me()
@@ -319,7 +319,7 @@ class VirtualPlatform(Scheduler):
         self.point()
 
     async def checkpoint(self) -> None:
-        """Give the CPU's loop away and take it back. RuntimeError outside a task, as trio raises it."""
+        """Yield the CPU's loop to its other tasks. RuntimeError outside a task, as trio raises it."""
         self.current_loop("a checkpoint is called")
         self.give_way(None)
 
@@ -358,7 +358,7 @@ class VirtualPlatform(Scheduler):
                 self.expired[cpu] = True
 
     def clock_may_expire(self, cpu: int) -> bool:
-        """Whether this CPU's clock interrupt may be taken now."""
+        """Whether this CPU's clock interrupt may occur now."""
         return self.events[cpu] != NEVER if self.free_clock else self.expired[cpu]
 
     def _interrupts(self, cpu: int, entry: Entry) -> None:

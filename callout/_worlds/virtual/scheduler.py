@@ -1,7 +1,7 @@
 """Contexts, and which of them runs: greenlets that switch where the platform says so.
 
 A context runs on until a *switch point*. There a *chooser* picks the one that runs next; nothing else is left to
-chance, so the chooser's answers are the schedule.
+chance, so the chooser's choices are the schedule.
 
 No context can stop a run from being ended: what ends it (too many steps, Ctrl-C, a chooser that cannot go on) is not
 raised in the context that stands at the point, where an ``except`` may swallow it. The scheduler keeps it, goes back
@@ -143,7 +143,9 @@ class Scheduler:
         self.off = False  # the contexts are being ended, or were
         self._ending: Context | None = None
         self._pleas = 0
-        self._behind: dict[Context, set[Context]] = {}  # who has given way, and whose turn comes first
+        self._behind: dict[
+            Context, set[Context]
+        ] = {}  # a context that has given way: the contexts whose turn comes first
         self._names: dict[str, int] = {self.outside.name: 1}
 
     def adopt_driver(self) -> None:

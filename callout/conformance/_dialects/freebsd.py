@@ -142,7 +142,7 @@ class Dialect:
         self.world.tick()
 
     def settle(self) -> None:
-        """Wait for the standstill, and log which softclock stands at a lock since then."""
+        """Wait for quiescence, and log which softclock stands at a lock since then."""
         self.world.settle()
         for cpu in self.world.machine.cpus:
             run = cpu.softclock.run

@@ -18,7 +18,7 @@ class Linux(Dialect):
     """Linux 6.12's timers as a ``Subsystem``."""
 
     def __init__(self, scenario: Scenario, world: World) -> None:
-        # Not at the top: who judges another implementation need not load this one.
+        # Not at the top: to judge another implementation one need not load this one.
         from callout_linux import timer
 
         self._linux = timer

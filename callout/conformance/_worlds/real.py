@@ -1,8 +1,8 @@
 """A world for replays on real trio loops and real threads, under a hand-driven clock.
 
-Standstill is found from what every actor is known to be blocked on. Actors are the scenario's threads and the CPUs'
+Quiescence is derived from what every actor is known to be blocked on. Actors are the scenario's threads and the CPUs'
 loops. A thread is quiet while it waits for orders or stands in a lock, a drain or a gate of this world; a loop is
-quiet in those, too, and while it waits for I/O with nothing handed over to it. Who wakes another marks it as running
+quiet in those, too, and while it waits for I/O with nothing handed over to it. What wakes another marks it as running
 in the same step, so no wake-up is ever unseen. Nothing sleeps or polls.
 """
 
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from ..._core.units import NEVER, NS_PER_S
-from ..._worlds.trio.event_timer import EventTimer, strike_until_done
+from ..._worlds.trio.event_timer import EventTimer, fire_until_done
 from ..._worlds.trio.opening import open_on
 from ..._worlds.trio.platform import TrioPlatform
 from ..._worlds.trio.system import CalloutSystem
@@ -212,15 +212,15 @@ class _LoopWaiter:
 
 
 class _Timer:
-    """An event timer that strikes when the replay says so."""
+    """An event timer that fires when the replay says so."""
 
     def __init__(self, monitor: _Monitor, token: _CountingToken) -> None:
         self._monitor = monitor
         self._token = token
         self._event = trio.Event()
         self._when = NEVER
-        self._striking = False
-        self._struck = False
+        self._firing = False
+        self._fired = False
 
     def set(self, when: int) -> None:
         """Program it."""
@@ -228,25 +228,25 @@ class _Timer:
             self._when = when
 
     def tick(self) -> None:
-        """The time has moved: strike if it has come. Interrupts that come while one is being served merge into one."""
+        """The time has moved: fire if it has come. Interrupts that come while one is being served merge into one."""
         with self._monitor.changed:
-            if self._struck or not (self._when <= self._monitor.time or self._striking):
+            if self._fired or not (self._when <= self._monitor.time or self._firing):
                 return
-            self._struck = True
+            self._fired = True
         self._token.run_sync_soon(lambda: self._event.set())
 
-    async def run(self, strike: Callable[[], bool]) -> None:
-        """Wait for the strikes."""
+    async def run(self, fire: Callable[[], bool]) -> None:
+        """Wait until it fires."""
         while True:
             await self._event.wait()
             self._event = trio.Event()
             with self._monitor.changed:
-                self._struck = False
-                self._striking = True
+                self._fired = False
+                self._firing = True
                 self._when = NEVER
-            await strike_until_done(strike)
+            await fire_until_done(fire)
             with self._monitor.changed:
-                self._striking = False
+                self._firing = False
 
     def close(self) -> None:
         """Nothing is held."""
@@ -430,13 +430,13 @@ class RealWorld:
             loop.timer.tick()
 
     def settle(self) -> None:
-        """Wait for the standstill."""
+        """Wait for quiescence."""
         self.monitor.settle()
         if self._error is not None:
             raise self._error
 
     def close(self) -> None:
-        """Open the gates, have the threads give up their locks, and leave the system."""
+        """Open the gates, have the threads release their locks, and leave the system."""
         self.machine.report = lambda error, c: None
         with self.monitor.changed:
             self._closing = True

@@ -47,7 +47,7 @@ class _Gate:
 
 
 class VirtualWorld:
-    """Threads are greenlets; standstill is when none can run."""
+    """Threads are greenlets; quiescence is when none can run."""
 
     def __init__(self, scenario: Scenario, seed: int | None = None) -> None:
         self._vm = VirtualSMP(

@@ -1,5 +1,5 @@
 """What a dialect of the traces needs of a world: threads that do as they are told, gates, a hand-driven clock,
-standstill.
+quiescence.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Emptying a collection whose elements destroy themselves by timer.
 
 The Unreliable Guide to Locking (Rusty Russell), "Racing Timers": a list, a lock, and elements that a timer takes out
-of the list and frees. Whoever wants to destroy them all meets functions that run at this very moment and wait for the
+of the list and frees. Code that destroys them all meets functions that run at this very moment and wait for the
 lock. The Guide deletes each timer and, if that says 0, releases the lock and starts over. This spins, and for ever
 if the 0 means that the timer was never armed.
 
@@ -54,7 +54,7 @@ def _take_out(collection: Collection[E], element: E) -> None:
 
 @trio.lowlevel.disable_ki_protection
 def _call(destroy: Callable[[E], object], element: E) -> None:
-    """Run the user's code, in which Ctrl-C may strike as usual."""
+    """Run the user's code, in which Ctrl-C may be raised as usual."""
     destroy(element)
 
 
@@ -192,11 +192,11 @@ def destroy_all(
 
 
 async def _destroy_all(work: _Destroyer[E]) -> None:
-    check_barrier_all("destroy_all")  # again: since the call a lock may have been taken
+    check_barrier_all("destroy_all")  # again: since the call a lock may have been acquired
     work.begin()
     try:
         await work.done.wait()
-        await callout_barrier_all()  # for functions that had taken their element out before we came
+        await callout_barrier_all()  # for functions that had removed their element before we came
     except BaseException as error:
         work.result(error)
     work.result()

@@ -141,7 +141,7 @@ def destroy_timer_on_stack(timer: timer_list, /) -> None:
 def timer_pending(timer: timer_list, /) -> int:
     """Return 1 if *timer* is armed and its function has not begun, else 0. Never blocks.
 
-    Without a lock of your own the answer may be old when it arrives.
+    Without a lock of your own the result may be out of date when it is returned.
 
     Raises:
         NotInitializedError: it was never set up.
@@ -270,8 +270,8 @@ def mod_timer_pending(timer: timer_list, expires: int | Variable, /) -> int:
 
 
 def timer_reduce(timer: timer_list, expires: int | Variable, /) -> int:
-    """Do as ``mod_timer()`` if *timer* is idle or pending for a later time; a pending one is never put off. Never
-    blocks.
+    """Do as ``mod_timer()`` if *timer* is idle or pending for a later time; a pending one is never made later.
+    Never blocks.
 
     Returns 1 if it was pending, whether it was moved or not, else 0.
     """
@@ -339,7 +339,7 @@ def timer_delete_sync(timer: timer_list, /) -> Waiting:
     What is armed while this waits, by the function or by others, is disarmed at the end of the run. Somebody else may
     arm the timer again after that: ``timer_shutdown_sync()`` is for good.
 
-    Returns 1 if it was pending, or was armed while this waited (of several who wait, one gets it), else 0.
+    Returns 1 if it was pending, or was armed while this waited (of several waiters, one is told so), else 0.
 
     Raises:
         SelfDrainError: called by the timer's own function; at once, before anything is awaited.
@@ -358,7 +358,7 @@ def timer_delete_sync_blocking(timer: timer_list, /) -> int:
 def timer_shutdown_sync(timer: timer_list, /) -> Waiting:
     """Disarm *timer* for good and wait until its function, if it runs, has returned: ``await`` it, with no lock held.
 
-    While it waits the timer may still be armed; that is taken away again at the end of the run, in the step that
+    While it waits the timer may still be armed; that is removed again at the end of the run, in the step that
     closes it. When this has returned, every arming is silently ignored.
 
     Returns 1 if it was pending, or was armed while this waited, else 0. Raises as ``timer_delete_sync()``.

@@ -1,7 +1,11 @@
 """The races of the FreeBSD mail and of what came after it, each with the wrong variant found and the right one clean.
 
-The numbers are those of Seed 4. What is freed is a *pcb* with a mutex and callouts under it; any use of it afterwards,
-by the engine too, is a ``UseAfterFree`` (I1), freeing it twice or never is an error of its own (I2).
+The mail is Hans Petter Selasky's of 29 December 2014, which announced the rewrite of kern_timeout.c
+(review D1438, committed as r277213 on 15 January 2015). What came after it: review D7135, on armings during an
+asynchronous drain; commit bffebc336f4e and reviews D45746 and D45747 of 2024, with CALLOUT_TRYLOCK.
+
+What is freed is a *pcb* with a mutex and callouts under it. Any use of it afterwards, by the engine too, is a
+``UseAfterFree``; freeing it twice or never is an error of its own.
 """
 
 from __future__ import annotations
@@ -56,7 +60,7 @@ class FreedMtx(Mtx):
 
 
 class FreedCallout(Callout):
-    """Where a callout was. The wheel may look at what tells garbage: its entry may outlive the callout."""
+    """Where a callout was."""
 
     __slots__ = ()
 
@@ -89,7 +93,7 @@ class Pcb:
             callout_reset(c, 1, self.timer, (c, 1))
 
     def free(self) -> None:
-        """Give the memory back."""
+        """Free the memory."""
         assert not self.freed, "freed twice"
         for c in self.callouts:
             assert not callout_pending(c), "an armed callout was freed"
@@ -129,7 +133,7 @@ def found(scenario: Scenario, *, bound: int = 2) -> BaseException:
     return caught.value.__cause__
 
 
-# -- R4.1, R4.2, R4.9: stop and free -------------------------------------------------------------------------------
+# -- stop and free; drain and free; CALLOUT_TRYLOCK (D45746) ---------------------------------------------------------
 
 
 def stop_and_free(vm: VirtualSMP) -> None:
@@ -145,7 +149,7 @@ def stop_and_free(vm: VirtualSMP) -> None:
 def stop_check_and_free(flags: int) -> Scenario:
     """Free if every stop said that nothing will run, and else drain first.
 
-    The clock ticks three times and no more: a try that is refused is put off by a tick, and could be for ever.
+    The clock ticks three times and no more: a try that is refused is repeated a tick later, and could be for ever.
     """
 
     def scenario(vm: VirtualSMP) -> None:
@@ -189,36 +193,36 @@ def drain_with_the_lock(vm: VirtualSMP) -> None:
     mtx_unlock(pcb.lock)
 
 
-def test_r4_1_stop_and_free_is_found() -> None:
+def test_stop_and_free_is_found() -> None:
     """Freeing after callout_stop() frees under a softclock that stands at the lock."""
     assert isinstance(found(stop_and_free), UseAfterFree)
 
 
-def test_r4_1_stop_and_free_is_found_even_if_stop_said_that_nothing_will_run() -> None:
-    """callout_stop() == 1 does not say that softclock has let go of the lock."""
+def test_stop_and_free_is_found_even_if_stop_said_that_nothing_will_run() -> None:
+    """callout_stop() == 1 does not say that softclock has released the lock."""
     assert isinstance(found(stop_check_and_free(0)), UseAfterFree)
 
 
-def test_r4_2_drain_and_free_is_clean() -> None:
+def test_drain_and_free_is_clean() -> None:
     """Once callout_drain() has returned nothing uses the callout or its lock."""
     clean(drain_and_free, at_least=400)
 
 
-def test_r4_2_draining_with_the_lock_held_is_an_error_in_every_schedule() -> None:
+def test_draining_with_the_lock_held_is_an_error_in_every_schedule() -> None:
     """callout_drain() with the callout's lock held raises, whether or not the callback waits for it."""
     clean(drain_with_the_lock, at_least=20)
 
 
-def test_r4_9_trylock_closes_the_window() -> None:
+def test_trylock_closes_the_window() -> None:
     """With CALLOUT_TRYLOCK a stop that said that nothing will run is enough to free."""
     clean(stop_check_and_free(CALLOUT_TRYLOCK), at_least=30)
 
 
-# -- R4.3: the reference-counted teardown ----------------------------------------------------------------------------
+# -- the reference-counted teardown of the mail ----------------------------------------------------------------------
 
 
 def teardown(pcb: Pcb) -> None:
-    """Do what the mail calls right: a reference for each callout, and one for whoever tears it down."""
+    """Do what the mail calls right: a reference for each callout, and one for the code that tears it down."""
     mtx_lock(pcb.lock)
     pcb.refs = len(pcb.callouts) + 1
     for c in pcb.callouts:
@@ -305,28 +309,28 @@ def tear_down_with(how: Callable[[Pcb], None], callouts: int = 2, *, rearms: boo
 
 
 @pytest.mark.parametrize("rearms", [False, True])
-def test_r4_3_the_reference_counted_teardown_is_clean(*, rearms: bool) -> None:
+def test_the_reference_counted_teardown_is_clean(*, rearms: bool) -> None:
     """Counting callouts plus one frees exactly once, when nothing uses the pcb any more."""
     clean(tear_down_with(teardown, rearms=rearms), at_least=150, bound=3)
 
 
 @pytest.mark.parametrize("wrong", [refcount_n, refcount_late, inverted, frees_before_unlock, releases_under_the_lock])
-def test_r4_3_each_mistake_in_it_is_found(wrong: Callable[[Pcb], None]) -> None:
+def test_each_mistake_in_it_is_found(wrong: Callable[[Pcb], None]) -> None:
     """Each way to get the reference-counted teardown wrong frees too early, twice or never, or stops at its lock."""
     found(tear_down_with(wrong))
 
 
-def test_r4_3_needs_a_drain_that_counts_cancelled_runs() -> None:
-    """A drain_async that answers 0 while softclock stands at the lock of a cancelled run leads to a use after free."""
+def test_needs_a_drain_that_counts_cancelled_runs() -> None:
+    """A drain_async that returns 0 while softclock stands at the lock of a cancelled run leads to a use after free."""
     with mutants.CANCELLED_IS_NOTHING.planted():
         assert isinstance(found(tear_down_with(teardown)), UseAfterFree)
 
 
-# -- R4.4, R4.5: drains against each other and against armings -----------------------------------------------------
+# -- drains against each other, and against armings (D7135) -----------------------------------------------------------
 
 
 def drained_twice(vm: VirtualSMP) -> None:
-    """Two threads and a task drain one callout, two of them asynchronously; who was promised a completion gets one."""
+    """Two threads and a task drain one callout, two of them asynchronously; every promised completion is called."""
     c = Callout()
     promised: list[str] = []
     completed: list[str] = []
@@ -354,12 +358,12 @@ DRAIN_KEEPS_ARMING: Final = Mutant(
 )
 
 
-def test_r4_4_every_drainer_completes() -> None:
+def test_every_drainer_completes() -> None:
     """Two asynchronous drains and a synchronous one of the same run all complete."""
     clean(drained_twice, at_least=500)
 
 
-def test_r4_4_a_single_slot_is_found() -> None:
+def test_a_single_slot_is_found() -> None:
     """A drain slot that the second drainer overwrites loses a completion."""
     with mutants.SINGLE_SLOT.planted():
         found(drained_twice)
@@ -391,23 +395,23 @@ def rearms_itself(vm: VirtualSMP) -> None:
     assert freed == [True]
 
 
-def test_r4_5_a_callback_that_rearms_is_drained() -> None:
-    """The drain takes away what the callback has armed before it and refuses what it arms after it."""
+def test_a_callback_that_rearms_is_drained() -> None:
+    """The drain removes what the callback has armed before it and refuses what it arms after it."""
     clean(rearms_itself, at_least=60)
 
 
 @pytest.mark.parametrize("mutant", [DRAIN_KEEPS_ARMING, mutants.REARM_ACCEPTED], ids=str)
-def test_r4_5_an_arming_that_survives_the_drain_is_found(mutant: Mutant) -> None:
+def test_an_arming_that_survives_the_drain_is_found(mutant: Mutant) -> None:
     """A callback that re-arms leaves its callout armed in freed memory if the drain does not both clear and refuse."""
     with mutant.planted():
         found(rearms_itself)
 
 
-# -- R4.6, R4.7, R4.8: migration ------------------------------------------------------------------------------------
+# -- migration (r277213; callout_lock() of kern_timeout.c) ------------------------------------------------------------
 
 
-def stop_during_a_put_off_move(vm: VirtualSMP) -> None:
-    """The callback re-arms on CPU 1; who gets 1 from stop takes the run to be over and frees."""
+def stop_during_a_deferred_migration(vm: VirtualSMP) -> None:
+    """The callback re-arms on CPU 1; code that gets 1 from stop assumes that the run is over, and frees."""
     c = Callout()
     freed: list[bool] = []
 
@@ -477,26 +481,26 @@ def two_owners(vm: VirtualSMP) -> None:
 
 
 MIGRATION: Final[list[tuple[Scenario, Mutant, int, int]]] = [
-    (stop_during_a_put_off_move, mutants.MOVE_STOPPED_SAYS_1, 2, 50),
+    (stop_during_a_deferred_migration, mutants.MOVE_STOPPED_SAYS_1, 2, 50),
     (technique_3, mutants.MOVE_NOT_PENDING, 2, 400),
     (two_owners, mutants.NO_CPU_RECHECK, 1, 500),
 ]
 
 
 @pytest.mark.parametrize(("scenario", "bound", "at_least"), [(row[0], *row[2:]) for row in MIGRATION])
-def test_r4_6_to_8_migration_is_clean(scenario: Scenario, bound: int, at_least: int) -> None:
+def test_migration_is_clean(scenario: Scenario, bound: int, at_least: int) -> None:
     """A stop, the state bits and the search for a callout's CPU tell the truth while it migrates."""
     clean(scenario, at_least=at_least, bound=bound)
 
 
 @pytest.mark.parametrize(("scenario", "mutant"), [row[:2] for row in MIGRATION])
-def test_r4_6_to_8_each_mistake_is_found(scenario: Scenario, mutant: Mutant) -> None:
+def test_each_mistake_is_found(scenario: Scenario, mutant: Mutant) -> None:
     """A stop that lies, a move that is not pending, a CPU that is not looked at again: each breaks its scenario."""
     with mutant.planted():
         found(scenario)
 
 
-# -- R4.11: Giant ---------------------------------------------------------------------------------------------------
+# -- Giant (_callout_stop_safe() of kern_timeout.c; the mail's second rule) -------------------------------------------
 
 
 def stop_of_a_waiting_run(*, with_giant: bool) -> Scenario:
@@ -505,31 +509,33 @@ def stop_of_a_waiting_run(*, with_giant: bool) -> Scenario:
     def scenario(vm: VirtualSMP) -> None:
         c = Callout()
         ran: list[int] = []
-        answers: list[int] = []
+        results: list[int] = []
         callout_init(c, 0)
         with giant():
             callout_reset(c, 1, ran.append, 1)
             vm.settle()  # softclock stands at Giant now
             if with_giant:
-                answers.append(callout_stop(c))
+                results.append(callout_stop(c))
             else:
-                vm.spawn(lambda: answers.append(callout_stop(c)), name="stopper")
+                vm.spawn(lambda: results.append(callout_stop(c)), name="stopper")
                 vm.settle()
         vm.settle()
 
-        assert (answers, ran) == (([1], []) if with_giant else ([0], [1]))
+        assert (results, ran) == (([1], []) if with_giant else ([0], [1]))
 
     return scenario
 
 
 @pytest.mark.parametrize("with_giant", [True, False])
-def test_r4_11_a_stop_cancels_a_waiting_run_only_with_giant(*, with_giant: bool) -> None:
-    """With Giant a stop cancels the run that waits for Giant and says 1; without, it says 0 and the run takes place."""
+def test_a_stop_cancels_a_waiting_run_only_with_giant(*, with_giant: bool) -> None:
+    """With Giant a stop cancels the run that waits for Giant and returns 1; without, it returns 0 and the run takes
+    place.
+    """
     clean(stop_of_a_waiting_run(with_giant=with_giant), at_least=4)
 
 
-def test_r4_11_a_stop_that_cancels_without_giant_is_found() -> None:
-    """An engine that lets anybody cancel a run that waits for Giant is told from ours."""
+def test_a_stop_that_cancels_without_giant_is_found() -> None:
+    """An engine that lets a stop without Giant cancel a run that waits for Giant is found out."""
     with mutants.GIANT_STOP_CANCELS.planted():
         found(stop_of_a_waiting_run(with_giant=False))
 
@@ -546,6 +552,6 @@ def giant_on_two_cpus(vm: VirtualSMP) -> None:
     assert ran == [0, 0]
 
 
-def test_r4_11_giant_callouts_hold_up_one_softclock_only() -> None:
+def test_giant_callouts_hold_up_one_softclock_only() -> None:
     """Callouts under Giant all run on CPU 0, whichever CPU they were armed for."""
     clean(giant_on_two_cpus, at_least=20)

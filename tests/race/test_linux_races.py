@@ -1,6 +1,6 @@
 """The timer races of Linux 2.3.99 (May 2000) and 2.6.0-test7 (October 2003): none is possible on this engine.
 
-Sources, on linux-kernel: Ingo Molnar, 11 October 2003, and Andrea Arcangeli's answer of 16 October; Gustafson, 10 May
+Sources, on linux-kernel: Ingo Molnar, 11 October 2003, and Andrea Arcangeli's reply of 16 October; Gustafson, 10 May
 2004; Oleg Nesterov, 1 June 2005, whose change of 2.6.13 has lasted; Andrew Morton and Andrey Savochkin, May 2000. In
 those kernels each was a schedule that broke; here each is a scenario of which every schedule, with three preemptions
 where the race needs three, is fine. The planted bugs that bring them back are in ``test_linux_timers.py`` and at the
@@ -139,7 +139,7 @@ def test_a_function_may_free_its_own_timer() -> None:
 
 
 def test_only_the_owner_may_wait_for_a_timer() -> None:
-    """If the function frees its timer, who deletes that timer from outside uses freed memory, and the search
+    """If the function frees its timer, a delete of that timer from outside uses freed memory, and the search
     says so.
     """
 
@@ -343,7 +343,7 @@ class Element:
         self.free()
 
     def free(self) -> None:
-        """Give it back."""
+        """Free it."""
         self.freed += 1
         assert self.freed == 1, "freed twice"
 
@@ -376,7 +376,9 @@ def wrong(guide: Guide) -> None:
 
 
 def right(guide: Guide) -> None:
-    """Destroy all, the Guide's second program: who runs destroys itself; let go of the lock and start over."""
+    """Destroy all, the Guide's second program: an element that runs destroys itself; release the lock and start
+    over.
+    """
     for _ in range(10):
         with guide.lock:
             for element in list(guide.elements):
@@ -391,7 +393,7 @@ def right(guide: Guide) -> None:
 
 
 def v2_del(element: Element) -> int:
-    """Delete the timer of an element, with the one-bit answer of those days."""
+    """Delete the timer of an element, with the one-bit result of those days."""
     return int(try_to_del_timer_sync(element.timer) == 1)
 
 
