@@ -1,0 +1,88 @@
+"""What may kill a mutant: the replay of one recording, or one test."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from typing import Final, Protocol
+
+import pytest
+from _pytest.runner import runtestprotocol
+
+from callout.conformance import Scenario, load, replay, shipped
+from callout.conformance._dialects.freebsd import Dialect, FreeBSD
+from callout.conformance._dialects.linux import Linux
+from callout.conformance._worlds.virtual import VirtualWorld
+from callout.conformance._worlds.world import World
+
+DIALECTS: Final[dict[str, Callable[[Scenario, World], Dialect]]] = {"freebsd": FreeBSD, "linux": Linux}
+
+
+class Killer(Protocol):
+    """One thing that passes, and may fail when something is wrong."""
+
+    name: str
+    kind: str
+
+    def failure(self) -> str:
+        """Run it; return why it failed, or "" if it has not."""
+        ...
+
+
+class Recording:
+    """One recording of a real kernel on virtual CPUs: the short paths, or the long way."""
+
+    def __init__(self, api: str, scenario: Scenario, way: str) -> None:
+        self.api = api
+        self.scenario = scenario
+        self.way = way
+        self.name = f"{api} {scenario.id}, {way}"
+        self.kind = "recording"
+
+    def failure(self) -> str:
+        """Replay it."""
+        try:
+            world = VirtualWorld(self.scenario)
+            if self.way == "short":
+                world.machine.origins = None
+            subsystem = DIALECTS[self.api](self.scenario, world)
+            try:
+                mismatch = replay(self.scenario, subsystem)
+            finally:
+                subsystem.close()
+        except BaseException as error:
+            return f"{type(error).__name__}: {error}"
+        return "" if mismatch is None else str(mismatch)
+
+
+class Test:
+    """One test."""
+
+    def __init__(self, item: pytest.Item) -> None:
+        self.item = item
+        self.name = item.nodeid
+        self.kind = item.nodeid.split("/")[1]
+
+    def failure(self) -> str:
+        """Run it with its fixtures."""
+        for report in runtestprotocol(self.item, log=False, nextitem=None):
+            if report.failed:
+                crash = getattr(report.longrepr, "reprcrash", None)
+                return str(getattr(crash, "message", report.longrepr))[:500] or "failed"
+        return ""
+
+
+def recordings() -> list[Recording]:
+    """Return every shipped recording, both ways."""
+    return [
+        Recording(api, scenario, way)
+        for api in DIALECTS
+        for path in shipped(api)
+        for scenario in load(path)
+        for way in ("short", "long")
+    ]
+
+
+def tests(items: Iterable[pytest.Item]) -> list[Test]:
+    """Return the tests as killers. Those that run the mutants themselves are none."""
+    return [Test(item) for item in items if "mutants" not in item.nodeid.split("::")[0].split(os.sep)[1:-1]]

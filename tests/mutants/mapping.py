@@ -1,0 +1,57 @@
+"""Which killer executes which statements, and how long it takes: kept in a file, and good while the sources are."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from tests.mutants import operators, plant
+from tests.mutants.killers import Killer
+
+
+def fingerprint() -> str:
+    """Return what changes when a module of the engine does."""
+    digest = hashlib.sha256()
+    for name in operators.modules():
+        digest.update(operators.path_of(name).read_bytes())
+    return digest.hexdigest()
+
+
+def record(killers: Iterable[Killer], file: Path, say: Any) -> None:  # Any: print
+    """Run every killer once, and write what it executes. One that fails without a mutant is none, and is named."""
+    hits = plant.plant_marks()
+    empty = bytes(len(hits))
+    with file.open("w", encoding="utf-8") as out:
+        out.write(json.dumps({"sources": fingerprint()}) + "\n")
+        for killer in killers:
+            hits[:] = empty
+            begun = time.perf_counter()
+            why = killer.failure()
+            seconds = time.perf_counter() - begun
+            if why:
+                say(f"fails by itself: {killer.name}: {why.splitlines()[0][:150]}")
+                continue
+            lines = [at for at, hit in enumerate(hits) if hit]
+            if lines:
+                out.write(json.dumps([killer.name, round(seconds, 5), lines]) + "\n")
+                out.flush()
+
+
+def read(files: Iterable[Path]) -> dict[str, tuple[float, list[int]]]:
+    """Return for each killer its seconds and the marks that it makes. Raises LookupError if the sources have changed."""
+    out: dict[str, tuple[float, list[int]]] = {}
+    for file in files:
+        with file.open(encoding="utf-8") as lines:
+            if json.loads(next(lines))["sources"] != fingerprint():
+                raise LookupError(f"{file}: the engine has changed since; make it anew with --map")
+            for line in lines:
+                try:
+                    name, seconds, marks = json.loads(line)
+                except ValueError:
+                    continue  # the last line of a file that is still being written
+                out[name] = seconds, marks
+    return out
