@@ -84,7 +84,7 @@ class Event:
         machine = self._machine
         limit = timeout_to_ns(call, timeout)
         if machine.held is not None and (mine := machine.held.get(machine.platform.current_thread())):
-            raise SleepError(f"{call}: give up {mine} first: nobody may sleep with a mutex held")
+            raise SleepError(f"{call}: release {mine} first: nobody may sleep with a mutex held")
         admit(call, machine, Use.LOOK)
         if self._is_set:
             return None

@@ -2,7 +2,7 @@
 
 No wake-up is lost, for a sleeper is on the queue of its channel before it releases the lock that guards what it waits
 for, and whoever changes that does so under the same lock and calls ``wakeup`` then. Each sleep ends once: see
-``sleeping``. A wake-up for one that finds its sleeper cancelled, and so unable to act on it, goes on to the next.
+``_core.sleep``. A wake-up for one that finds its sleeper cancelled, and so unable to act on it, goes on to the next.
 
 Queues are guarded by one lock of the machine, which is held for a few instructions; nobody is woken under it. A sleeper
 whose time is over is off the machine's list at once, and off its queue when it runs again: until then a wake-up for one
@@ -41,10 +41,10 @@ from .._core.machine import Machine
 from .._core.platform import Thread
 from .._core.rules import LockClass
 from .._core.short import callout_stop
+from .._core.sleep import Sleeper, Why, claim, enlist, wake
 from .._core.state import Callout
 from .._locks.mutex import Mtx
 from .awaitable import refuse_blocking
-from .sleeping import Sleeper, Why, claim, enlist, wake
 
 # What has no identity of its own: equal ones may be one object or two, and a method is a new object at each look.
 _VALUES: Final = (bool, bytes, complex, float, frozenset, int, str, tuple, type(None))

@@ -23,12 +23,12 @@ from typing import Final
 from .._locks.lock import Lock
 from .checks import machine_of
 from .cpu import CANCELLED, WAITING, Cpu, Move, Run
-from .cpulock import acquire, lock_callout, lock_callout_and
+from .cpulock import lock_callout, lock_callout_and
 from .deadline import share
 from .errors import ArgumentTypeError, ArgumentValueError, BusyError, NeverArmedError
 from .guard import need_stack, protected
 from .machine import Machine
-from .phases import Phase
+from .phases import Phase, Use, admit
 from .rules import LockClass, Place, place
 from .state import (
     ACTIVE,
@@ -293,8 +293,8 @@ def initialize(call: str, machine: Machine, c: Callout, lock: Lock | None, flags
         raise ArgumentValueError(f"{call}: {lock!r} belongs to another callout system", call=call, callout=c, lock=lock)
     place(call, lock_class_of(lock, flags), direct=False)
     home = machine.cpus[0]
-    if not home.open:
-        acquire(home)  # raises
+    if machine.phase >= Phase.CLOSED:  # not home.open: a CPU that takes no more calls can still be locked
+        admit(call, machine, Use.INIT)
     if c.cpu.id >= 0 and c.cpu.open:
         cpu = lock_callout(c)
         try:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from .arm import unschedule
 from .cpu import CANCELLED, WAITING, Cpu
-from .cpulock import acquire, lock_callout
+from .cpulock import lock_callout
 from .errors import LockNotHeldError
 from .guard import protected
+from .phases import Phase, Use, admit
 from .state import ACTIVE, CLOSED, REMOVED, RUNNING, Callout
 
 
@@ -39,8 +40,9 @@ def check_stop_lock(call: str, c: Callout) -> bool:
         return True
     if lock is lock.machine.giant:
         return False
-    if not c.cpu.open:
-        acquire(c.cpu)  # raises: there is nothing left to stop
+    machine = c.cpu.machine
+    if machine.phase >= Phase.CLOSED:  # there is nothing left to stop
+        admit(call, machine, Use.STOP)
     raise LockNotHeldError(
         f"{call}: acquire {lock!r} first; it is the lock of {c!r}", call=call, callout=c, lock=lock, cpu=c.cpu.id
     )

@@ -1,4 +1,4 @@
-"""All of a ``Subsystem`` but the timers: what somebody with plain threading code inherits, to be judged."""
+"""All of a ``Subsystem`` but the timers: the base class for plain threading code that is to be judged."""
 
 from __future__ import annotations
 
@@ -149,8 +149,19 @@ class Adapter:
     def callback(self, callout: str, fn: str, arg: int | None = None) -> None:
         """Run the program of function *fn*, as the callback of *callout*; log it under this thread's CPU.
 
-        Blocks while it stands at a gate.
+        Blocks while it waits at a gate. On a thread that is not the workbench's it does nothing, and the scenario fails
+        with an error that says so.
         """
+        thread = threading.current_thread()
+        if not isinstance(thread, WorkbenchThread) or thread.bench is not self.bench:
+            # Raised here, it would be lost in a thread that nobody waits for.
+            self.bench.fail(
+                RuntimeError(
+                    f"callback() on {thread.name}, which is no thread of self.bench: use self.bench.Thread and "
+                    "self.bench.Timer where the code uses those of threading"
+                )
+            )
+            return
         self._note(["call", callout, fn, arg])
         for op, *args in self.scenario.fns[fn]:
             if op == "gate":

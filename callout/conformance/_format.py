@@ -1,5 +1,5 @@
-"""Reading trace files. What cannot be read is a ``TraceError`` with file, line and reason; ``_schema`` says what may
-stand in a line.
+"""Reading trace files. What cannot be read is a ``TraceError`` with file, line and reason; ``_schema`` says what a
+line may say.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ._schema import MAX_FILE_BYTES, MAX_LINE_BYTES, check, short
 
 @dataclass(frozen=True)
 class Step:
-    """One step: who does what, and what the kernel answered."""
+    """One step: what an actor does, and what came of it in the kernel."""
 
     actor: str
     op: str
@@ -70,7 +70,7 @@ def load(path: Path | str) -> Iterator[Scenario]:
     ids: dict[str, int] = {}
     for number, scenario in numbered(path):
         if scenario.id in ids:
-            raise TraceError(f"{path}:{number}: the id {scenario.id!r} stands in line {ids[scenario.id]}, too")
+            raise TraceError(f"{path}:{number}: the id {scenario.id!r} is also in line {ids[scenario.id]}")
         ids[scenario.id] = number
         yield scenario
 
@@ -137,7 +137,7 @@ def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         for name, _ in pairs:
             twice = name if name in seen else twice
             seen.add(name)
-        raise ValueError(f"the key {short(twice)} stands there twice")
+        raise ValueError(f"duplicate key {short(twice)}")
     return made
 
 

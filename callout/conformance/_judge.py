@@ -9,6 +9,7 @@ endless loop ends, and does not slow the others down. What waits in C stays unti
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import inspect
 import queue
@@ -98,7 +99,7 @@ class _Trial:
 
     def hung(self, seconds: float, threads: Iterable[threading.Thread]) -> Failure:
         """Return what to say when it did not end."""
-        where = [f"{thread.name} stands {place}" for thread in threads if (place := _stands(thread))]
+        where = [f"{thread.name} is {place}" for thread in threads if (place := _where(thread))]
         if self.found is not None:  # the first thing that went wrong counts
             lines = (*self.found.lines, f"close() then did not return within {seconds:g} s", *where)
             return Failure(self.found.kind, lines, self.found.step, self.found.mismatch)
@@ -155,45 +156,42 @@ class Judge:
         before = {*threading.enumerate()} - {worker.thread}
         worker.jobs.put(trial)
         try:
-            return worker.answer(seconds)
+            answer = worker.answers.get(timeout=seconds)
         except queue.Empty:
             left = [each for each in threading.enumerate() if each not in before]
             failure = trial.hung(seconds, left)
-            self._worker = None
+            self._leave(worker)
             _end(left)
             return failure
         except KeyboardInterrupt:
-            self._worker = None
+            self._leave(worker)
             _end(each for each in threading.enumerate() if each not in before)
             raise
+        if isinstance(answer, KeyboardInterrupt):
+            raise answer
+        return answer
+
+    def _leave(self, worker: _Worker) -> None:
+        self._worker = None
+        worker.jobs.put(None)  # should it ever come back
 
 
 class _Worker:
     """A thread that runs trials."""
 
     def __init__(self) -> None:
-        self.jobs: queue.SimpleQueue[_Trial] = queue.SimpleQueue()
-        self._answers: queue.SimpleQueue[Failure | KeyboardInterrupt | None] = queue.SimpleQueue()
+        self.jobs: queue.SimpleQueue[_Trial | None] = queue.SimpleQueue()
+        self.answers: queue.SimpleQueue[Failure | KeyboardInterrupt | None] = queue.SimpleQueue()
         self.thread = threading.Thread(target=self._main, name="the replay", daemon=True)
         self.thread.start()
 
-    def answer(self, seconds: float) -> Failure | None:
-        """Wait for what came of the last job.
-
-        Raises:
-            queue.Empty: it takes longer than *seconds*.
-        """
-        answer = self._answers.get(timeout=seconds)
-        if isinstance(answer, KeyboardInterrupt):
-            raise answer
-        return answer
-
     def _main(self) -> None:
-        while True:
-            try:
-                self._answers.put(self.jobs.get().run())
-            except KeyboardInterrupt as error:
-                self._answers.put(error)
+        with contextlib.suppress(SystemExit):  # that of _end(), which may come late
+            while (trial := self.jobs.get()) is not None:
+                try:
+                    self.answers.put(trial.run())
+                except KeyboardInterrupt as error:
+                    self.answers.put(error)
 
 
 def _end(threads: Iterable[threading.Thread]) -> None:
@@ -203,7 +201,7 @@ def _end(threads: Iterable[threading.Thread]) -> None:
             ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(SystemExit))
 
 
-def _stands(thread: threading.Thread) -> str:
+def _where(thread: threading.Thread) -> str:
     frame = None if thread.ident is None else sys._current_frames().get(thread.ident)
     return "" if frame is None else _place(reversed(list(traceback.walk_stack(frame))))
 

@@ -180,7 +180,7 @@ def _load(args: argparse.Namespace, *, both: bool = False) -> list[Scenario]:
         for number, scenario in numbered(path):
             here = f"{path}:{number}"
             if scenario.id in first:
-                raise TraceError(f"{here}: the id {scenario.id!r} stands in {first[scenario.id]}, too")
+                raise TraceError(f"{here}: the id {scenario.id!r} is also in {first[scenario.id]}")
             if judges is not None and scenario.api != judges:
                 option = "--api" if args.impl and args.impl not in OPS else "--impl"
                 raise TraceError(f"{here}: {scenario.id} is a scenario of {scenario.api}; use {option} {scenario.api}")
@@ -412,6 +412,6 @@ class _Progress:
         )
 
     def clear(self) -> None:
-        """Take it away."""
+        """Erase it."""
         if self._file is not None:
             print("\r\x1b[K", end="", file=self._file, flush=True)

@@ -56,7 +56,7 @@ class Subsystem(Protocol):
         ...
 
     def close(self) -> None:
-        """Throw everything away, whatever its state: threads may be blocked and callbacks may stand at gates."""
+        """Throw everything away, whatever its state: threads may be blocked and callbacks may wait at gates."""
         ...
 
 
@@ -148,8 +148,8 @@ def _expected(want: object, have: object, nothing: str = "null") -> str:
 
 def _different_results(what: str, want: object, have: object) -> tuple[str, str, list[str]]:
     # The text of an error differs from one scenario to the next, and is not compared.
-    kind = _expected("an error" if _is_error(want) else want, "an error" if _is_error(have) else have)
-    return f"{what}: {kind}", f"{what.partition(' ')[0]}: {_expected(want, have)}", []
+    left, right = ("an error" if _is_error(each) else _words.value(each, 40) for each in (want, have))
+    return f"{what}: expected {left}, got {right}", f"{what.partition(' ')[0]}: {_expected(want, have)}", []
 
 
 def replay(scenario: Scenario, subsystem: Subsystem) -> Mismatch | None:
@@ -172,7 +172,7 @@ def replay_steps(scenario: Scenario, subsystem: Subsystem, note: Callable[[int],
                 subsystem.tick()
                 _settle(subsystem, events)
                 if sum(map(len, events.values())) > enough:
-                    break  # it differs already: who runs wild must not do so for the rest of the time
+                    break  # it differs already: a callback that runs wild must not do so for all ticks
         else:
             if step.actor == "gate":
                 subsystem.open_gate(step.args[0])
@@ -220,14 +220,14 @@ def _type(value: object) -> str:
     return "None" if value is None else f"something of type {type(value).__name__}"
 
 
-def _json(value: object, depth: int = 8) -> Any:  # noqa: ANN401 - JSON
+def _json(value: object, depth: int = 4) -> Any:  # noqa: ANN401 - JSON
     """Return a value of an implementation as JSON has it, so that a tuple is a list, and True is 1."""
     if isinstance(value, list | tuple) and depth:
         return [_json(each, depth - 1) for each in value]
     if isinstance(value, Mapping) and depth:
         return {str(key): _json(each, depth - 1) for key, each in value.items()}
     if isinstance(value, int):
-        return int(value)
+        return int(value) if value.bit_length() < 4096 else "<a huge int>"  # str() refuses longer ones
     if value is None or isinstance(value, str):
         return value
     return f"<{type(value).__name__}>"

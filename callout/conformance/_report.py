@@ -11,6 +11,8 @@ from ._format import Scenario
 from ._judge import Verdict
 from ._tally import Tally, columns
 
+KINDS: Final = 25  # kinds that are shown with scenarios
+LISTED: Final = 50  # further ones that are listed
 SHOWN: Final = 3  # scenarios of one kind that are shown with all that is known of them
 NAMED: Final = 8  # further ones that are named
 WIDTH: Final = 120
@@ -18,8 +20,14 @@ WIDTH: Final = 120
 
 def report(tally: Tally, *, with_summary: bool) -> Iterator[str]:
     """Yield the lines of the report."""
-    for kind, verdicts in tally.kinds().items():
+    kinds = [*tally.kinds().items()]
+    for kind, verdicts in kinds[:KINDS]:
         yield from _kind(_words.text(kind), verdicts)
+        yield ""
+    if kinds[KINDS:]:
+        yield f"and {len(kinds) - KINDS} more kinds:"
+        yield from (f"  {_words.text(kind)} ({len(verdicts)})" for kind, verdicts in kinds[KINDS:][:LISTED])
+        yield from ["  …"] * bool(kinds[KINDS + LISTED :])
         yield ""
     if tally.failures or with_summary:
         yield from _summary(tally)

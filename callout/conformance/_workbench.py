@@ -184,6 +184,12 @@ class Workbench:
             ident in self._waits and not self._waits[ident].over() for ident in self._threads
         )
 
+    def fail(self, error: BaseException) -> None:
+        """Have ``settle()`` raise *error*."""
+        with self.changed:
+            self._errors.append(error)
+            self.changed.notify_all()
+
     def starts(self, thread: WorkbenchThread) -> None:
         """Count a thread as running from now on, though it has yet to begin."""
         with self.changed:

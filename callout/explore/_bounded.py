@@ -195,6 +195,7 @@ def _run(scenario: Scenario, search: _Search) -> int:
         vm.spawn(scenario, vm, name="main")
         vm.settle()
         vm.check()
+        records.check_released(vm.machine)
         return vm.platform.steps
 
 

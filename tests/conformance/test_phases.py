@@ -31,7 +31,7 @@ from callout import (
     open_callouts,
 )
 from callout._core import phases
-from callout._core.lifecycle import enter, fork
+from callout._core.lifecycle import end_calls, enter, fork
 from callout._core.machine import CURRENT, Machine
 from callout._core.phases import ADMITS, STEPS, Admission, Phase, Use
 from callout._core.state import CLOSED as TERMINATED
@@ -76,10 +76,15 @@ def waits(things: Things) -> None:
     waiting: Coroutine[Any, Any, bool] = things.event.wait()
     try:
         waiting.send(None)
-    except DeadlockError:  # virtual: nobody will ever set it
-        return
     finally:
         waiting.close()
+
+
+def blocks(things: Things) -> None:
+    """Wait for an event that nobody will ever set; that this is seen shows that it was admitted."""
+    with pytest.raises(DeadlockError):
+        things.event.wait_sync()
+    things.machine.sleepers.clear()
 
 
 def now(make: Callable[[Callout], Coroutine[Any, Any, int]]) -> Op:
@@ -118,6 +123,12 @@ def tried(mtx: Mtx) -> None:
     """Try a mutex, and release it."""
     assert mtx.trylock() == 1
     mtx.unlock()
+
+
+def read(rw: RwLock) -> None:
+    """Hold a read/write lock for reading."""
+    with rw.read():
+        pass
 
 
 @contextmanager
@@ -168,7 +179,7 @@ OPS: Final[Mapping[Use, Mapping[str, Op]]] = {
         "is_set": lambda s: s.event.is_set(),
         "set": lambda s: s.event.set(),
     },
-    Use.WAIT: {"wait": waits},
+    Use.WAIT: {},
     Use.CURRENT: {
         "ticks": lambda s: callout.ticks(),
         "hz": lambda s: callout.hz(),
@@ -184,7 +195,7 @@ OPS: Final[Mapping[Use, Mapping[str, Op]]] = {
         "mtx_trylock": lambda s: tried(s.mtx),
         "with Giant": lambda s: s.machine.giant.__enter__().__exit__(),
         "with rw": lambda s: s.rw.__enter__().__exit__(),
-        "with rw.read()": lambda s: s.rw.read().__enter__(),
+        "with rw.read()": lambda s: read(s.rw),
     },
     Use.CALL: {"cpu_call": lambda s: called(s, lambda: callout.cpu_call(0, ignore, None))},
     Use.CALL_INSIDE: {"cpu_call": lambda s: called(s, lambda: callout.cpu_call(0, ignore, None))},
@@ -195,6 +206,7 @@ OPS: Final[Mapping[Use, Mapping[str, Op]]] = {
 # What only a system on trio has.
 TRIO_OPS: Final[Mapping[Use, Mapping[str, Op]]] = {
     Use.INIT: {"bound": lambda s: bound(s).__enter__()},
+    Use.WAIT: {"wait": waits},
     Use.CURRENT: {
         "system.ticks": lambda s: s.system and s.system.ticks(),
         "system.sbinuptime": lambda s: s.system and s.system.sbinuptime(),
@@ -257,7 +269,7 @@ def test_phases_go_forward() -> None:
 def test_on_virtual_cpus(use: Use, phase: Phase, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every cell of the table, on virtual CPUs."""
     monkeypatch.setattr(phases, "IN_CHILD", False)
-    ops = OPS[use]
+    ops = {"wait_sync": blocks} if use is Use.WAIT else OPS[use]
     with VirtualSMP(1, free_clock=False) as vm:
         things = Things(vm.machine)
         if phase is Phase.FORKED:
@@ -382,3 +394,20 @@ def in_child(play: Callable[[], None]) -> str:
         text = pipe.read()
     os.waitpid(child, 0)
     return text
+
+
+def test_a_cpu_that_takes_no_more_calls_is_not_closed_yet() -> None:
+    """Between the last call of a CPU and the close everything works as while quiescing, and no lock stays held."""
+    with VirtualSMP(1, free_clock=False) as vm:
+        things = Things(vm.machine)
+        enter(vm.machine, Phase.CANCELLING)
+        enter(vm.machine, Phase.QUIESCING)
+        end_calls(vm.machine.cpus[0])
+        for use in (Use.INIT, Use.ARM, Use.STOP, Use.LOOK, Use.CURRENT, Use.LOCK):
+            check(use, Phase.QUIESCING, things, OPS[use])
+        callout.callout_init_mtx(things.c, things.mtx)
+        with pytest.raises(callout.LockNotHeldError):
+            callout.callout_stop(things.c)
+
+        assert not vm.machine.cpus[0].lock._is_owned()
+        assert not vm.machine.cpus[0].busy

@@ -188,11 +188,12 @@ class Outcome(NamedTuple):
     err: str
 
     def blame(self) -> list[str]:
-        """Return the failures that are no mismatch: the implementation broke down, over what the file made it do."""
+        """Return the failures that are no mere mismatch: the implementation broke down, over what it was made to do."""
         if self.status != 1:
             return []
         failures = [scenario["failure"] for scenario in json.loads(self.out)["scenarios"] if scenario["failure"]]
-        return [failure["kind"] for failure in failures if "what" not in failure]
+        hung = [line for failure in failures for line in failure["lines"] if "did not return within" in line]
+        return [failure["kind"] for failure in failures if "what" not in failure] + hung
 
 
 def api_of(data: bytes) -> str:

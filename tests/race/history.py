@@ -24,8 +24,12 @@ from functools import partial
 from typing import Final
 
 from callout import (
+    C_DIRECT_EXEC,
+    MTX_SPIN,
+    SBT_1MS,
     Callout,
     Mtx,
+    callout_barrier,
     callout_drain,
     callout_drain_async,
     callout_init,
@@ -33,6 +37,8 @@ from callout import (
     callout_pending,
     callout_reset,
     callout_reset_on,
+    callout_reset_sbt,
+    callout_reset_sbt_on,
     callout_stop,
 )
 from callout._core.cpu import Cpu
@@ -46,6 +52,10 @@ MPSAFE: Final = "mpsafe"
 MUTEX: Final = "mutex"
 GIANT: Final = "Giant"
 KINDS: Final = (MPSAFE, MUTEX, GIANT)
+DIRECT: Final = "direct without a lock"
+SPIN: Final = "direct with a spin mutex"
+DIRECTS: Final = (DIRECT, SPIN)
+ON_CPU_0: Final = (GIANT, DIRECT)  # by the three rules
 
 RESET: Final = "reset"
 ELSEWHERE: Final = "reset elsewhere"
@@ -53,6 +63,7 @@ BACK: Final = "reset on CPU 0"
 STOP: Final = "stop"
 DRAIN: Final = "drain"
 DRAIN_ASYNC: Final = "drain_async"
+BARRIER: Final = "barrier"
 OPS: Final = (RESET, ELSEWHERE, STOP, DRAIN, DRAIN_ASYNC)
 BARE_RESET: Final = "reset without the lock"
 BARE_ELSEWHERE: Final = "reset elsewhere without the lock"
@@ -61,7 +72,7 @@ HELD_DRAIN: Final = "drain with Giant held"
 ARMING: Final = (RESET, ELSEWHERE, BACK, BARE_RESET, BARE_ELSEWHERE)
 TO_CPU_1: Final = (ELSEWHERE, BARE_ELSEWHERE)
 DRAINS: Final = (DRAIN, HELD_DRAIN, DRAIN_ASYNC)
-WITHOUT_LOCK: Final = (DRAIN, BARE_RESET, BARE_ELSEWHERE, BARE_STOP)
+WITHOUT_LOCK: Final = (DRAIN, BARRIER, BARE_RESET, BARE_ELSEWHERE, BARE_STOP)
 
 KIND_OF: Final = {BARE_STOP: STOP, HELD_DRAIN: DRAIN}  # for the sequential reference
 
@@ -123,11 +134,11 @@ class Bench:
                 assert isinstance(cpu.lock, CpuLock)
                 cpu.lock.before_release = partial(in_order, cpu, self.c)
             self.lock: Mtx | None = None
-            if kind == MUTEX:
-                self.lock = Mtx("m")
+            if kind in (MUTEX, SPIN):
+                self.lock = Mtx("m", MTX_SPIN if kind == SPIN else 0)
                 callout_init_mtx(self.c, self.lock)
             else:
-                callout_init(self.c, kind == MPSAFE)
+                callout_init(self.c, kind != GIANT)
                 self.lock = vm.machine.giant if kind == GIANT else None
             self.do(first)
 
@@ -162,6 +173,12 @@ class Bench:
 
     def _call(self, op: str, call: Call) -> int:
         c = self.c
+        if op in ARMING and self.kind in DIRECTS:
+            if op in (RESET, BARE_RESET):
+                return callout_reset_sbt(c, SBT_1MS, 0, self.run, call.number, C_DIRECT_EXEC)
+            return callout_reset_sbt_on(c, SBT_1MS, 0, self.run, call.number, int(op != BACK), C_DIRECT_EXEC)
+        if op == BARRIER:
+            return self.vm.run(lambda: callout_barrier(c))
         if op in (RESET, BARE_RESET):
             return callout_reset(c, 1, self.run, call.number)
         if op in (ELSEWHERE, BARE_ELSEWHERE, BACK):
@@ -225,13 +242,17 @@ class Bench:
         assert explained(history), f"no order of the calls explains all answers: {history}"
 
     def history(self) -> History:
-        """Return everything that was seen, for the sequential reference."""
+        """Return everything that was seen, for the sequential reference. A barrier changes nothing: it is left out."""
+        calls = [call for call in self.calls if call.op != BARRIER]
+        place = {call.number: at for at, call in enumerate(calls)}
         return History(
             locked=self.lock is not None,
             calls=tuple(
                 Asked(
                     kind=ARM if call.op in ARMING else KIND_OF.get(call.op, call.op),
-                    cpu=None if call.op in (RESET, BARE_RESET) else int(call.op in TO_CPU_1 and self.kind != GIANT),
+                    cpu=None
+                    if call.op in (RESET, BARE_RESET)
+                    else int(call.op in TO_CPU_1 and self.kind not in ON_CPU_0),
                     cancels=self.lock is not None and call.op not in WITHOUT_LOCK,
                     sleeps_again=call.op == HELD_DRAIN,
                     begun=call.begun,
@@ -239,16 +260,19 @@ class Bench:
                     result=call.result,
                     completed=call.completed,
                 )
-                for call in self.calls
+                for call in calls
             ),
-            runs=tuple(Happened(run.number, run.begun, run.ended) for run in self.runs),
+            runs=tuple(Happened(place[run.number], run.begun, run.ended) for run in self.runs),
         )
+
+    def _destination(self, op: str) -> int:
+        return int(op in TO_CPU_1 and self.kind not in ON_CPU_0)
 
     def _places(self) -> None:
         """Each run was on the CPU that the three rules and its arming say."""
         for ran in self.runs:
             op = self.calls[ran.number].op
-            if self.kind == GIANT or op == BACK or not any(call.op in TO_CPU_1 for call in self.calls):
+            if self.kind in ON_CPU_0 or op == BACK or not any(call.op in TO_CPU_1 for call in self.calls):
                 assert ran.cpu == 0, "it ran on another CPU than 0"
             elif op in TO_CPU_1:
                 assert ran.cpu == 1, "it ran on another CPU than it was armed for"
@@ -267,6 +291,8 @@ class Bench:
                 low, high = {1: (1, 1), 0: (0, 1), -1: (0, 0)}[call.result]
             elif call.op == DRAIN:
                 low, high = {1: (1, 1), -1: (0, int(moved))}[call.result]
+            elif call.op == BARRIER:
+                pass
             elif call.op == HELD_DRAIN:
                 low, high = {1: (1, len(armed)), -1: (0, 0)}[call.result]
             else:
@@ -294,6 +320,9 @@ class Bench:
     def _nothing_of_before(self, call: Call) -> None:
         """Of what was armed before *call* began nothing happens after its answer, but what the answer admits."""
         until = call.completed or call.ended
+        if call.op == BARRIER:
+            assert not any(ran.begun < call.begun and ran.ended > until for ran in self.runs), "a barrier did not wait"
+            return
         late = [ran for ran in self.runs if ran.ended > until and self.calls[ran.number].ended < call.begun]
         locked = self.lock is not None and call.op not in WITHOUT_LOCK
         goes_on = call.op in ARMING and not locked

@@ -18,6 +18,8 @@ from tests.race.history import (
     BARE_ELSEWHERE,
     BARE_RESET,
     BARE_STOP,
+    BARRIER,
+    DIRECTS,
     DRAIN,
     DRAIN_ASYNC,
     ELSEWHERE,
@@ -81,6 +83,50 @@ LARGE: Final = {
     (GIANT, RESET, STOP),
     (GIANT, RESET, DRAIN_ASYNC),
 }
+
+
+@pytest.mark.parametrize("op", [*OPS, BARRIER])
+@pytest.mark.parametrize("kind", DIRECTS)
+def test_one_operation_against_the_clock_interrupt(kind: str, op: str) -> None:
+    """No schedule with two preemptions breaks an invariant when one operation races with a direct callout's run."""
+    certificate = explore(race(kind, op), bound=2)
+
+    assert certificate.exhausted
+    assert certificate.schedules >= 20
+
+
+@pytest.mark.parametrize(("one", "other"), list(combinations_with_replacement([*OPS, BARRIER], 2)))
+@pytest.mark.parametrize("kind", DIRECTS)
+def test_two_operations_against_the_clock_interrupt(kind: str, one: str, other: str) -> None:
+    """No schedule with one preemption breaks an invariant when two threads race with a direct callout's run."""
+    certificate = explore(race(kind, one, other), bound=1)
+
+    assert certificate.exhausted
+    assert certificate.schedules >= 20
+
+
+@pytest.mark.parametrize("callback", [RESET, ELSEWHERE, STOP, DRAIN_ASYNC])
+@pytest.mark.parametrize("op", [*OPS, BARRIER])
+@pytest.mark.parametrize("kind", DIRECTS)
+def test_an_operation_against_a_direct_callback_that_operates_on_its_own_callout(
+    kind: str, op: str, callback: str
+) -> None:
+    """No schedule with one preemption breaks an invariant when direct callback and thread both operate on it."""
+    certificate = explore(race(kind, op, callback=callback), bound=1)
+
+    assert certificate.exhausted
+    assert certificate.schedules >= 4
+
+
+@pytest.mark.parametrize("callback", ["", RESET])
+@pytest.mark.parametrize("op", OPS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_barrier_and_an_operation_against_softclock(kind: str, op: str, callback: str) -> None:
+    """No schedule with one preemption breaks an invariant when a barrier and an operation race with softclock."""
+    certificate = explore(race(kind, BARRIER, op, callback=callback), bound=1)
+
+    assert certificate.exhausted
+    assert certificate.schedules >= 20
 
 
 @pytest.mark.parametrize(("kind", "one", "other"), pairs(moving=False))

@@ -87,8 +87,8 @@ WRONG: Final[list[tuple[str, str]]] = [
     ('{"a":' * 40_000, "recursion"),
     ("x" * 300_000, "the line has more than 262144 bytes"),
     # JSON
-    (raw('"ncpu": 1', '"ncpu": 1, "ncpu": 1'), "the key 'ncpu' stands there twice"),
-    (raw('"L0": "mtx"', '"L0": "mtx", "L0": "rw"'), "the key 'L0' stands there twice"),
+    (raw('"ncpu": 1', '"ncpu": 1, "ncpu": 1'), "duplicate key 'ncpu'"),
+    (raw('"L0": "mtx"', '"L0": "mtx", "L0": "rw"'), "duplicate key 'L0'"),
     (raw('"ncpu": 1', '"ncpu": 1.0'), "'1.0': only integers are allowed as numbers"),
     (raw('"ncpu": 1', '"ncpu": NaN'), "'NaN': only integers"),
     (raw('"ncpu": 1', '"ncpu": -Infinity'), "'-Infinity': only integers"),
@@ -246,7 +246,7 @@ def test_an_id_stands_once(tmp_path: Path) -> None:
     """Two scenarios with one id are an error that names both lines."""
     path = tmp_path / "traces.jsonl"
     path.write_text(f"{json.dumps(GOOD)}\n\n{json.dumps(GOOD)}\n")
-    with pytest.raises(TraceError, match=r"traces.jsonl:3: the id 'x-1' stands in line 1, too"):
+    with pytest.raises(TraceError, match=r"traces.jsonl:3: the id 'x-1' is also in line 1"):
         list(load(path))
 
 

@@ -95,15 +95,19 @@ class Leaving:
                 watch.all_tasks_are_over()
                 self._system._reporter.pending(await quiesce(machine))
                 await close(machine)
-                for runner in self._runners:
-                    await runner.over.wait()
-                    runner.join()
+                await self._all_over()
             except BaseException as error:  # a bug of ours
                 self._system._fail(error)
                 self.by_force()
+                await self._all_over()
             finally:
                 watch.stop()
                 self._done.set()
+
+    async def _all_over(self) -> None:
+        for runner in self._runners:
+            await runner.over.wait()
+            runner.join()
 
     def by_force(self) -> None:
         """Have everything end where it stands: the orderly way has failed."""

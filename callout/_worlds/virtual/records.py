@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from ..._core.cpu import Cpu
-from ..._core.errors import ClosedError
+from ..._core.errors import ClosedError, LockError
 from ..._core.invariants import check_cpu
 from ..._core.lifecycle import stop_all
 from ..._core.machine import Machine
@@ -57,6 +57,13 @@ def _look(cpu: Cpu) -> None:
     except AssertionError as error:  # raised here it would leave the lock held, and look like an error of the call
         assert cpu.machine.faults is not None
         cpu.machine.faults.append(error)
+
+
+def check_released(machine: Machine) -> None:
+    """Raise LockError if a thread or task holds a lock; all have ended."""
+    for thread, locks in (machine.held or {}).items():
+        name = " ".join(map(str, thread)) if isinstance(thread, tuple) else str(thread)
+        raise LockError(f"{name} has ended, or idles, and still holds {locks}: they were never released")
 
 
 class _FreeLock:

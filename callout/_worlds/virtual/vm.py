@@ -17,7 +17,6 @@ from ..._core.errors import (
     ClosedError,
     DeadlockError,
     LivelockError,
-    LockError,
     LoopThreadError,
     NoSystemError,
 )
@@ -226,8 +225,7 @@ class VirtualSMP:
     def check(self) -> None:
         """Let all run until nothing can, and raise what went wrong, if anything did: what left a thread or a callback,
         what a ``Slab`` reported (even if it was caught), DeadlockError if a thread or task waits for what will
-        never come, LockError if one has ended with a lock held. Called from outside: a scenario need not call it,
-        ``explore()`` does.
+        never come. Called from outside: a scenario need not call it, ``explore()`` does.
         """
         self._driver("check")
         self.platform.settle()
@@ -237,10 +235,6 @@ class VirtualSMP:
         stuck = [context for context in self.platform.contexts if not self._rests(context)]
         if stuck:
             raise DeadlockError("nothing can run any more: " + "; ".join(map(self._tell, stuck)))
-        for thread, locks in (self.machine.held or {}).items():
-            if thread != self.platform.outside.thread:
-                name = " ".join(map(str, thread)) if isinstance(thread, tuple) else str(thread)
-                raise LockError(f"{name} has ended, or idles, and still holds {locks}: they were never released")
         for cpu in cpus:
             for complaint in records.complaints(cpu, self.platform.events[cpu.id]):
                 raise DeadlockError(complaint)

@@ -357,6 +357,7 @@ class RealWorld:
         self.monitor = _Monitor()
         self.system: CalloutSystem
         self._gates: dict[str, _ThreadWaiter] = {}
+        self._closing = False  # every gate is open
         self._error: BaseException | None = None
         self._leave: trio.Event
         self._token: trio.lowlevel.TrioToken
@@ -407,7 +408,10 @@ class RealWorld:
 
     def _gate(self, name: str) -> _ThreadWaiter:
         with self.monitor.changed:
-            return self._gates.setdefault(name, _ThreadWaiter(self.monitor))
+            gate = self._gates.setdefault(name, _ThreadWaiter(self.monitor))
+            if self._closing:
+                gate.set()  # a callback may come to it only now, that the threads have released their locks
+            return gate
 
     def wait_at_gate(self, gate: str, log: Callable[[], None]) -> None:
         """Block this thread, and with it its loop."""
@@ -434,6 +438,8 @@ class RealWorld:
     def close(self) -> None:
         """Open the gates, have the threads give up their locks, and leave the system."""
         self.machine.report = lambda error, c: None
+        with self.monitor.changed:
+            self._closing = True
         while True:
             for gate in list(self._gates.values()):
                 gate.open()

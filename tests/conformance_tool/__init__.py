@@ -1,0 +1,1 @@
+"""The command ``callout conformance``, and what it gives to authors of other implementations."""
