@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable
 from typing import Final, Protocol
 
@@ -83,6 +82,10 @@ def recordings() -> list[Recording]:
     ]
 
 
+# They plant bugs of their own: that they find another one as well says nothing.
+SEARCHES: Final = ("test_a_planted_bug_is_found", "test_a_mutant_says_when")
+
+
 def tests(items: Iterable[pytest.Item]) -> list[Test]:
-    """Return the tests as killers. Those that run the mutants themselves are none."""
-    return [Test(item) for item in items if "mutants" not in item.nodeid.split("::")[0].split(os.sep)[1:-1]]
+    """Return the tests as killers. Those that plant mutants themselves are none."""
+    return [Test(item) for item in items if not any(name in item.nodeid for name in SEARCHES)]

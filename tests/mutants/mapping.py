@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
 
 from tests.mutants import operators, plant
 from tests.mutants.killers import Killer
@@ -21,7 +20,20 @@ def fingerprint() -> str:
     return digest.hexdigest()
 
 
-def record(killers: Iterable[Killer], file: Path, say: Any) -> None:  # Any: print
+def file_of(folder: Path, what: str) -> Path:
+    """Return the file for the killers of one kind or folder."""
+    return folder / f"map-{what.replace('/', '-')}.jsonl"
+
+
+def is_good(file: Path) -> bool:
+    """Whether *file* is there, and of this engine."""
+    if not file.exists():
+        return False
+    with file.open(encoding="utf-8") as lines:
+        return bool(json.loads(next(lines))["sources"] == fingerprint())
+
+
+def record(killers: Iterable[Killer], file: Path, say: Callable[[str], None]) -> None:
     """Run every killer once, and write what it executes. One that fails without a mutant is none, and is named."""
     hits = plant.plant_marks()
     empty = bytes(len(hits))
@@ -45,13 +57,11 @@ def read(files: Iterable[Path]) -> dict[str, tuple[float, list[int]]]:
     """Return for each killer its seconds and the marks that it makes. Raises LookupError if the sources have changed."""
     out: dict[str, tuple[float, list[int]]] = {}
     for file in files:
+        if not is_good(file):
+            raise LookupError(f"{file}: the engine has changed since; make it anew with --map")
         with file.open(encoding="utf-8") as lines:
-            if json.loads(next(lines))["sources"] != fingerprint():
-                raise LookupError(f"{file}: the engine has changed since; make it anew with --map")
+            next(lines)
             for line in lines:
-                try:
-                    name, seconds, marks = json.loads(line)
-                except ValueError:
-                    continue  # the last line of a file that is still being written
+                name, seconds, marks = json.loads(line)
                 out[name] = seconds, marks
     return out

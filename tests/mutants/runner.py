@@ -14,7 +14,7 @@ import select
 import signal
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import FunctionType
 from typing import Final, NoReturn
@@ -27,6 +27,8 @@ MEMORY: Final = 6 << 30  # bytes: some mutants allocate for ever
 PATIENCE: Final = {"recording": 5.0}  # seconds, besides ten times the usual ones
 OTHERS: Final = 12.0
 SURVIVED: Final = "survived"
+
+Work = Callable[[Iterable[Killer]], None]
 
 
 @dataclass(frozen=True)
