@@ -37,7 +37,8 @@ def record(killers: Iterable[Killer], file: Path, say: Callable[[str], None]) ->
     """Run every killer once, and write what it executes. One that fails without a mutant is none, and is named."""
     hits = plant.plant_marks()
     empty = bytes(len(hits))
-    with file.open("w", encoding="utf-8") as out:
+    part = file.with_suffix(".part")  # what was cut short is not taken for the whole
+    with part.open("w", encoding="utf-8") as out:
         out.write(json.dumps({"sources": fingerprint()}) + "\n")
         for killer in killers:
             hits[:] = empty
@@ -50,7 +51,7 @@ def record(killers: Iterable[Killer], file: Path, say: Callable[[str], None]) ->
             lines = [at for at, hit in enumerate(hits) if hit]
             if lines:
                 out.write(json.dumps([killer.name, round(seconds, 5), lines]) + "\n")
-                out.flush()
+    part.rename(file)
 
 
 def read(files: Iterable[Path]) -> dict[str, tuple[float, list[int]]]:

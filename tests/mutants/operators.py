@@ -67,7 +67,6 @@ SYNCHRONIZE: Final = (
         "drop_all",
         "end",
         "interrupt",
-        "need_stack",
         "popleft",
         "poison",
         "program",
@@ -76,7 +75,6 @@ SYNCHRONIZE: Final = (
         "set_event",
         "set_here",
         "tell",
-        "tidy",
         "try_acquire",
         "wait",
         "wake",
@@ -220,10 +218,14 @@ def name_called(node: ast.AST) -> str:
 
 
 def synchronizes(node: ast.AST) -> bool:
-    """Whether a statement acquires, releases, wakes, programs, parks or says that the lock's holder is at work."""
+    """Whether a statement acquires, releases, wakes, programs, parks or publishes."""
+    return any(name_called(each) in SYNCHRONIZE for each in ast.walk(node))
+
+
+def is_shared(node: ast.AST) -> bool:
+    """Whether a statement has to do with more than local names and new records."""
     return any(
-        name_called(each) in SYNCHRONIZE
-        or (isinstance(each, ast.Attribute) and isinstance(each.ctx, ast.Store) and each.attr in ("busy", "deadline"))
+        isinstance(each, ast.Attribute | ast.Subscript) or (isinstance(each, ast.Call) and name_called(each)[:1].islower())
         for each in ast.walk(node)
     )
 
@@ -240,7 +242,7 @@ def uses(node: ast.AST) -> set[str]:
 
 def leaves(node: ast.AST) -> bool:
     """Whether a statement always goes elsewhere, or is none."""
-    if isinstance(node, ast.Return | ast.Raise | ast.Break | ast.Continue | ast.Pass | ast.FunctionDef):
+    if isinstance(node, ast.Return | ast.Raise | ast.Break | ast.Continue | ast.Pass | ast.FunctionDef | ast.Assert):
         return True
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
 
@@ -256,7 +258,7 @@ def _of_function(place: Place, function: ast.FunctionDef | ast.AsyncFunctionDef)
             spot = (*here[:-1], (str(here[-1][0]), index))
             yield from _checks(spot, node)
             yield from _deletions(spot, node)
-            if index + 1 < len(block):
+            if index + 1 < len(block) and function.name != "__init__":  # nobody else has a new record
                 yield from _swaps(here, index, node, block[index + 1])
     yield from _unlocked(place, function)
     yield from _early(place, function)
@@ -370,6 +372,8 @@ def _drop_target(place: Place, index: int) -> Edit:
 def _swaps(here: Place, index: int, node: ast.stmt, following: ast.stmt) -> Iterator[Found]:
     if leaves(node) or leaves(following) or not (synchronizes(node) or synchronizes(following)):
         return
+    if not (is_shared(node) and is_shared(following)):
+        return  # nobody else can see the difference
     if binds(node) & (uses(following) | binds(following)):
         return  # a NameError, or another program
     place, field = here[:-1], here[-1][0]
