@@ -20,12 +20,16 @@ RECORDINGS = "recordings"
 
 def parser() -> argparse.ArgumentParser:
     """Return what reads the command line."""
-    out = argparse.ArgumentParser(prog="python -m tests.mutants", description="Mutants of the engine, and their killers.")
+    out = argparse.ArgumentParser(
+        prog="python -m tests.mutants", description="Mutants of the engine, and their killers."
+    )
     what = out.add_mutually_exclusive_group(required=True)
     what.add_argument("--list", action="store_true", help="print the name of every mutant")
     what.add_argument("--run", action="store_true", help="run them; exit 1 if one survives")
     what.add_argument("--table", action="store_true", help="print what killed which, the last time")
-    what.add_argument("--map", action="store_true", help="record what executes which statement; --run does it if need be")
+    what.add_argument(
+        "--map", action="store_true", help="record what executes which statement; --run does it if need be"
+    )
     out.add_argument("--only", default="", metavar="TEXT", help="those with TEXT in their name")
     out.add_argument("--left", action="store_true", help="with --run: those that nothing has killed yet")
     out.add_argument("--budget", type=float, default=60, metavar="S", help="seconds of tests for a mutant (60)")
@@ -33,7 +37,9 @@ def parser() -> argparse.ArgumentParser:
     out.add_argument(
         "--killers", nargs="+", default=[RECORDINGS, *FOLDERS], metavar="WHAT", help="recordings, and folders of tests"
     )
-    out.add_argument("--out", type=Path, default=Path(".mutants"), metavar="DIR", help="where the tables are (.mutants)")
+    out.add_argument(
+        "--out", type=Path, default=Path(".mutants"), metavar="DIR", help="where the tables are (.mutants)"
+    )
     return out
 
 

@@ -55,7 +55,7 @@ def record(killers: Iterable[Killer], file: Path, say: Callable[[str], None]) ->
 
 
 def read(files: Iterable[Path]) -> dict[str, tuple[float, list[int]]]:
-    """Return for each killer its seconds and the marks that it makes. Raises LookupError if the sources have changed."""
+    """Return for each killer its seconds and its marks. Raises LookupError if the sources have changed."""
     out: dict[str, tuple[float, list[int]]] = {}
     for file in files:
         if not is_good(file):

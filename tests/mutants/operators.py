@@ -140,7 +140,9 @@ def all_mutations() -> list[Mutation]:
                 first = Mutation(module, function, source, operator, line, edit)
                 seen[first.name] += 1
                 count = seen[first.name]
-                out.append(first if count == 1 else Mutation(module, function, f"{source} #{count}", operator, line, edit))
+                out.append(
+                    first if count == 1 else Mutation(module, function, f"{source} #{count}", operator, line, edit)
+                )
     return out
 
 
@@ -150,9 +152,9 @@ def all_mutations() -> list[Mutation]:
 def functions(tree: ast.Module) -> Iterator[tuple[str, Place, ast.FunctionDef | ast.AsyncFunctionDef]]:
     """Yield the outermost functions and methods of a module, but for those that only word something."""
 
-    def walk(body: list[ast.stmt], place: Place, field: str, prefix: str) -> Iterator[
-        tuple[str, Place, ast.FunctionDef | ast.AsyncFunctionDef]
-    ]:
+    def walk(
+        body: list[ast.stmt], place: Place, field: str, prefix: str
+    ) -> Iterator[tuple[str, Place, ast.FunctionDef | ast.AsyncFunctionDef]]:
         for index, node in enumerate(body):
             here = (*place, (field, index))
             if isinstance(node, ast.ClassDef):
@@ -197,9 +199,9 @@ def constant(value: bool) -> Callable[[ast.AST], ast.AST]:
     return lambda _: ast.Constant(value)
 
 
-def nothing(_: ast.AST) -> ast.AST:
-    """Replace a statement by none."""
-    return ast.Pass()
+def nothing(node: ast.AST) -> ast.AST:
+    """Replace a statement by none; what calls ``super()`` still knows the class, or it could not be planted."""
+    return ast.Expr(ast.Name("__class__", ast.Load())) if "super" in uses(node) else ast.Pass()
 
 
 def short(node: ast.AST) -> str:
@@ -214,7 +216,9 @@ def name_called(node: ast.AST) -> str:
     if not isinstance(node, ast.Call):
         return ""
     function = node.func
-    return function.id if isinstance(function, ast.Name) else function.attr if isinstance(function, ast.Attribute) else ""
+    return (
+        function.id if isinstance(function, ast.Name) else function.attr if isinstance(function, ast.Attribute) else ""
+    )
 
 
 def synchronizes(node: ast.AST) -> bool:
@@ -225,7 +229,8 @@ def synchronizes(node: ast.AST) -> bool:
 def is_shared(node: ast.AST) -> bool:
     """Whether a statement has to do with more than local names and new records."""
     return any(
-        isinstance(each, ast.Attribute | ast.Subscript) or (isinstance(each, ast.Call) and name_called(each)[:1].islower())
+        isinstance(each, ast.Attribute | ast.Subscript)
+        or (isinstance(each, ast.Call) and name_called(each)[:1].islower())
         for each in ast.walk(node)
     )
 
@@ -319,8 +324,11 @@ def _checks(place: Place, node: ast.stmt) -> Iterator[Found]:
         if isinstance(each, ast.BoolOp):
             for index, value in enumerate(each.values):
                 neutral = isinstance(each.op, ast.And)
-                yield f"{short(value)} (of {short(each)})", "dropped", line, put(
-                    (*here, ("values", index)), constant(neutral)
+                yield (
+                    f"{short(value)} (of {short(each)})",
+                    "dropped",
+                    line,
+                    put((*here, ("values", index)), constant(neutral)),
                 )
         if isinstance(each, ast.Compare):
             for index, operator in enumerate(each.ops):

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from types import FunctionType
 from typing import Final, NoReturn
 
-from tests.mutants import operators, plant
+from tests.mutants import plant
 from tests.mutants.killers import Killer
 from tests.mutants.operators import Mutation
 
@@ -46,7 +46,9 @@ class Result:
 class _Child:
     """A process in which one mutant lives."""
 
-    def __init__(self, mutation: Mutation, killers: Sequence[Killer], into: dict[plant.Key, list[FunctionType]]) -> None:
+    def __init__(
+        self, mutation: Mutation, killers: Sequence[Killer], into: dict[plant.Key, list[FunctionType]]
+    ) -> None:
         self.mutation = mutation
         self.killers = killers
         self.begun = time.monotonic()

@@ -36,7 +36,8 @@ def with_tests(folders: list[str], work: Callable[[list[Test]], None]) -> None:
     """Collect the tests in *folders*, and have *work* done with them."""
     instead = Instead(work)
     status = pytest.main(
-        ["-q", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-o", "faulthandler_timeout=0", "-s", *folders], [instead]
+        ["-q", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-o", "faulthandler_timeout=0", "-s", *folders],
+        [instead],
     )
     if instead.error is not None:
         raise instead.error

@@ -1,4 +1,4 @@
-"""The list of mutants is complete, and the command kills them. All of them take minutes: ``python -m tests.mutants``."""
+"""The list of mutants is complete, and the command kills them. All of them: ``python -m tests.mutants``."""
 
 from __future__ import annotations
 
@@ -107,7 +107,12 @@ def command(*args: str) -> subprocess.CompletedProcess[str]:
     """Run the command on the root of the tree."""
     root = Path(__file__).parents[2]
     return subprocess.run(
-        [sys.executable, "-m", "tests.mutants", *args], cwd=root, capture_output=True, text=True, check=False, timeout=280
+        [sys.executable, "-m", "tests.mutants", *args],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=280,
     )
 
 

@@ -10,7 +10,7 @@ or more than once, it raises, so that it cannot quietly stop being one.
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,31 +35,52 @@ class Mutant:
     def __str__(self) -> str:
         return self.name
 
-    def code(self) -> CodeType:
-        """Return the changed code."""
-        good = self.function.__code__
-        tree = ast.parse(Path(good.co_filename).read_text(encoding="utf-8"))
-        old, new = ast.parse(self.old).body, ast.parse(self.new).body
-        change = _Change(old, new)
-        change.visit(next(node for node in ast.walk(tree) if _first_line(node) == good.co_firstlineno))
-        if change.count != 1:
-            raise LookupError(
-                f"{self.name}: {self.function.__qualname__}() has {self.old!r} {change.count} times in its syntax tree"
-            )
-        module = compile(ast.fix_missing_locations(tree), good.co_filename, "exec", dont_inherit=True)
-        return next(code for code in _codes(module) if code.co_firstlineno == good.co_firstlineno and code is not module)
-
     @contextmanager
     def planted(self) -> Iterator[None]:
-        """Have the engine so in a ``with`` block. The function stays the same object: its importers have it, too."""
-        function = self.function
-        assert isinstance(function, FunctionType)
-        good = function.__code__
-        function.__code__ = self.code()
-        try:
+        """Have the engine so in a ``with`` block."""
+        with planted(self.function, (self.old, self.new), name=self.name):
             yield
-        finally:
-            function.__code__ = good
+
+
+@contextmanager
+def planted(function: Callable[..., Any], *changes: tuple[str, str], name: str = "mutant") -> Iterator[None]:
+    """Have a function with these changes, one after the other, in a ``with`` block.
+
+    It stays the same object: its importers have it changed, too.
+    """
+    assert isinstance(function, FunctionType)
+    good = function.__code__
+    function.__code__ = changed(function, changes, name)
+    try:
+        yield
+    finally:
+        function.__code__ = good
+
+
+def changed(function: FunctionType, changes: Iterable[tuple[str, str]], name: str) -> CodeType:
+    """Return the changed code of a function."""
+    good = function.__code__
+    tree = ast.parse(Path(good.co_filename).read_text(encoding="utf-8"))
+    place = next(node for node in ast.walk(tree) if _first_line(node) == good.co_firstlineno)
+    for old, new in changes:
+        change = _Change(_parsed(old), _parsed(new))
+        change.visit(place)
+        if change.count != 1:
+            raise LookupError(f"{name}: {function.__qualname__}() has {old!r} {change.count} times in its syntax tree")
+    module = compile(ast.fix_missing_locations(tree), good.co_filename, "exec", dont_inherit=True)
+    return next(
+        code
+        for code in _codes(module)
+        if (code.co_qualname, code.co_firstlineno) == (good.co_qualname, good.co_firstlineno)
+    )
+
+
+def _parsed(text: str) -> list[ast.stmt]:
+    """Parse an expression, statements, or the condition of an ``if`` that is given by its first line."""
+    text = text.strip()
+    if text.startswith("if ") and text.endswith(":") and "\n" not in text:
+        text = text.removeprefix("if ").removesuffix(":")
+    return ast.parse(text).body
 
 
 def _first_line(node: ast.AST) -> int:
@@ -105,18 +126,18 @@ class _Change(ast.NodeTransformer):
                 at += 1
         return out
 
-    def visit(self, node: ast.AST) -> Any:  # Any: as the base class
+    def visit(self, node: ast.AST) -> ast.AST:
         """Replace an expression within a statement."""
         old, new = self.old[0], self.new[0]
-        if isinstance(node, ast.expr) and len(self.old) == 1 and isinstance(old, ast.Expr):
-            if ast.dump(node) == ast.dump(old.value):
-                self.count += 1
-                assert len(self.new) == 1, "an expression is replaced by one"
-                assert isinstance(new, ast.Expr), "an expression is replaced by one"
-                return new.value
-        if node in self.new:
-            return node
-        return super().visit(node)
+        if not isinstance(node, ast.expr) or len(self.old) != 1 or not isinstance(old, ast.Expr):
+            seen: ast.AST = node if node in self.new else super().visit(node)
+            return seen
+        if ast.dump(node) != ast.dump(old.value):
+            within: ast.AST = super().visit(node)
+            return within
+        self.count += 1
+        assert isinstance(new, ast.Expr), "an expression is replaced by one"
+        return new.value
 
 
 NO_RECHECK_AFTER_LOCK_SWITCH: Final = Mutant(
