@@ -227,7 +227,9 @@ def synchronizes(node: ast.AST) -> bool:
 
 
 def is_shared(node: ast.AST) -> bool:
-    """Whether a statement has to do with more than local names and new records."""
+    """Whether a statement has to do with more than local names, new records, the current thread and the time."""
+    if isinstance(node, ast.Assign) and name_called(node.value) in ("me", "now", "current_thread"):
+        return False
     return any(
         isinstance(each, ast.Attribute | ast.Subscript)
         or (isinstance(each, ast.Call) and name_called(each)[:1].islower())

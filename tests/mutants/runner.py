@@ -13,6 +13,7 @@ import resource
 import select
 import signal
 import time
+from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -152,6 +153,15 @@ def run(
                 by_mark[mark].append((seconds, name))
     kills: Counter[str] = Counter()
     places = plant.offsets()
+    starts = sorted(places.values())
+
+    def cost(seconds: float, name: str, module: str) -> float:
+        """Return what sorts the killers: the quick, those that have killed before, those that are about the module."""
+        marks = reach[name][1]
+        begin = places[module]
+        end = starts[starts.index(begin) + 1]
+        share = (bisect_left(marks, end) - bisect_left(marks, begin)) / len(marks)
+        return (seconds + 0.001) / (1 + kills[name]) / (0.02 + share)
 
     def chosen(mutation: Mutation) -> Iterator[Killer]:
         left = budget
@@ -159,7 +169,7 @@ def run(
         if (hint := hints.get(mutation.name)) in killers:
             assert hint is not None
             yield killers[hint]
-        for seconds, name in sorted(rows, key=lambda row: ((row[0] + 0.001) / (1 + kills[row[1]]), row[1])):
+        for seconds, name in sorted(rows, key=lambda row: (cost(*row, mutation.module), row[1])):
             left -= seconds
             if left < 0:
                 continue
