@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import ast
+import subprocess
+import sys
+import tempfile
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Final, Protocol
 
 import pytest
@@ -13,6 +18,8 @@ from callout.conformance._dialects.freebsd import Dialect, FreeBSD
 from callout.conformance._dialects.linux import Linux
 from callout.conformance._worlds.virtual import VirtualWorld
 from callout.conformance._worlds.world import World
+from tests.mutants import operators
+from tests.mutants.operators import Mutation
 
 DIALECTS: Final[dict[str, Callable[[Scenario, World], Dialect]]] = {"freebsd": FreeBSD, "linux": Linux}
 
@@ -69,6 +76,42 @@ class Test:
                 crash = getattr(report.longrepr, "reprcrash", None)
                 return str(getattr(crash, "message", report.longrepr))[:500] or "failed"
         return ""
+
+
+class Fresh:
+    """A file of tests, run in a process that imports the mutant."""
+
+    def __init__(self, mutation: Mutation, file: str) -> None:
+        self.mutation = mutation
+        self.file = file
+        self.name = f"{file}, imported anew"
+        self.kind = "fresh"
+
+    def failure(self) -> str:
+        """Run it."""
+        with tempfile.TemporaryDirectory() as folder:
+            changed = Path(folder, "changed.py")
+            changed.write_text(ast.unparse(self.mutation.tree()), encoding="utf-8")
+            module, path = self.mutation.module, str(operators.path_of(self.mutation.module))
+            command = [sys.executable, "-m", "tests.mutants.fresh", module, path, str(changed), self.file]
+            run = subprocess.run(command, capture_output=True, text=True, check=False)
+        return "" if run.returncode == 0 else "\n".join(run.stdout.splitlines()[-1:]) or "failed"
+
+
+# What has done its work when the import ends, and the tests of that.
+AT_IMPORT: Final = (
+    "callout._core.guard:protected",
+    "callout._core.guard:exposed",
+    "callout._core.guard:keep_interrupts_out",
+)
+OF_THAT: Final = ("tests/unit/test_interrupts.py",)
+
+
+def fresh(mutation: Mutation) -> list[Killer]:
+    """Return what runs in a process of its own for this mutant: nothing for most."""
+    if f"{mutation.module}:{mutation.function}" not in AT_IMPORT:
+        return []
+    return [Fresh(mutation, file) for file in OF_THAT]
 
 
 def recordings() -> list[Recording]:

@@ -21,11 +21,11 @@ from types import FunctionType
 from typing import Final, NoReturn
 
 from tests.mutants import plant
-from tests.mutants.killers import Killer
+from tests.mutants.killers import Killer, fresh
 from tests.mutants.operators import Mutation
 
 MEMORY: Final = 6 << 30  # bytes: some mutants allocate for ever
-PATIENCE: Final = {"recording": 5.0}  # seconds, besides ten times the usual ones
+PATIENCE: Final = {"recording": 5.0, "fresh": 120.0}  # seconds, besides ten times the usual ones
 OTHERS: Final = 12.0
 SURVIVED: Final = "survived"
 
@@ -115,7 +115,7 @@ def _live(
             tell(kind="same", killer="", why="the compiled code is the same")
             os._exit(0)
         for index, killer in enumerate(killers):
-            tell(begin=index, limit=PATIENCE.get(killer.kind, OTHERS) + 10 * _usual[killer.name])
+            tell(begin=index, limit=PATIENCE.get(killer.kind, OTHERS) + 10 * _usual.get(killer.name, 0))
             why = killer.failure()
             if why:
                 tell(kind=killer.kind, killer=killer.name, why=why[:300])
@@ -164,12 +164,13 @@ def run(
         return (seconds + 0.001) / (1 + kills[name]) / (0.02 + share)
 
     def chosen(mutation: Mutation) -> Iterator[Killer]:
+        yield from fresh(mutation)
         left = budget
         rows = by_mark.get(places[mutation.module] + mutation.line, [])
         if (hint := hints.get(mutation.name)) in killers:
             assert hint is not None
             yield killers[hint]
-        for seconds, name in sorted(rows, key=lambda row: (cost(*row, mutation.module), row[1])):
+        for seconds, name in sorted(rows, key=lambda row: (cost(row[0], row[1], mutation.module), row[1])):
             left -= seconds
             if left < 0:
                 continue
