@@ -7,13 +7,10 @@ run can be told from another.
 
 from __future__ import annotations
 
-import inspect
-import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from types import CodeType, FunctionType
-from typing import Any, Final
+from typing import Final
 
 from callout import BusyError
 from callout._worlds.virtual.scheduler import RunOn
@@ -52,26 +49,6 @@ CLOSING: Final = (SHUTDOWN, SHUTDOWN_SYNC)
 REFUSED: Final = -99
 
 FOR_EVER: Final = 1 << 62
-
-
-@contextmanager
-def planted(function: Callable[..., Any], *changes: tuple[str, str]) -> Iterator[None]:  # Any: every function
-    """Have a function of the engine with these words of its source changed, in a ``with`` block; a planted bug."""
-    assert isinstance(function, FunctionType)
-    source = textwrap.dedent(inspect.getsource(function))
-    for old, new in changes:
-        if source.count(old) != 1:
-            raise LookupError(f"{function.__qualname__}() has {old!r} {source.count(old)} times")
-        source = source.replace(old, new)
-    module = compile(source, function.__code__.co_filename, "exec")
-    good = function.__code__
-    function.__code__ = next(
-        code for code in module.co_consts if isinstance(code, CodeType) and code.co_name == good.co_name
-    )
-    try:
-        yield
-    finally:
-        function.__code__ = good
 
 
 @contextmanager

@@ -1,15 +1,19 @@
 """Planted bugs: each is the engine with one thing wrong, and ``explore`` must find it.
 
-A race test counts only if it can fail. A mutant changes a few words in the source of one function of the engine;
-where those words are no longer found it raises, so that it cannot quietly stop being one.
+A race test counts only if it can fail. A mutant changes one expression, or some statements, in one function of the
+engine. It finds them in the syntax tree, so neither comments nor the format matter; where they are not there any more,
+or more than once, it raises, so that it cannot quietly stop being one.
+
+``python -m tests.mutants`` has the mutants that nobody has to think of.
 """
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Iterator
+import ast
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from types import CodeType, FunctionType
 from typing import Any, Final
 
@@ -21,7 +25,7 @@ from callout._locks import parking
 
 @dataclass(frozen=True)
 class Mutant:
-    """A function of the engine with one thing wrong."""
+    """A function of the engine with one thing wrong: *old*, an expression or statements, is *new* there."""
 
     name: str
     function: Callable[..., Any]  # Any: all of them
@@ -31,39 +35,116 @@ class Mutant:
     def __str__(self) -> str:
         return self.name
 
-    def code(self) -> CodeType:
-        """Return the changed code."""
-        # Not dedented: some docstrings have lines that stand further out.
-        source = inspect.getsource(self.function)
-        if source.startswith(" "):
-            source = f"if True:\n{source}"
-        if source.count(self.old) != 1:
-            raise LookupError(
-                f"{self.name}: {self.function.__qualname__}() has {self.old!r} {source.count(self.old)} times"
-            )
-        module = compile(source.replace(self.old, self.new), self.function.__code__.co_filename, "exec")
-        return next(
-            code for code in module.co_consts if isinstance(code, CodeType) and code.co_name == self.function.__name__
-        )
-
     @contextmanager
     def planted(self) -> Iterator[None]:
-        """Have the engine so in a ``with`` block. The function stays the same object: its importers have it, too."""
-        function = self.function
-        assert isinstance(function, FunctionType)
-        good = function.__code__
-        function.__code__ = self.code()
-        try:
+        """Have the engine so in a ``with`` block."""
+        with planted(self.function, (self.old, self.new), name=self.name):
             yield
-        finally:
-            function.__code__ = good
+
+
+@contextmanager
+def planted(function: Callable[..., Any], *changes: tuple[str, str], name: str = "mutant") -> Iterator[None]:
+    """Have a function with these changes, one after the other, in a ``with`` block.
+
+    It stays the same object: its importers have it changed, too.
+    """
+    assert isinstance(function, FunctionType)
+    good = function.__code__
+    function.__code__ = changed(function, changes, name)
+    try:
+        yield
+    finally:
+        function.__code__ = good
+
+
+def changed(function: FunctionType, changes: Iterable[tuple[str, str]], name: str) -> CodeType:
+    """Return the changed code of a function."""
+    good = function.__code__
+    tree = ast.parse(Path(good.co_filename).read_text(encoding="utf-8"))
+    place = next(node for node in ast.walk(tree) if _first_line(node) == good.co_firstlineno)
+    for old, new in changes:
+        change = _Change(_parsed(old), _parsed(new))
+        change.visit(place)
+        if change.count != 1:
+            raise LookupError(f"{name}: {function.__qualname__}() has {old!r} {change.count} times in its syntax tree")
+    module = compile(ast.fix_missing_locations(tree), good.co_filename, "exec", dont_inherit=True)
+    return next(
+        code
+        for code in _codes(module)
+        if (code.co_qualname, code.co_firstlineno) == (good.co_qualname, good.co_firstlineno)
+    )
+
+
+def _parsed(text: str) -> list[ast.stmt]:
+    """Parse an expression, statements, or the condition of an ``if`` that is given by its first line."""
+    text = text.strip()
+    if text.startswith("if ") and text.endswith(":") and "\n" not in text:
+        text = text.removeprefix("if ").removesuffix(":")
+    return ast.parse(text).body
+
+
+def _first_line(node: ast.AST) -> int:
+    """Return the first line of a function as its code has it, 0 for anything else."""
+    if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        return 0
+    return min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
+
+
+def _codes(code: CodeType) -> Iterator[CodeType]:
+    yield code
+    for const in code.co_consts:
+        if isinstance(const, CodeType):
+            yield from _codes(const)
+
+
+class _Change(ast.NodeTransformer):
+    """Replaces statements, or an expression, wherever they stand, and counts how often that was."""
+
+    def __init__(self, old: list[ast.stmt], new: list[ast.stmt]) -> None:
+        self.old = old
+        self.new = new
+        self.dump = [ast.dump(node) for node in old]
+        self.count = 0
+
+    def generic_visit(self, node: ast.AST) -> ast.AST:
+        """Look at the blocks of *node* first, then at what is in them."""
+        for field, value in ast.iter_fields(node):
+            if isinstance(value, list) and value and isinstance(value[0], ast.stmt):
+                setattr(node, field, self._block(value))
+        return super().generic_visit(node)
+
+    def _block(self, body: list[ast.stmt]) -> list[ast.stmt]:
+        out: list[ast.stmt] = []
+        at = 0
+        while at < len(body):
+            if [ast.dump(node) for node in body[at : at + len(self.old)]] == self.dump:
+                self.count += 1
+                out += self.new
+                at += len(self.old)
+            else:
+                out.append(body[at])
+                at += 1
+        return out
+
+    def visit(self, node: ast.AST) -> ast.AST:
+        """Replace an expression within a statement."""
+        old, new = self.old[0], self.new[0]
+        if not isinstance(node, ast.expr) or len(self.old) != 1 or not isinstance(old, ast.Expr):
+            seen: ast.AST = node if node in self.new else super().visit(node)
+            return seen
+        if ast.dump(node) != ast.dump(old.value):
+            within: ast.AST = super().visit(node)
+            return within
+        self.count += 1
+        assert isinstance(new, ast.Expr), "an expression is replaced by one"
+        return new.value
 
 
 NO_RECHECK_AFTER_LOCK_SWITCH: Final = Mutant(
     "a run cancelled while softclock took the lock is run all the same",
     softclock.confirm,
-    "if run.state == CANCELLED:",
-    "if False:",
+    "run.state == CANCELLED",
+    "False",
 )
 STARTED_TOO_LATE: Final = Mutant(
     "'not cancelled' and 'cannot be stopped now' are two steps",
@@ -74,14 +155,14 @@ STARTED_TOO_LATE: Final = Mutant(
 NO_CPU_RECHECK: Final = Mutant(
     "the callout's CPU is not looked at again under that CPU's lock",
     cpulock.lock_callout,
-    "if c.cpu is cpu:",
-    "if True:",
+    "c.cpu is cpu",
+    "True",
 )
 NO_CPU_RECHECK_OF_BOTH: Final = Mutant(
     "the callout's CPU is not looked at again under both CPUs' locks",
     cpulock.lock_callout_and,
-    "if c.cpu is cpu:",
-    "if True:",
+    "c.cpu is cpu",
+    "True",
 )
 LOCKS_IN_ANY_ORDER: Final = Mutant(
     "two CPUs are locked in the order in which one comes upon them",
@@ -92,8 +173,8 @@ LOCKS_IN_ANY_ORDER: Final = Mutant(
 MOVED_WHILE_RUNNING: Final = Mutant(
     "a reset onto another CPU is not put off while the callout runs",
     engine._arm_locked,
-    "if (state & MOVING or to is not cpu) and not how & STAY:",
-    "if False:",
+    "(state & MOVING or to is not cpu) and not how & STAY",
+    "False",
 )
 MOVE_NOT_STALE: Final = Mutant(
     "a put-off move leaves the entry in the old wheel good",
@@ -110,8 +191,8 @@ MOVE_NOT_PENDING: Final = Mutant(
 MOVE_NOT_PROGRAMMED: Final = Mutant(
     "the event timer of the new CPU is not programmed for a put-off move",
     softclock.end,
-    "if kick and move is not None:",
-    "if False:",
+    "kick and move is not None",
+    "False",
 )
 MOVE_STOPPED_SAYS_1: Final = Mutant(
     "stop answers 1 for a running callout whose put-off move it took away",
@@ -128,20 +209,20 @@ MOVE_NOT_STOPPED: Final = Mutant(
 STOP_SAYS_1_FOR_STARTED: Final = Mutant(
     "stop answers 1 for a run that has started",
     stop.stop_locked,
-    "if may_cancel and run.state == WAITING:",
-    "if may_cancel:",
+    "may_cancel and run.state == WAITING",
+    "may_cancel",
 )
 GIANT_STOP_CANCELS: Final = Mutant(
     "stop without Giant cancels a run that waits for Giant",
     stop.check_stop_lock,
-    "if lock is lock.machine.giant:\n        return False",
-    "if lock is lock.machine.giant:\n        return True",
+    "if lock is lock.machine.giant:\n    return False",
+    "if lock is lock.machine.giant:\n    return True",
 )
 REARM_ACCEPTED: Final = Mutant(
     "an arming during a drain is accepted",
     engine._arm_locked,
-    "if run is not None and run.refusing:",
-    "if False:",
+    "run is not None and run.refusing",
+    "False",
 )
 SINGLE_SLOT: Final = Mutant(
     "the second who waits for a run overwrites the first",
@@ -152,8 +233,8 @@ SINGLE_SLOT: Final = Mutant(
 WAITER_FORGOTTEN: Final = Mutant(
     "a drain is not woken",
     softclock.serve,
-    "if ticket.waiter is not None:",
-    "if False:",
+    "ticket.waiter is not None",
+    "False",
 )
 COMPLETED_TOO_SOON: Final = Mutant(
     "completions are called before the run is ended and the refusal lifted",
@@ -164,14 +245,14 @@ COMPLETED_TOO_SOON: Final = Mutant(
 DRAIN_KEEPS_QUEUED_RUN: Final = Mutant(
     "the end of a drained run leaves the queued next run standing",
     softclock.answer_tickets,
-    "if unschedule(cpu, c):",
-    "if False:",
+    "unschedule(cpu, c)",
+    "False",
 )
 CANCELLED_IS_NOTHING: Final = Mutant(
     "drain_async answers 0 while softclock still stands at the lock with a cancelled run",
     drain.drain_async,
-    "if run is None:",
-    "if run is None or run.state == 1:",
+    "run is None",
+    "run is None or run.state == 1",
 )
 GIANT_KEPT: Final = Mutant(
     "a drain does not release Giant while it waits",
@@ -182,8 +263,8 @@ GIANT_KEPT: Final = Mutant(
 NO_LOOK_AFTER_GIANT: Final = Mutant(
     "a drain that had given up Giant does not look again",
     drain.wait,
-    "if not depth:",
-    "if True:",
+    "not depth",
+    "True",
 )
 STOPPED_IN_QUEUE_RUNS: Final = Mutant(
     "a callout that was stopped in the expired queue is run",
@@ -194,39 +275,41 @@ STOPPED_IN_QUEUE_RUNS: Final = Mutant(
 PROGRAMMED_ONCE: Final = Mutant(
     "the event timer is programmed without a second look at the deadline",
     engine.program,
-    "if cpu.deadline == when:",
-    "if True:",
+    "cpu.deadline == when",
+    "True",
 )
 WOKEN_BEFORE_FREE: Final = Mutant(
     "who releases a mutex wakes before it is free",
     Mtx.__exit__,
-    """        raw = self._raw
-        self._depth = 0
-        self._owner = None
-        try:
-            raw.release()
-        finally:
-            if self.parked:
-                self.parked.wake_all()
+    """
+raw = self._raw
+self._depth = 0
+self._owner = None
+try:
+    raw.release()
+finally:
+    if self.parked:
+        self.parked.wake_all()
 """,
-    """        raw = self._raw
-        for waiter in list(self.parked._waiters):
-            self.parked.remove(waiter)
-            waiter.set()
-        self._depth = 0
-        self._owner = None
-        raw.release()
+    """
+raw = self._raw
+for waiter in list(self.parked._waiters):
+    self.parked.remove(waiter)
+    waiter.set()
+self._depth = 0
+self._owner = None
+raw.release()
 """,
 )
 NO_SECOND_TRY: Final = Mutant(
     "who parks at a lock does not try again first",
     parking.acquire_parked,
-    "if lock.try_acquire(shared):",
-    "if False:",
+    "if lock.try_acquire(shared):\n    lock.parked.remove(waiter)\n    return",
+    "pass",
 )
 WAKES_ONE: Final = Mutant(
     "releasing a lock wakes only one of those that wait",
     parking.Parked.wake_all,
-    "while waiters:",
-    "for _ in waiters and [1]:",
+    "waiter.set()",
+    "waiter.set(); return",
 )

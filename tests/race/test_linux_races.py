@@ -31,7 +31,8 @@ from callout_linux.timer import (
     timer_setup,
     try_to_del_timer_sync,
 )
-from tests.race.linux_history import planted, undisturbed
+from tests.race.linux_history import undisturbed
+from tests.race.mutants import planted
 
 Scenario = Callable[[VirtualSMP], None]
 

@@ -40,10 +40,10 @@ from tests.race.linux_history import (
     SHUTDOWN_SYNC,
     SYNC,
     TRY,
-    planted,
     race,
     undisturbed,
 )
+from tests.race.mutants import planted
 
 # The schedules of each call alone with the softirq, at bound 2.
 SINGLES: Final = {
@@ -250,7 +250,7 @@ MUTANTS: Final[dict[str, Mutant]] = {
     "the short way of a delete does not look again": (
         race(DEL, DEL),
         short.callout_dequeue,
-        (("if state & PLAIN == ARMED and", "if True and"),),
+        (("state & PLAIN == ARMED", "True"),),
     ),
     "add_timer() starts a timer that is pending": (
         race(ADD, MOD),
@@ -295,7 +295,7 @@ MUTANTS: Final[dict[str, Mutant]] = {
     "try_to_del_sync deletes a timer that runs": (
         race(TRY, function=(MOD,)),
         stop.dequeue,
-        (("if if_not_running and facts:\n            return facts", "if False:\n            return facts"),),
+        (("if if_not_running and facts:", "if False:"),),
     ),
     "try_to_del_sync says 0 for a timer that runs": (
         race(TRY),
@@ -325,7 +325,7 @@ MUTANTS: Final[dict[str, Mutant]] = {
     "mod_timer() for the same time looks at the time first": (
         the_same_time,
         primitives.callout_armed_with,
-        (("== PENDING and c.arg == arg", "== PENDING"),),
+        (("state & (PENDING | MOVING) == PENDING and c.arg == arg", "state & (PENDING | MOVING) == PENDING"),),
     ),
     "mod_timer() for the same time takes a deferred arming for the one that it replaces": (
         the_last_word,

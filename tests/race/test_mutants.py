@@ -126,7 +126,7 @@ def test_without_the_planted_bug_nothing_is_found(mutant: Mutant, scenario: Scen
 
 def test_a_mutant_says_when_the_engine_has_changed_under_it() -> None:
     """A mutant whose words are no longer in the function raises instead of planting nothing."""
-    stale = Mutant("stale", mutants.NO_CPU_RECHECK.function, "words that are not there", "")
+    stale = Mutant("stale", mutants.NO_CPU_RECHECK.function, "words_that_are_not_there()", "pass")
 
     with pytest.raises(LookupError, match="stale"), stale.planted():
         pytest.fail("planted")

@@ -24,7 +24,8 @@ from callout._api import sleepqueue
 from callout._core import sleep as sleeping
 from callout.explore import Violation, explore
 from callout.testing import VirtualSMP
-from tests.race.linux_history import planted, undisturbed
+from tests.race.linux_history import undisturbed
+from tests.race.mutants import planted
 
 Scenario = Callable[[VirtualSMP], None]
 
@@ -249,7 +250,7 @@ MUTANTS: Final[dict[str, Mutant]] = {
         sleepqueue.sleep,
         (
             ("queues.join(chan, sleeper)", "pass"),
-            ("released = not drop\n", "released = not drop\n            queues.join(chan, sleeper)\n"),
+            ("released = not drop", "released = not drop; queues.join(chan, sleeper)"),
         ),
     ),
     "a wake-up for one is given to a sleeper whose time is over": (
@@ -265,7 +266,7 @@ MUTANTS: Final[dict[str, Mutant]] = {
     "a wake-up for all wakes the first": (
         all_are_woken,
         sleepqueue.wakeup,
-        (("everybody=True", "everybody=False"),),
+        (("queues_of(machine).take(chan, everybody=True)", "queues_of(machine).take(chan, everybody=False)"),),
     ),
     "a wake-up for one takes everybody off the queue": (
         a_task_and_a_thread,

@@ -94,6 +94,10 @@ class Walk(RuleBasedStateMachine):
         self.moving: set[Callout] = set()
         self.stopped_last = False
 
+    def _at(self, delay: int) -> int:
+        """Return the time after a delay; nothing is armed for NEVER or later."""
+        return min(self.now + delay, NEVER - 100)
+
     def _armed(self, c: Callout, when: int) -> None:
         self.order += 1
         self.model[c] = (c.cpu, when, self.order)
@@ -113,17 +117,17 @@ class Walk(RuleBasedStateMachine):
         """Arm it, by the short way if that will do."""
         if c in self.moving:
             return
-        if not push_out(c, self.now + delay):
-            arm(c, self.now + delay)
-        self._armed(c, self.now + delay)
+        if not push_out(c, self._at(delay)):
+            arm(c, self._at(delay))
+        self._armed(c, self._at(delay))
 
     @rule(c=callouts, delay=delays)
     def reset_the_long_way(self, c: Callout, delay: int) -> None:
         """Arm it by the long way."""
         if c in self.moving:
             return
-        arm(c, self.now + delay)
-        self._armed(c, self.now + delay)
+        arm(c, self._at(delay))
+        self._armed(c, self._at(delay))
 
     @rule(c=callouts, times=st.integers(2, 30), delay=delays)
     def reset_inwards(self, c: Callout, times: int, delay: int) -> None:
@@ -131,8 +135,8 @@ class Walk(RuleBasedStateMachine):
         if c in self.moving:
             return
         for step in range(times, 0, -1):
-            arm(c, self.now + delay + step)
-        self._armed(c, self.now + delay + 1)
+            arm(c, self._at(delay) + step)
+        self._armed(c, self._at(delay) + 1)
 
     @rule(c=callouts)
     def stop(self, c: Callout) -> None:
@@ -148,8 +152,8 @@ class Walk(RuleBasedStateMachine):
             return
         unschedule(c.cpu, c)
         c.cpu = self.cpus[1 - self.cpus.index(c.cpu)]
-        schedule(c.cpu, c, self.now + delay)
-        self._armed(c, self.now + delay)
+        schedule(c.cpu, c, self._at(delay))
+        self._armed(c, self._at(delay))
 
     @rule(c=callouts)
     def defer(self, c: Callout) -> None:
@@ -170,13 +174,13 @@ class Walk(RuleBasedStateMachine):
         c.run = None
         if delay % 2:
             c.cpu = self.cpus[1 - self.cpus.index(c.cpu)]
-        schedule(c.cpu, c, self.now + delay)
-        self._armed(c, self.now + delay)
+        schedule(c.cpu, c, self._at(delay))
+        self._armed(c, self._at(delay))
 
     @rule(by=delays)
     def pass_time(self, by: int) -> None:
         """Move the time on, and take the interrupts of both CPUs."""
-        self._pass(self.now + by)
+        self._pass(self._at(by))
 
     @rule()
     def pass_to_the_next_event(self) -> None:

@@ -1,0 +1,114 @@
+"""The command: ``python -m tests.mutants``; CONTRIBUTING.md says when to use which option."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from functools import partial
+from pathlib import Path
+
+from tests.mutants import mapping, operators, runner
+from tests.mutants.killers import Killer, recordings
+from tests.mutants.operators import Mutation
+from tests.mutants.session import FOLDERS, with_tests
+from tests.mutants.table import Table, equivalent
+
+RECORDINGS = "recordings"
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return what reads the command line."""
+    out = argparse.ArgumentParser(
+        prog="python -m tests.mutants", description="Mutants of the engine, and their killers."
+    )
+    what = out.add_mutually_exclusive_group(required=True)
+    what.add_argument("--list", action="store_true", help="print the name of every mutant")
+    what.add_argument("--run", action="store_true", help="run them; exit 1 if one survives")
+    what.add_argument("--table", action="store_true", help="print what killed which, the last time")
+    what.add_argument(
+        "--map", action="store_true", help="record what executes which statement; --run does it if need be"
+    )
+    out.add_argument("--only", default="", metavar="TEXT", help="those with TEXT in their name")
+    out.add_argument("--left", action="store_true", help="with --run: those that nothing has killed yet")
+    out.add_argument("--budget", type=float, default=60, metavar="S", help="seconds of tests for a mutant (60)")
+    out.add_argument("--workers", type=int, default=2, metavar="N", help="so many at a time (2)")
+    out.add_argument(
+        "--killers", nargs="+", default=[RECORDINGS, *FOLDERS], metavar="WHAT", help="recordings, and folders of tests"
+    )
+    out.add_argument(
+        "--out", type=Path, default=Path(".mutants"), metavar="DIR", help="where the tables are (.mutants)"
+    )
+    return out
+
+
+def main() -> int:
+    """Do what the command line says; return the exit status."""
+    args = parser().parse_args()
+    chosen = [mutation for mutation in operators.all_mutations() if args.only in mutation.name]
+    if args.list:
+        print("\n".join(mutation.name for mutation in chosen))
+        return 0
+    args.out.mkdir(exist_ok=True)
+    table = Table(args.out / "table.jsonl")
+    if args.table:
+        print("\n".join(table.markdown(chosen)))
+        return 0
+    if args.map:
+        for what in args.killers:
+            work = partial(mapping.record, file=mapping.file_of(args.out, what), say=say)
+            with_killers([what], work)
+        return 0
+    for what in args.killers:
+        if not mapping.is_good(mapping.file_of(args.out, what)):
+            say(f"recording what {what} executes")
+            # In a process of its own: its marks and its threads end with it.
+            command = [sys.executable, "-m", "tests.mutants", "--map", "--killers", what, "--out", str(args.out)]
+            subprocess.run(command, check=True)
+    reasons = equivalent()
+    todo = [m for m in chosen if m.name not in reasons and not (args.left and table.has_killed(m.name))]
+    with_killers(args.killers, lambda killers: run(todo, killers, table, args))
+    left = [m.name for m in chosen if m.name not in reasons and not table.has_killed(m.name)]
+    say("\n".join([*table.summary(chosen), *(f"survives: {name}" for name in left)]))
+    return 1 if left else 0
+
+
+def run(todo: Sequence[Mutation], killers: Iterable[Killer], table: Table, args: argparse.Namespace) -> None:
+    """Run the mutants, and keep what became of them."""
+    files = [mapping.file_of(args.out, what) for what in args.killers]
+
+    def found(result: runner.Result) -> None:
+        table.add(result)
+        if not table.has_killed(result.name):
+            say(f"{result.kind}: {result.name} {result.why}")
+
+    say(f"{len(todo)} mutants")
+    runner.run(
+        todo,
+        {killer.name: killer for killer in killers},
+        mapping.read(files),
+        workers=args.workers,
+        budget=args.budget,
+        hints=table.hints(),
+        found=found,
+    )
+
+
+def with_killers(which: Sequence[str], work: runner.Work) -> None:
+    """Have *work* done with the killers that are named."""
+    first: list[Killer] = [*recordings()] if RECORDINGS in which else []
+    folders = [what for what in which if what != RECORDINGS]
+    if folders:
+        with_tests(folders, lambda tests: work([*first, *tests]))
+    else:
+        work(first)
+
+
+def say(text: str) -> None:
+    """Print at once: a run is long."""
+    print(text, flush=True)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
