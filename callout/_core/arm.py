@@ -114,7 +114,9 @@ def unschedule(cpu: Cpu, c: Callout) -> bool:
     cpu.wheel.remove(c)
     c.state = state & ~(PENDING | QUEUED | MOVING)
     run = c.run
-    if run is not None:
+    if run is not None and run.move is not None:
+        run.move.before = run.removed
+        run.removed = run.move
         run.move = None
     return True
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import AsyncGenerator, Coroutine, Generator
 from functools import partial
 from types import FunctionType, MethodType
 from typing import Any, Final, NoReturn
 
 from . import frames, phases
 from .cpu import Cpu
+from .describe import name_of
 from .errors import ArgumentTypeError, ArgumentValueError
 from .machine import Machine
 from .phases import Use, admit
@@ -78,4 +80,15 @@ def check_tick(call: str, tick: object) -> None:
     if not isinstance(tick, int):
         raise ArgumentTypeError(
             f"{call}: tick must be an int, a clock tick as ticks() counts them, not {tick!r}", call=call
+        )
+
+
+def refuse_unrun(func: object, result: object) -> None:
+    """Raise if what a callback has returned is a coroutine or a generator: nobody would ever run it."""
+    if isinstance(result, (Coroutine, Generator, AsyncGenerator)):
+        if not isinstance(result, AsyncGenerator):
+            result.close()  # it is said here that it was not run
+        raise ArgumentTypeError(
+            f"the callback {name_of(func)} has returned a {type(result).__qualname__}, which nobody will run; give a "
+            "plain function, and start asynchronous work from it with system.cpu(0).start_soon(async_function, ...)"
         )

@@ -54,7 +54,7 @@ GUARDED: Final[Mapping[str, Mapping[str, str]]] = {
         "thread": BY_LOOP,
     },
     "Lane": {"run": BY_CPU},
-    "Run": {"state": BY_RUN, "move": BY_RUN, "refusing": BY_RUN, "tickets": BY_RUN},
+    "Run": {"state": BY_RUN, "move": BY_RUN, "removed": BY_RUN, "refusing": BY_RUN, "tickets": BY_RUN},
     "Callout": {
         "arg": BY_CALLOUT,
         "cpu": BY_BOTH,
@@ -75,10 +75,11 @@ GUARDED: Final[Mapping[str, Mapping[str, str]]] = {
 class Move:
     """A reset onto another CPU that came during a run: carried out when the run has ended."""
 
-    __slots__ = ("arg", "cpu", "direct", "func", "precision", "time")
+    __slots__ = ("arg", "before", "cpu", "direct", "func", "precision", "time")
 
     def __init__(self, cpu: Cpu, time: int, precision: int, func: Func, arg: object, direct: bool) -> None:
         self.cpu, self.time, self.precision, self.func, self.arg, self.direct = cpu, time, precision, func, arg, direct
+        self.before: Move | None = None  # the one that was removed before this one
 
 
 class Ticket:
@@ -106,6 +107,7 @@ class Run:
         "lock",
         "move",
         "refusing",
+        "removed",
         "shared",
         "state",
         "tickets",
@@ -124,6 +126,7 @@ class Run:
         self.shared = shared
         self.unlocked = unlocked
         self.move: Move | None = None
+        self.removed: Move | None = None  # moves that were removed: what they refer to dies with the run, under no lock
         self.refusing = False
         self.tickets: list[Ticket] | None = None
 

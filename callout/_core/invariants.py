@@ -63,7 +63,7 @@ def check(c: Callout) -> None:
 def check_cpu(cpu: Cpu) -> None:
     """Assert what must be true of *cpu* and of every callout that it knows. Its lock is held, or nobody is at work."""
     cpu.wheel.check()
-    assert cpu.deadline <= cpu.wheel.next_event(), "the event timer would fire too late"
+    assert cpu.deadline <= cpu.wheel.wanted(), "the event timer would fire too late"
     for c in cpu.wheel.callouts():
         assert c.cpu is cpu, "in the wheel of another CPU"
         check(c)

@@ -26,6 +26,7 @@ from __future__ import annotations
 from .._locks.mutex import Mtx
 from .._locks.parking import acquire_parked
 from .arm import program, schedule, unschedule
+from .checks import refuse_unrun
 from .cpu import CANCELLED, STARTED, T_CLOSE, T_DEQUEUE, WAITING, Cpu, Lane, Move, Run, Ticket
 from .cpulock import acquire, acquire_both
 from .errors import CallbackLockError, CalloutError, UseAfterFree
@@ -37,8 +38,10 @@ from .units import CALLOUT_RETURNUNLOCKED, CALLOUT_SHAREDLOCK, CALLOUT_TRYLOCK
 
 @exposed
 def call(func: Func, arg: object) -> None:
-    """Run the user's code."""
-    func(arg)
+    """Run the user's code. What it returns must not be something that still wants to be run."""
+    result = func(arg)
+    if result is not None:
+        refuse_unrun(func, result)
 
 
 # -- one run -----------------------------------------------------------------------------------------------------------

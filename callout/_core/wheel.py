@@ -225,6 +225,11 @@ class Wheel:
             out += callouts_of(bucket)
         return out
 
+    def wanted(self) -> int:
+        """Return when the interrupt has to look at the latest: ``next_event()``, but for what was cut short."""
+        begins = (bucket.begins for bucket in self._buckets.values() if bucket)
+        return min((*begins, *(key >> SEQ_BITS for key in self._open)), default=NEVER)
+
     def __len__(self) -> int:
         return len(self.callouts())
 

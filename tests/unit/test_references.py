@@ -1,0 +1,271 @@
+"""What the engine refers to, and when it lets go: only what is pending or running, and never under its locks."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import gc
+import pickle
+import sys
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Final, NoReturn
+
+import pytest
+import trio
+
+from callout import (
+    ArgumentTypeError,
+    Callout,
+    Mtx,
+    RmLock,
+    RwLock,
+    callout_drain,
+    callout_init,
+    callout_pending,
+    callout_reset,
+    callout_reset_on,
+    callout_schedule,
+    callout_stop,
+    callout_terminate,
+    open_callouts,
+)
+from callout._core.invariants import check_cpu
+from callout._core.machine import Machine
+from callout.testing import VirtualSMP
+from callout_linux.timer import timer_list, timer_setup
+
+
+def ignore(_: object) -> None:
+    """Do nothing."""
+
+
+@pytest.fixture
+def vm() -> Iterator[VirtualSMP]:
+    """Two virtual CPUs whose clock stands still."""
+    with VirtualSMP(2, free_clock=False) as vm:
+        yield vm
+
+
+# -- nothing is kept ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.trio
+@pytest.mark.parametrize("ticks", [50, 400, 3_600_000, 2_000_000_000])
+@pytest.mark.parametrize("others", [0, 100])
+async def test_what_is_stopped_or_drained_and_dropped_is_freed(ticks: int, others: int) -> None:
+    """Whatever it was armed for, and whatever else is pending: a stopped callout dies with its last reference."""
+    async with open_callouts():
+        keep = [Callout() for _ in range(others)]
+        for number, c in enumerate(keep):
+            callout_init(c, 1)
+            callout_reset(c, ticks + number, ignore, None)
+        for end in (callout_stop, callout_drain, callout_terminate):
+            c = Callout()
+            callout_init(c, 1)
+            callout_reset(c, ticks, ignore, None)
+            done = end(c)
+            if not isinstance(done, int):
+                await done
+            del done
+            gone = weakref.ref(c)
+            del c
+
+            assert gone() is None
+
+
+@pytest.mark.trio
+async def test_what_has_run_and_was_dropped_is_freed() -> None:
+    """An idle softclock keeps neither the callout that it ran last nor its argument."""
+    async with open_callouts():
+        ran = trio.Event()
+        c = Callout()
+        callout_init(c, 1)
+        argument = ran.set
+        callout_reset(c, 1, lambda done: done(), argument)
+        await ran.wait()
+        await callout_drain(c)
+        gone = weakref.ref(c)
+        del c
+
+        assert gone() is None
+
+
+# -- nothing dies under a lock -----------------------------------------------------------------------------------------
+
+
+class Last:
+    """An argument whose finalizer looks at the engine's locks."""
+
+    def __init__(self, machine: Machine, seen: list[bool]) -> None:
+        self._machine = machine
+        self._seen = seen
+
+    def __del__(self) -> None:
+        self._seen.append(any(cpu.busy or cpu.lock._is_owned() for cpu in self._machine.cpus))
+
+
+def renew(c: Callout) -> None:
+    """Stop and initialise a callout."""
+    callout_stop(c)
+    callout_init(c, 1)
+
+
+REPLACE: Final[dict[str, Callable[[Callout], object]]] = {
+    "pushed out": lambda c: callout_reset(c, 200_000, ignore, None),
+    "pulled in": lambda c: callout_reset(c, 50, ignore, None),
+    "on another CPU": lambda c: callout_reset_on(c, 200_000, ignore, None, 1),
+    "initialised anew": lambda c: renew(c),
+}
+
+
+@pytest.mark.parametrize("careful", [False, True])
+@pytest.mark.parametrize("way", REPLACE)
+def test_an_argument_that_is_replaced_dies_after_the_locks_were_released(
+    vm: VirtualSMP, way: str, *, careful: bool
+) -> None:
+    """Its finalizer may take locks of the application, and call the engine: no lock of the engine is held then."""
+    vm.machine.careful = careful
+    seen: list[bool] = []
+    c = Callout()
+    callout_init(c, 1)
+    callout_reset(c, 100_000, ignore, Last(vm.machine, seen))
+    REPLACE[way](c)
+    gc.collect()
+
+    assert seen == [False]
+
+
+def test_the_argument_of_a_deferred_reset_dies_after_the_locks_were_released(vm: VirtualSMP) -> None:
+    """So does what a second deferred reset replaces, and what a stop removes."""
+    seen: list[bool] = []
+    c = Callout()
+
+    def callback(_: object) -> None:
+        callout_reset_on(c, 5, ignore, Last(vm.machine, seen), 1)
+        callout_reset_on(c, 5, ignore, Last(vm.machine, seen), 1)
+        callout_stop(c)
+
+    callout_init(c, 1)
+    callout_reset(c, 1, callback, None)
+    vm.tick(2)
+    vm.check()
+    gc.collect()
+
+    assert seen == [False, False]
+
+
+# -- nobody is asked whether callouts are equal ------------------------------------------------------------------------
+
+
+@dataclasses.dataclass
+class Equal(Callout):
+    """A callout that equals every other one of its name, and has no hash."""
+
+    name: str
+
+    def __post_init__(self) -> None:
+        Callout.__init__(self)
+
+
+class Touchy(Callout):
+    """A callout that must not be compared."""
+
+    def _refuse(self, *_: object) -> NoReturn:
+        raise AssertionError("a callout was compared")
+
+    __eq__ = __ne__ = _refuse
+    __hash__ = _refuse
+
+
+@pytest.mark.trio
+@pytest.mark.parametrize("make", [lambda: Equal("same"), Touchy])
+async def test_callouts_are_told_apart_by_identity(make: Callable[[], Callout]) -> None:
+    """A subclass with an equality of its own is armed, pushed out, stopped, run and closed like any other."""
+    ran: list[int] = []
+    done = trio.Event()
+    async with open_callouts():
+        callouts = [make() for _ in range(20)]
+        for number, c in enumerate(callouts):
+            callout_init(c, 1)
+            callout_reset(c, 5, ran.append, number)
+        for c in callouts[10:15]:
+            assert callout_stop(c) == 1
+        for c in callouts[15:]:
+            callout_reset(c, 1_000_000, ignore, None)
+        last = Callout()
+        callout_init(last, 1)
+        callout_reset(last, 6, lambda _: done.set(), None)
+        await done.wait()
+
+    assert ran == list(range(10))
+
+
+# -- a twin would be in the wheel without being filed ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("copies", [copy.copy, copy.deepcopy, pickle.dumps])
+@pytest.mark.parametrize("make", [Callout, Mtx, RwLock, RmLock])
+def test_callouts_and_locks_are_not_copied(
+    vm: VirtualSMP, make: Callable[[], object], copies: Callable[[object], object]
+) -> None:
+    """Copy and pickle are refused with an error that says what to do instead; a pending callout stays as it was."""
+    thing = make()
+    if isinstance(thing, Callout):
+        callout_init(thing, 1)
+        callout_reset(thing, 5, ignore, None)
+    with pytest.raises(ArgumentTypeError, match=r"cannot be copied or pickled; make a new"):
+        copies(thing)
+    if isinstance(thing, Callout):
+        assert callout_pending(thing) == 1
+        assert callout_stop(thing) == 1
+
+
+def test_a_linux_timer_is_not_copied(vm: VirtualSMP) -> None:
+    """Its callout is part of it."""
+    timer = timer_list()
+    timer_setup(timer, ignore)
+    with pytest.raises(ArgumentTypeError):
+        copy.deepcopy(timer)
+
+
+# -- the stack's limit -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.trio
+async def test_at_the_stacks_limit_raised_means_not_armed() -> None:
+    """However little stack is left: a reset that raises RecursionError has armed nothing, and one that returns has."""
+    raised = armed = 0
+    async with open_callouts() as system:
+        (cpu,) = system._machine.cpus
+        c = Callout()
+        callout_init(c, 1)
+        callout_reset(c, 100_000, ignore, None)
+        callout_stop(c)
+
+        def down(frames: int) -> None:
+            if frames:
+                down(frames - 1)
+            else:
+                callout_schedule(c, 50)
+
+        here = 0
+        frame = sys._getframe()
+        while frame is not None:
+            here += 1
+            frame = frame.f_back  # type: ignore[assignment]  # the outermost has none
+        for left in range(2, 80):
+            try:
+                down(sys.getrecursionlimit() - here - left)
+            except RecursionError:
+                raised += 1
+                assert not callout_pending(c)
+            else:
+                armed += 1
+                assert callout_stop(c) == 1
+            assert not cpu.lock._is_owned()
+            assert not cpu.busy
+            check_cpu(cpu)
+
+    assert raised >= 5
+    assert armed >= 5
