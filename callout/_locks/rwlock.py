@@ -140,28 +140,32 @@ class RwLock(Lock):
     @protected
     def _unlock(self, call: str, shared: bool) -> None:
         me = self.me()
+        free = False
         self._acquire_raw()
         try:
-            if shared:
-                count = self._readers.get(me, 0)
-                if not count:
-                    raise LockNotHeldError(f"{call}: this thread has no read lock on {self.name!r}")
+            count = self._count(me, shared)
+            if not count:
+                raise LockNotHeldError(
+                    f"{call}: this thread has no {'read' if shared else 'write'} lock on {self.name!r}",
+                    call=call,
+                    lock=self,
+                )
+            self._note_released()
+            if not shared:
+                self._depth = count - 1
                 if count == 1:
-                    del self._readers[me]
-                else:
-                    self._readers[me] = count - 1
-            else:
-                if self._writer != me or self._writer is None:
-                    raise LockNotHeldError(f"{call}: this thread has no write lock on {self.name!r}")
-                self._depth -= 1
-                if not self._depth:
                     self._writer = None
+            elif count == 1:
+                del self._readers[me]
+            else:
+                self._readers[me] = count - 1
             free = self._writer is None
         finally:
-            self._raw.release()
-        self._note_released()
-        if free and self.parked:
-            self.parked.wake_all()
+            try:
+                self._raw.release()
+            finally:
+                if free and self.parked:
+                    self.parked.wake_all()
 
     def wlock(self) -> None:
         """Acquire it for writing; blocks while others have it. Raises LockHeldError if this thread has it."""
