@@ -1,4 +1,4 @@
-"""What is known of an object of a slab: who allocated and freed it, and where; and the report of a use after that."""
+"""What is known of an object of a slab: what allocated and freed it, and where; and the report of a use after that."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ class Allocation(Generic[T]):
         return f"<{self}>"
 
     def used(self, how: str, grave: GraveCpu | None = None) -> UseAfterFree:
-        """Return the error for a use, by whoever calls. It is in the slab's reports, and among the machine's faults."""
+        """Return the error for a use by the caller. It is in the slab's reports, and among the machine's faults."""
         where, run = look()
         if grave is None and run is not None:
             cpu = cast(object, run.callout.cpu)

@@ -466,7 +466,7 @@ class _Part:
 
 
 class _LockPart(_Part):
-    """A lock. Who waits for it is woken, to find out."""
+    """A lock. What waits for it is woken, to find out."""
 
     __slots__ = ("_refusal",)
 
@@ -482,7 +482,7 @@ class _LockPart(_Part):
 
 
 class _EventPart(_Part):
-    """An event. Who waits for it is woken, to find out."""
+    """An event. What waits for it is woken, to find out."""
 
     __slots__ = ()
 

@@ -70,8 +70,8 @@ class Slab(Generic[T]):
     virtual CPUs.
 
     An error that happens in a callback or in softclock leaves through the system as every error of a callback does
-    (``on_error`` of ``open_callouts()``; ``VirtualSMP.errors``). Every report is in ``reports``, too, whoever may have
-    caught the error: the first 1000, oldest first. In an exploration every report is a ``Violation``.
+    (``on_error`` of ``open_callouts()``; ``VirtualSMP.errors``). Every report is in ``reports``, too, wherever the
+    error was caught: the first 1000, oldest first. In an exploration every report is a ``Violation``.
 
     All methods may be called from any thread and never block for longer than a lock is held. It needs no open system.
     """

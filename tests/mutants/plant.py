@@ -1,6 +1,6 @@
 """Putting changed code into the functions of the engine, in this process.
 
-A function stays the same object, so whoever has imported it by name has it changed, too.
+A function stays the same object, so a module that has imported it by name has it changed, too.
 """
 
 from __future__ import annotations

@@ -141,7 +141,7 @@ class _Change(ast.NodeTransformer):
 
 
 NO_RECHECK_AFTER_LOCK_SWITCH: Final = Mutant(
-    "a run cancelled while softclock took the lock is run all the same",
+    "a run cancelled while softclock acquired the lock is run all the same",
     softclock.confirm,
     "run.state == CANCELLED",
     "False",
@@ -171,43 +171,43 @@ LOCKS_IN_ANY_ORDER: Final = Mutant(
     "(cpu, other)",
 )
 MOVED_WHILE_RUNNING: Final = Mutant(
-    "a reset onto another CPU is not put off while the callout runs",
+    "a reset onto another CPU is not deferred while the callout runs",
     engine._arm_locked,
     "(state & MOVING or to is not cpu) and not how & STAY",
     "False",
 )
 MOVE_NOT_STALE: Final = Mutant(
-    "a put-off move leaves the entry in the old wheel good",
+    "a deferred migration leaves the entry in the old wheel good",
     engine._defer,
     "wheel.remove(c)",
     "pass",
 )
 MOVE_NOT_PENDING: Final = Mutant(
-    "a callout with a put-off move is said not to be pending or active",
+    "a callout with a deferred migration is said not to be pending or active",
     engine._defer,
     "c.state & ~QUEUED | PENDING | ACTIVE | MOVING",
     "c.state & ~QUEUED | MOVING",
 )
 MOVE_NOT_PROGRAMMED: Final = Mutant(
-    "the event timer of the new CPU is not programmed for a put-off move",
+    "the event timer of the new CPU is not programmed for a deferred migration",
     softclock.end,
     "kick and move is not None",
     "False",
 )
 MOVE_STOPPED_SAYS_1: Final = Mutant(
-    "stop answers 1 for a running callout whose put-off move it took away",
+    "stop returns 1 for a running callout whose deferred migration it removed",
     stop.stop_locked,
     "facts |= RUNNING",
     "facts = facts or RUNNING",
 )
 MOVE_NOT_STOPPED: Final = Mutant(
-    "a stop leaves the put-off move standing",
+    "a stop leaves the deferred migration standing",
     engine.unschedule,
     "run.move = None",
     "pass",
 )
 STOP_SAYS_1_FOR_STARTED: Final = Mutant(
-    "stop answers 1 for a run that has started",
+    "stop returns 1 for a run that has started",
     stop.stop_locked,
     "may_cancel and run.state == WAITING",
     "may_cancel",
@@ -249,7 +249,7 @@ DRAIN_KEEPS_QUEUED_RUN: Final = Mutant(
     "False",
 )
 CANCELLED_IS_NOTHING: Final = Mutant(
-    "drain_async answers 0 while softclock still stands at the lock with a cancelled run",
+    "drain_async returns 0 while softclock still stands at the lock with a cancelled run",
     drain.drain_async,
     "run is None",
     "run is None or run.state == 1",
@@ -261,7 +261,7 @@ GIANT_KEPT: Final = Mutant(
     "depth = 0",
 )
 NO_LOOK_AFTER_GIANT: Final = Mutant(
-    "a drain that had given up Giant does not look again",
+    "a drain that had released Giant does not look again",
     drain.wait,
     "not depth",
     "True",
@@ -279,7 +279,7 @@ PROGRAMMED_ONCE: Final = Mutant(
     "True",
 )
 WOKEN_BEFORE_FREE: Final = Mutant(
-    "who releases a mutex wakes before it is free",
+    "the release of a mutex wakes before it is free",
     Mtx.__exit__,
     """
 raw = self._raw
@@ -302,7 +302,7 @@ raw.release()
 """,
 )
 NO_SECOND_TRY: Final = Mutant(
-    "who parks at a lock does not try again first",
+    "a task that parks at a lock does not try again first",
     parking.acquire_parked,
     "if lock.try_acquire(shared):\n    lock.parked.remove(waiter)\n    return",
     "pass",

@@ -437,7 +437,7 @@ def drain_async_and_free(vm: VirtualSMP) -> None:
 
 
 def test_the_explorer_finds_stop_and_free() -> None:
-    """Some schedule of stop-and-free ends with softclock at a freed lock, though the stop had answered 1."""
+    """Some schedule of stop-and-free ends with softclock at a freed lock, though the stop had returned 1."""
     with pytest.raises(Violation) as caught:
         explore(stop_and_free)
 
