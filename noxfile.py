@@ -64,4 +64,4 @@ def race(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Run all other tests, on every version. One after the other: those with real threads need their cores."""
     install(session, "test")
-    session.run("pytest", "--ignore=tests/race", *session.posargs)
+    session.run("pytest", "--ignore=tests/race", "--ignore=tests/mutants", *session.posargs)

@@ -47,16 +47,16 @@ from callout import (
     open_callouts,
     ticks,
 )
+from callout._core import origins
 from callout._core.invariants import check, check_cpu
 
 CORE: Final = tuple(str(Path(callout.__file__).parent / room) for room in ("_core", "_locks", "_api"))
 AFTER: Final = frozenset(
-    opcode
-    for name, opcode in dis.opmap.items()
-    if name.startswith(("CALL", "RESUME", "JUMP_BACKWARD")) or name == "PRECALL"
+    opcode for name, opcode in dis.opmap.items() if name.startswith(("CALL", "RESUME", "JUMP_BACKWARD"))
 )
 
 
+NOT_TOLD: Final = origins._gone.__code__  # what a weakref's callback raises goes nowhere
 WAYS_OUT: Final = ("__exit__", "_unlock", "wunlock", "runlock", "_note_released", "wake_all")
 
 
@@ -92,7 +92,7 @@ class Cut:
         """Be a trace function."""
         if event == "call" and frame.f_back is not None and frame.f_code.co_name != "__init__":
             self._python.add(frame.f_back)
-        if self.happened or not frame.f_code.co_filename.startswith(CORE):
+        if self.happened or not frame.f_code.co_filename.startswith(CORE) or frame.f_code is NOT_TOLD:
             return None
         frame.f_trace_opcodes = True
         if event == "opcode":

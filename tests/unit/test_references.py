@@ -1,4 +1,4 @@
-"""What the engine refers to, and when it lets go: only what is pending or running, and never under its locks."""
+"""What the engine refers to: only what is pending or running. And when the last reference dies: under no lock."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ REPLACE: Final[dict[str, Callable[[Callout], object]]] = {
 def test_an_argument_that_is_replaced_dies_after_the_locks_were_released(
     vm: VirtualSMP, way: str, *, careful: bool
 ) -> None:
-    """Its finalizer may take locks of the application, and call the engine: no lock of the engine is held then."""
+    """Its finalizer may acquire locks of the application, and call the engine: no lock of the engine is held then."""
     vm.machine.careful = careful
     seen: list[bool] = []
     c = Callout()

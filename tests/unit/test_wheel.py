@@ -12,7 +12,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, rule
 
-from callout._core.arm import schedule, unschedule
+from callout._core import arm as arming
+from callout._core.arm import schedule
 from callout._core.cpu import Cpu
 from callout._core.state import ACTIVE, MOVING, PENDING, QUEUED, Callout, Ring
 from callout._core.units import NEVER
@@ -38,6 +39,12 @@ def cpu_of() -> Cpu:
     cpu.now = lambda: cpu.time
     cpu.wheel = Wheel()
     return cast("Cpu", cpu)
+
+
+def unschedule(cpu: Cpu, c: Callout) -> None:
+    """Remove what is scheduled, and tidy the wheel, as every caller does in the end."""
+    arming.unschedule(cpu, c)
+    cpu.wheel.tidy()
 
 
 def callout_on(cpu: Cpu) -> Callout:
