@@ -65,3 +65,11 @@ def tests(session: nox.Session) -> None:
     """Run all other tests, on every version. One after the other: those with real threads need their cores."""
     install(session, "test")
     session.run("pytest", "--ignore=tests/race", "--ignore=tests/mutants", *session.posargs)
+
+
+@nox.session
+def lowest(session: nox.Session) -> None:
+    """Run what touches trio and structlog most, with the lowest versions of them that pyproject.toml admits."""
+    install(session, "test")
+    session.install("trio==0.29.0", "structlog==22.2.0")
+    session.run("pytest", "tests/unit", "tests/compat", *session.posargs)

@@ -269,8 +269,8 @@ NO_LOOK_AFTER_GIANT: Final = Mutant(
 STOPPED_IN_QUEUE_RUNS: Final = Mutant(
     "a callout that was stopped in the expired queue is run",
     engine.unschedule,
-    "wheel.remove(c)",
-    "state & QUEUED or wheel.remove(c)",
+    "cpu.wheel.remove(c)",
+    "state & QUEUED or cpu.wheel.remove(c)",
 )
 PROGRAMMED_ONCE: Final = Mutant(
     "the event timer is programmed without a second look at the deadline",

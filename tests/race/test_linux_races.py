@@ -104,7 +104,7 @@ def r04(vm: VirtualSMP) -> None:
 
 @pytest.mark.parametrize(
     ("scenario", "bound", "least"),
-    [(r01, 2, 150), (r02, 2, 1000), (r04, 1, 200)],
+    [(r01, 2, 150), (r02, 2, 1000), (r04, 1, 150)],
     ids=["running, and nobody knows", "re-armed and moved", "re-armed by others"],
 )
 def test_a_delete_that_waits_returns_only_when_nothing_runs_or_is_pending(
