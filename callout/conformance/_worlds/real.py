@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from ..._core.lifecycle import stop_all
 from ..._core.units import NEVER, NS_PER_S
 from ..._worlds.trio.event_timer import EventTimer, fire_until_done
 from ..._worlds.trio.opening import open_on
@@ -451,6 +452,8 @@ class RealWorld:
         for thread in self._threads.values():
             thread.post(None)
             thread.thread.join()
+        for cpu in self.machine.cpus:
+            stop_all(cpu)  # what a scenario has left pending is no news
         self._token.run_sync_soon(self._leave.set)
         self._cpu0.join()
         if self._error is not None:
