@@ -170,7 +170,7 @@ def test_ctrl_c_in_the_users_own_code_arrives_at_once() -> None:
 
 
 STORM: Final = """
-import os, signal, sys, threading, time
+import signal, threading
 import trio
 from callout import *
 
@@ -187,9 +187,11 @@ threading.Thread(target=trio.run, args=(main,), daemon=True).start()
 opened.wait()
 system = systems[0]
 
-def fire():
+go = threading.Semaphore(0)
+
+def fire():  # one at a time, so that none comes where none is expected
     while True:
-        time.sleep(0.0007)
+        go.acquire()
         signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
 
 hits = calls = 0
@@ -199,7 +201,8 @@ with system.bound():
     threading.Thread(target=fire, daemon=True).start()
     while hits < 20:
         try:
-            while hits < 20:
+            go.release()
+            while True:
                 with m:
                     pass
                 callout_stop(c)
