@@ -77,6 +77,7 @@ class _Collector:
         self.at_work = False
         self.dying: deque[Grave] = deque()
 
+    @protected
     def __call__(self, phase: str, info: dict[str, int]) -> None:
         self.at_work = phase == "start"
         while self.dying and not self.at_work:
