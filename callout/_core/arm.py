@@ -23,7 +23,7 @@ from typing import Final
 from .._locks.lock import Lock
 from .checks import machine_of
 from .cpu import CANCELLED, WAITING, Cpu, Move, Run
-from .cpulock import lock_callout, lock_callout_and
+from .cpulock import lock_callout, lock_callout_and, release_both
 from .deadline import share
 from .errors import ArgumentTypeError, ArgumentValueError, BusyError, NeverArmedError
 from .guard import need_stack, protected
@@ -86,18 +86,10 @@ def _lock_for(c: Callout, to: Cpu | None) -> tuple[Cpu, Cpu]:
     # Look at rule 1 again under the lock: c may have become direct since destination() looked, and without a lock
     # of its own it runs on CPU 0 then. Shown by tests/conformance/test_rules.py.
     if to.id and c.state & DIRECT and c.lock is None:
-        _unlock(cpu, to)
+        release_both(cpu, to)
         to = to.machine.cpus[0]
         cpu = lock_callout_and(c, to)
     return cpu, to
-
-
-def _unlock(cpu: Cpu, to: Cpu) -> None:
-    if to is not cpu:
-        to.busy = False
-        to.lock.release()
-    cpu.busy = False
-    cpu.lock.release()
 
 
 # -- under the lock ----------------------------------------------------------------------------------------------------
