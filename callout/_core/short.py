@@ -1,8 +1,9 @@
 """The short paths: the calls that an application makes all the time, written out.
 
-Each does what the long way does (``arm``, ``stop``) for a callout that is plain: pending in the wheel of the CPU on
-which it is, with nothing in progress, so that its state is ARMED and nothing else. One lock is acquired, once, and no
-queue is touched. Whatever is not plain goes the long way: a bit in the state makes the comparison fail.
+Each does what the long way does (``arm``, ``stop``) for a callout that is plain: on the CPU where it was found, with
+nothing in progress, and with no bit in its state but ARMED, pending in the wheel or idle. One lock is acquired, once,
+and no queue is touched. Whatever is not plain goes the long way: a bit in the state makes the comparison fail. So does
+an arming for which the event timer has to be set.
 
 These are public functions, so that no call is spent on a wrapper.
 """
@@ -19,8 +20,9 @@ from .cpu import Cpu
 from .cpulock import refuse_reentry, release_if_owned
 from .deadline import FAR, after_ticks, at_tick
 from .guard import protected
+from .phases import Phase
 from .results import RESET_RESULT, STOP_RESULT
-from .state import ARMED, PLAIN, REMOVED, TRACED, Callout
+from .state import ARMED, IDLE, PLAIN, REMOVED, TRACED, Callout
 from .stop import dequeue, stop
 from .units import INT_MAX, check_flags, check_ticks
 
@@ -77,6 +79,29 @@ def callout_reset(c: Callout, ticks: int, func: Callable[[T], object], arg: T, /
                 c.arg = arg
                 c.precision = 0
                 return 1
+        # Idle; a function is given, and nothing has to look at the wheel earlier than it would.
+        elif (
+            not state & ~IDLE
+            and c.run is None
+            and c.cpu is cpu
+            and cpu.machine.phase < Phase.QUIESCING
+            and func is not None
+        ):
+            now = cpu.now()
+            when = now + (ticks if ticks > 0 else 1) * cpu.tick
+            wheel = cpu.wheel
+            seq = cpu.seq = cpu.seq + 1
+            spot = wheel.spot(when, seq, now)
+            if (when if spot is None else spot.begins) >= cpu.deadline:
+                if state & TRACED:
+                    cpu.machine.note(c)
+                _func, _arg = c.func, c.arg  # as above
+                wheel.put(c, spot, when, seq, wheel)
+                c.func = func
+                c.arg = arg
+                c.precision = 0
+                c.state = state | ARMED
+                return 0
     finally:
         cpu.busy = False
         lock.release()

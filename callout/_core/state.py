@@ -34,6 +34,7 @@ FRESH: Final = 0x100  # never initialised
 
 ARMED: Final = PENDING | ACTIVE  # the whole state of a plain callout in the wheel: what the short paths test for
 PLAIN: Final = ~TRACED  # the bits of which the short paths look at none but ARMED
+IDLE: Final = ACTIVE | TRACED  # what a plain callout may have set that is not pending: active outlives the run
 
 # What every operation finds out, under one hold of the CPU's lock. Each dialect's result is a view of these two bits.
 REMOVED: Final = 1  # a scheduled run was removed: it will not happen
