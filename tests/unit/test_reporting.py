@@ -31,6 +31,7 @@ from callout import (
     callout_reset_on,
     open_callouts,
 )
+from callout._core.wheel import CHUNK
 from callout._worlds.trio import watch
 from callout._worlds.trio.reporting import OnError
 from tests.conformance.loops import Halt, Tell, play
@@ -450,6 +451,22 @@ async def test_a_late_callout_is_named(sink: Sink) -> None:
     text = sink.of("callout.late")[0]
     assert "blocks blocked the loop" in text
     assert "cpu=0" in text
+
+
+@pytest.mark.trio
+async def test_late_callouts_are_said_once(sink: Sink) -> None:
+    """One blocked loop is one line in the log, however many interrupts its late callouts take."""
+    async with open_callouts(expensive=1e-6, checking=False) as system:
+        tell = Tell()
+        for c in [fresh() for _ in range(3 * CHUNK)]:
+            callout_reset(c, 1, ignore, None)
+        callout_reset(fresh(), 2, tell, None)
+        before = system.ticks()
+        while system.ticks() < before + 20:  # the loop stands for 20 ms
+            pass
+        await tell.ran.wait()
+
+    assert len(sink.of("callout.late")) == 1
 
 
 @pytest.mark.trio

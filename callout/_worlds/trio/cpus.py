@@ -45,6 +45,7 @@ class CpuRunner:
         self._check: LoopCheck | None = None
         self.error: BaseException | None = None  # why it could not come up
         self._begun = False
+        self._more = False  # the last interrupt has left callouts that are due
         self.is_up = False
         self.up = trio.Event()  # it is up, or never will be
         self.tasks_over = trio.Event()
@@ -191,8 +192,9 @@ class CpuRunner:
     def _fire(self) -> bool:
         """Take the clock interrupt."""
         due = self._cpu.deadline
-        if due != NEVER and not self._platform.follows_trio:
+        if due != NEVER and not self._more and not self._platform.follows_trio:  # said once for all that are late
             late = self._platform.now() - due
             if late > self._system._machine.slow:
                 self._system._reporter.late(self._number, late, None if self._check is None else self._check.longest())
-        return self._loop.entry.hardclock()
+        self._more = self._loop.entry.hardclock()
+        return self._more
