@@ -119,7 +119,9 @@ def must_await(call: str, coroutine: Coroutine[Any, Any, T], twin: str = "", /) 
     that is never awaited; *twin* is the name of the call that blocks the thread (default: *call* with ``_sync``).
     """
     if not isinstance(coroutine, Coroutine):
-        raise ArgumentTypeError(f"must_await: give the coroutine that {call}() returns, not {coroutine!r}")
+        raise ArgumentTypeError(
+            f"must_await: give the coroutine that {call}() returns, not {coroutine!r}", call="must_await"
+        )
     named: Any = coroutine  # Any: what is compiled has a type of its own, with these two all the same
     named.__name__ = named.__qualname__ = call
     return _Waiting(call, coroutine, f"{twin or f'{call}_sync'}()")
@@ -131,7 +133,7 @@ def must_await(call: str, coroutine: Coroutine[Any, Any, T], twin: str = "", /) 
 def refuse_wait(call: str, c: Callout) -> Machine:
     """Raise what a wait for a run of *c* would raise here, and return its machine."""
     if not isinstance(c, Callout):
-        raise ArgumentTypeError(f"{call}: the first argument must be a Callout, not {c!r}")
+        raise ArgumentTypeError(f"{call}: the first argument must be a Callout, not {c!r}", call=call)
     machine = machine_of(c)
     refuse_closed(call, machine)
     run = c.run
@@ -158,14 +160,14 @@ def refuse_blocking(call: str, machine: Machine) -> None:
     if machine.platform.in_loop():
         instead = call.removesuffix("_sync").removesuffix("_blocking")
         raise LoopThreadError(
-            f"{call}: this thread runs an event loop, which must not be blocked; use `await {instead}()`"
+            f"{call}: this thread runs an event loop, which must not be blocked; use `await {instead}()`", call=call
         )
 
 
 def refuse_held_locks(call: str, machine: Machine) -> None:
     """In checking mode, raise if this thread holds a lock: nobody may sleep with a mutex held."""
     if machine.held is not None and (mine := machine.held.get(machine.platform.current_thread())):
-        raise SleepError(f"{call}: release {mine} first: a callback may be waiting for it")
+        raise SleepError(f"{call}: release {mine} first: a callback may be waiting for it", call=call)
 
 
 __all__ = [

@@ -106,7 +106,8 @@ def _init_lock(call: str, c: Callout, lock: Lock, kind: type[Lock], flags: int) 
     if not isinstance(lock, kind) or (kind is RwLock and isinstance(lock, RmLock)):
         raise LockClassError(
             f"{call}: the lock must be a callout.{kind.__name__}, not {lock!r}: softclock has to know its owner, "
-            "and must never find it held across an await, as a trio.Lock can be"
+            "and must never find it held across an await, as a trio.Lock can be",
+            call=call,
         )
     initialize(call, machine, c, lock, check_flags(call, flags, _LOCK_FLAGS))
 

@@ -49,11 +49,13 @@ class Cv:
 
 def _check(call: str, cv: Cv) -> None:
     if not isinstance(cv, Cv):
-        raise ArgumentTypeError(f"{call}: the first argument must be a Cv, not {cv!r}")
+        raise ArgumentTypeError(f"{call}: the first argument must be a Cv, not {cv!r}", call=call)
     if cv._destroyed:
-        raise LockDestroyedError(f"{call}: {cv!r} was destroyed")
+        raise LockDestroyedError(f"{call}: {cv!r} was destroyed", call=call)
     if cv._machine is not current_machine(call):
-        raise ArgumentValueError(f"{call}: {cv!r} belongs to another callout system than the one that is current here")
+        raise ArgumentValueError(
+            f"{call}: {cv!r} belongs to another callout system than the one that is current here", call=call
+        )
 
 
 def _check_wait(call: str, cv: Cv, mtx: Mtx) -> None:
@@ -91,7 +93,7 @@ def cv_destroy(cv: Cv, /) -> None:
     """
     _check("cv_destroy", cv)
     if queues_of(cv._machine).occupied(cv):
-        raise BusyError(f"cv_destroy: somebody waits for {cv!r}; wake all with cv_broadcast() first")
+        raise BusyError(f"cv_destroy: somebody waits for {cv!r}; wake all with cv_broadcast() first", call="cv_destroy")
     cv._destroyed = True
 
 

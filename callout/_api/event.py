@@ -75,7 +75,8 @@ class Event:
         platform = self._machine.platform
         if platform.in_loop():
             raise LoopThreadError(
-                "wait_sync: this thread runs an event loop, which must not be blocked; use `await event.wait()`"
+                "wait_sync: this thread runs an event loop, which must not be blocked; use `await event.wait()`",
+                call="wait_sync",
             )
         return run_blocking(self._wait("wait_sync", platform.thread_waiter, timeout)) is not False
 
@@ -84,7 +85,7 @@ class Event:
         machine = self._machine
         limit = timeout_to_ns(call, timeout)
         if machine.held is not None and (mine := machine.held.get(machine.platform.current_thread())):
-            raise SleepError(f"{call}: release {mine} first: nobody may sleep with a mutex held")
+            raise SleepError(f"{call}: release {mine} first: nobody may sleep with a mutex held", call=call)
         admit(call, machine, Use.LOOK)
         if self._is_set:
             return None

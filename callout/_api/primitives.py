@@ -146,7 +146,9 @@ def check_wait(call: str, c: Callout, /, *, blocking: bool = False) -> None:
     """
     machine = refuse_wait(call, c)
     if CURRENT.get(machine) is not machine:
-        raise ArgumentValueError(f"{call}: {c!r} belongs to another callout system than the one that is current here")
+        raise ArgumentValueError(
+            f"{call}: {c!r} belongs to another callout system than the one that is current here", call=call, callout=c
+        )
     if blocking:
         refuse_blocking(call, machine)
 

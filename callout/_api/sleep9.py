@@ -37,7 +37,7 @@ _FLAGS: Final = C_ALL & ~C_DIRECT_EXEC  # a timeout is direct in any case
 def _ticks(call: str, machine: Machine, timo: int, *, least: int) -> Timeout | None:
     """Return the time *timo* ticks from now; None for 0 unless *least* says that 0 counts as more."""
     if check_ticks(call, timo) < 0:
-        raise ArgumentValueError(f"{call}: timo must not be negative, got {timo}")
+        raise ArgumentValueError(f"{call}: timo must not be negative, got {timo}", call=call)
     timo = max(timo, least)
     return Timeout(after_ticks(machine, machine.platform.now(), timo), 0) if timo else None
 
@@ -53,10 +53,12 @@ def _sbt(call: str, machine: Machine, sbt: int, pr: int, flags: int, *, least: i
 
 def _drop(call: str, priority: int) -> bool:
     if not isinstance(priority, int):
-        raise ArgumentTypeError(f"{call}: priority must be an int, or'ed with PCATCH or PDROP, not {priority!r}")
+        raise ArgumentTypeError(
+            f"{call}: priority must be an int, or'ed with PCATCH or PDROP, not {priority!r}", call=call
+        )
     if priority & ~_PRIORITY:
         raise ArgumentValueError(
-            f"{call}: unknown flag {priority & ~_PRIORITY:#x} in priority; PCATCH and PDROP are known"
+            f"{call}: unknown flag {priority & ~_PRIORITY:#x} in priority; PCATCH and PDROP are known", call=call
         )
     return bool(priority & PDROP)
 

@@ -78,7 +78,8 @@ class SleepQueues:
                 raise ReentrantCallError(
                     "wakeup: called by a finalizer, weakref callback or signal handler that interrupted a sleep or a "
                     "wake-up of the same thread, and would wait for itself; hand the call to the loop instead: "
-                    "system.cpu(0).call(function, *args)"
+                    "system.cpu(0).call(function, *args)",
+                    call="wakeup",
                 )
             self._guard.acquire()
         self._owner = self._me()
@@ -148,14 +149,15 @@ def check_chan(call: str, chan: object) -> None:
     if isinstance(chan, (*_VALUES, *_METHODS)):
         raise ArgumentTypeError(
             f"{call}: a channel is an object that sleeper and waker both have, told apart by identity, such as the "
-            f"structure that is waited for, or an object() in it; not {chan!r}"
+            f"structure that is waited for, or an object() in it; not {chan!r}",
+            call=call,
         )
 
 
 def check_wmesg(call: str, wmesg: object) -> None:
     """Raise unless *wmesg* is a text."""
     if not isinstance(wmesg, str):
-        raise ArgumentTypeError(f"{call}: wmesg must be a str that says what is waited for, not {wmesg!r}")
+        raise ArgumentTypeError(f"{call}: wmesg must be a str that says what is waited for, not {wmesg!r}", call=call)
 
 
 def check_sleep(call: str, machine: Machine, mtx: Mtx | None, kind: LockClass | None, blocking: bool) -> None:
@@ -167,23 +169,28 @@ def check_sleep(call: str, machine: Machine, mtx: Mtx | None, kind: LockClass | 
     if machine.held is not None:
         for lock in machine.held.get(machine.platform.current_thread(), ()):
             if lock is not mtx and lock is not machine.giant:
-                raise SleepError(f"{call}: release {lock!r} first: nobody may sleep with a mutex held")
+                raise SleepError(
+                    f"{call}: release {lock!r} first: nobody may sleep with a mutex held", call=call, lock=lock
+                )
 
 
 def _check_mutex(call: str, machine: Machine, mtx: object, kind: LockClass) -> None:
     if not isinstance(mtx, Mtx):
         raise LockClassError(
-            f"{call}: give the mutex, a callout.Mtx, that guards what is waited for, not {mtx!r}; tsleep() takes none"
+            f"{call}: give the mutex, a callout.Mtx, that guards what is waited for, not {mtx!r}; tsleep() takes none",
+            call=call,
         )
     if mtx.lock_class is not kind:
         what = "a spin mutex: use msleep_spin()" if kind is LockClass.MUTEX else "not a spin mutex: use msleep()"
-        raise LockClassError(f"{call}: {mtx!r} is {what}")
+        raise LockClassError(f"{call}: {mtx!r} is {what}", call=call)
     if mtx.machine is not machine:
-        raise ArgumentValueError(f"{call}: {mtx!r} belongs to another callout system than the one that is current here")
+        raise ArgumentValueError(
+            f"{call}: {mtx!r} belongs to another callout system than the one that is current here", call=call, lock=mtx
+        )
     if not mtx.owned():
-        raise LockNotHeldError(f"{call}: acquire {mtx!r} first; it is released while this sleeps")
+        raise LockNotHeldError(f"{call}: acquire {mtx!r} first; it is released while this sleeps", call=call, lock=mtx)
     if mtx is not machine.giant and mtx.recursed():
-        raise LockError(f"{call}: {mtx!r} is recursed, and could not be released by one unlock")
+        raise LockError(f"{call}: {mtx!r} is recursed, and could not be released by one unlock", call=call, lock=mtx)
 
 
 # -- sleeping ------------------------------------------------------------------------------------------------------
@@ -246,7 +253,7 @@ async def sleep(
             except ClosedError:
                 pass  # the close has stopped it
     if sleeper.why is Why.CLOSE:
-        raise ClosedError(f"{call}: the callout system was closed while this slept")
+        raise ClosedError(f"{call}: the callout system was closed while this slept", call=call)
     return TIMED_OUT if sleeper.why is Why.TIMEOUT else WOKEN
 
 

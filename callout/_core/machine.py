@@ -107,7 +107,8 @@ def current_machine(call: str) -> Machine:
         else:
             raise NoSystemError(
                 f"{call}: no callout system is open here; run this inside `async with open_callouts():`, "
-                "or, in a thread of your own, inside `with system.bound():`"
+                "or, in a thread of your own, inside `with system.bound():`",
+                call=call,
             )
     if machine.phase >= Phase.CLOSED:
         admit(call, machine, Use.CURRENT)

@@ -120,7 +120,7 @@ def admit(call: str, machine: Machine, use: Use) -> bool:
     if admission is Admission.NOTHING:
         return False
     if admission is Admission.FORKED:
-        raise ForkedError(f"{call}: {FORKED_TEXT}")
+        raise ForkedError(f"{call}: {FORKED_TEXT}", call=call)
     if machine.phase is not Phase.CLOSED:
-        raise ClosedError(f"{call}: {LEAVING_TEXT}")
-    raise ClosedError(f"{call}: {CLOSED_TEXT}")
+        raise ClosedError(f"{call}: {LEAVING_TEXT}", call=call)
+    raise ClosedError(f"{call}: {CLOSED_TEXT}", call=call)

@@ -57,12 +57,14 @@ def place(call: str, lock_class: LockClass, direct: bool) -> Place:
     if where is Place.ERROR_AT_INIT:
         raise LockClassError(
             f"{call}: a callout's lock may not be {lock_class.value}; "
-            "use a Mtx, an RwLock or an RmLock that is not sleepable"
+            "use a Mtx, an RwLock or an RmLock that is not sleepable",
+            call=call,
         )
     if where is Place.ERROR:
         raise LockClassError(
             f"{call}: C_DIRECT_EXEC needs a callout with a spin mutex or without a lock, "
-            f"this one has {lock_class.value}"
+            f"this one has {lock_class.value}",
+            call=call,
         )
     return where
 

@@ -61,9 +61,9 @@ def timeout_to_ns(call: str, timeout: object) -> int | None:
     if timeout is None:
         return None
     if isinstance(timeout, bool) or not isinstance(timeout, int | float):
-        raise ArgumentTypeError(f"{call}: timeout must be a number of seconds or None, not {timeout!r}")
+        raise ArgumentTypeError(f"{call}: timeout must be a number of seconds or None, not {timeout!r}", call=call)
     if not timeout >= 0:
-        raise ArgumentValueError(f"{call}: timeout must be a number of seconds from 0 up, got {timeout!r}")
+        raise ArgumentValueError(f"{call}: timeout must be a number of seconds from 0 up, got {timeout!r}", call=call)
     return _LONGEST if timeout >= _LONGEST // NS_PER_S else math.ceil(timeout * NS_PER_S)
 
 

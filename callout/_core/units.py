@@ -147,15 +147,17 @@ def _pair(call: str, second: str, pair: object) -> tuple[int, int]:
         case (int(first), int(rest)):
             return first, rest
         case _:
-            raise ArgumentTypeError(f"{call}: give a pair of ints, seconds and {second}, not {pair!r}")
+            raise ArgumentTypeError(f"{call}: give a pair of ints, seconds and {second}, not {pair!r}", call=call)
 
 
 def check_ticks(call: str, ticks: object) -> int:
     """Return *ticks* if it is an int that fits into C's; non-positive ones are legal and count as one."""
     if not isinstance(ticks, int):
-        raise ArgumentTypeError(f"{call}: ticks must be an int (a number of clock ticks), not {ticks!r}")
+        raise ArgumentTypeError(f"{call}: ticks must be an int (a number of clock ticks), not {ticks!r}", call=call)
     if ticks > INT_MAX:
-        raise ArgumentValueError(f"{call}: {ticks} ticks is more than an int of the kernel holds ({INT_MAX})")
+        raise ArgumentValueError(
+            f"{call}: {ticks} ticks is more than an int of the kernel holds ({INT_MAX})", call=call
+        )
     return ticks
 
 
@@ -163,19 +165,23 @@ def check_sbt(call: str, what: str, sbt: object) -> int:
     """Return *sbt* if it is an int from 0 to ``SBT_MAX``."""
     if not isinstance(sbt, int):
         raise ArgumentTypeError(
-            f"{call}: {what} must be an int of sbintime (SBT_1S is a second; see mstosbt()), not {sbt!r}"
+            f"{call}: {what} must be an int of sbintime (SBT_1S is a second; see mstosbt()), not {sbt!r}", call=call
         )
     if sbt < 0:
-        raise ArgumentValueError(f"{call}: {what} must not be negative, got {sbt}")
+        raise ArgumentValueError(f"{call}: {what} must not be negative, got {sbt}", call=call)
     if sbt > SBT_MAX:
-        raise ArgumentValueError(f"{call}: {what} {sbt} is more than SBT_MAX, the largest sbintime (68 years)")
+        raise ArgumentValueError(
+            f"{call}: {what} {sbt} is more than SBT_MAX, the largest sbintime (68 years)", call=call
+        )
     return sbt
 
 
 def check_flags(call: str, flags: object, known: int) -> int:
     """Return *flags* if no bit but those of *known* is set."""
     if not isinstance(flags, int):
-        raise ArgumentTypeError(f"{call}: flags must be an int (or'ed together from the constants), not {flags!r}")
+        raise ArgumentTypeError(
+            f"{call}: flags must be an int (or'ed together from the constants), not {flags!r}", call=call
+        )
     if flags & ~known:
-        raise ArgumentValueError(f"{call}: unknown flag {flags & ~known:#x}")
+        raise ArgumentValueError(f"{call}: unknown flag {flags & ~known:#x}", call=call)
     return flags

@@ -42,7 +42,9 @@ class Mtx(Lock):
             ArgumentValueError: unknown option.
         """
         if opts & ~(MTX_SPIN | MTX_RECURSE):
-            raise ArgumentValueError(f"mtx_init: unknown option {opts:#x}; use MTX_DEF or MTX_SPIN, and MTX_RECURSE")
+            raise ArgumentValueError(
+                f"mtx_init: unknown option {opts:#x}; use MTX_DEF or MTX_SPIN, and MTX_RECURSE", call="mtx_init"
+            )
         super().__init__(name, LockClass.SPIN if opts & MTX_SPIN else LockClass.MUTEX, machine)
         self._owner: Thread = None
         self._depth = 0
@@ -119,7 +121,9 @@ class Mtx(Lock):
     def _check_kind(self, call: str, spin: bool) -> None:
         if (self.lock_class is LockClass.SPIN) is not spin:
             raise LockClassError(
-                f"{call}: {self.name!r} is {self.lock_class.value}; use {'mtx_lock' if spin else 'mtx_lock_spin'}"
+                f"{call}: {self.name!r} is {self.lock_class.value}; use {'mtx_lock' if spin else 'mtx_lock_spin'}",
+                call=call,
+                lock=self,
             )
 
     def lock(self) -> None:
@@ -173,18 +177,22 @@ class Mtx(Lock):
         """Raise unless the mutex is held as *what* (``MA_*``) says. Never blocks. See ``mtx_assert(9)``."""
         known = (MA_OWNED, MA_OWNED | MA_RECURSED, MA_OWNED | MA_NOTRECURSED, MA_NOTOWNED)
         if what not in known:
-            raise ArgumentValueError("mtx_assert: give MA_OWNED (with MA_RECURSED or MA_NOTRECURSED) or MA_NOTOWNED")
+            raise ArgumentValueError(
+                "mtx_assert: give MA_OWNED (with MA_RECURSED or MA_NOTRECURSED) or MA_NOTOWNED", call="mtx_assert"
+            )
         owned = self.owned()
         if what == MA_NOTOWNED:
             if owned:
-                raise LockHeldError(f"mtx_assert: {self.name!r} is held by this thread")
+                raise LockHeldError(f"mtx_assert: {self.name!r} is held by this thread", call="mtx_assert", lock=self)
             return
         if not owned:
-            raise LockNotHeldError(f"mtx_assert: {self.name!r} is not held by this thread")
+            raise LockNotHeldError(
+                f"mtx_assert: {self.name!r} is not held by this thread", call="mtx_assert", lock=self
+            )
         if what & MA_RECURSED and self._depth == 1:
-            raise LockError(f"mtx_assert: {self.name!r} is not recursed")
+            raise LockError(f"mtx_assert: {self.name!r} is not recursed", call="mtx_assert", lock=self)
         if what & MA_NOTRECURSED and self._depth > 1:
-            raise LockError(f"mtx_assert: {self.name!r} is recursed")
+            raise LockError(f"mtx_assert: {self.name!r} is recursed", call="mtx_assert", lock=self)
 
     def destroy(self) -> None:
         """Make every later use an error. Never blocks. Its owner may destroy it. See ``mtx_destroy(9)``.
@@ -194,7 +202,7 @@ class Mtx(Lock):
         """
         if self.owned():
             if self._depth > 1:
-                raise LockError(f"mtx_destroy: {self.name!r} is recursed")
+                raise LockError(f"mtx_destroy: {self.name!r} is recursed", call="mtx_destroy", lock=self)
             if not self.parked:
                 self.__exit__()
         self._destroy("mtx_destroy", self._owner is not None and not self.owned())

@@ -58,7 +58,7 @@ class RwLock(Lock):
     def __init__(self, name: str = "rwlock", opts: int = 0, *, machine: Machine | None = None) -> None:
         """Make a read/write lock of the current system; *opts* may be ``RW_RECURSE``. Never blocks."""
         if opts & ~RW_RECURSE:
-            raise ArgumentValueError(f"rw_init: unknown option {opts:#x}; only RW_RECURSE is known")
+            raise ArgumentValueError(f"rw_init: unknown option {opts:#x}; only RW_RECURSE is known", call="rw_init")
         self._setup(name, LockClass.EXCLUSIVE, bool(opts & RW_RECURSE), machine)
 
     def _setup(self, name: str, lock_class: LockClass, recurse: bool, machine: Machine | None) -> None:
@@ -202,7 +202,9 @@ class RwLock(Lock):
         self._acquire_raw()
         try:
             if me not in self._readers:
-                raise LockNotHeldError(f"rw_try_upgrade: this thread has no read lock on {self.name!r}")
+                raise LockNotHeldError(
+                    f"rw_try_upgrade: this thread has no read lock on {self.name!r}", call="rw_try_upgrade", lock=self
+                )
             if self._readers != {me: 1}:
                 return 0
             self._readers.clear()
@@ -218,9 +220,11 @@ class RwLock(Lock):
         self._acquire_raw()
         try:
             if self._writer != me or self._writer is None:
-                raise LockNotHeldError(f"rw_downgrade: this thread has no write lock on {self.name!r}")
+                raise LockNotHeldError(
+                    f"rw_downgrade: this thread has no write lock on {self.name!r}", call="rw_downgrade", lock=self
+                )
             if self._depth > 1:
-                raise LockError(f"rw_downgrade: {self.name!r} is recursed")
+                raise LockError(f"rw_downgrade: {self.name!r} is recursed", call="rw_downgrade", lock=self)
             self._writer, self._depth = None, 0
             self._readers[me] = 1
         finally:
@@ -241,14 +245,16 @@ class RwLock(Lock):
         """
         call = f"{self._prefix}_assert"
         if what not in (RA_LOCKED, RA_RLOCKED, RA_WLOCKED, RA_UNLOCKED):
-            raise ArgumentValueError(f"{call}: give RA_LOCKED, RA_RLOCKED, RA_WLOCKED or RA_UNLOCKED")
+            raise ArgumentValueError(f"{call}: give RA_LOCKED, RA_RLOCKED, RA_WLOCKED or RA_UNLOCKED", call=call)
         if what == RA_UNLOCKED:
             if self.holds():
-                raise LockHeldError(f"{call}: {self.name!r} is held by this thread")
+                raise LockHeldError(f"{call}: {self.name!r} is held by this thread", call=call, lock=self)
         elif not (
             self.owned() if what == RA_WLOCKED else self.me() in self._readers if what == RA_RLOCKED else self.holds()
         ):
-            raise LockNotHeldError(f"{call}: {self.name!r} is not held by this thread in that way")
+            raise LockNotHeldError(
+                f"{call}: {self.name!r} is not held by this thread in that way", call=call, lock=self
+            )
 
     def destroy(self) -> None:
         """Make every later use an error. Never blocks. Raises LockError if a thread holds it or waits for it."""
@@ -287,6 +293,8 @@ class RmLock(RwLock):
     def __init__(self, name: str = "rmlock", opts: int = 0, *, machine: Machine | None = None) -> None:
         """Make a read-mostly lock of the current system; *opts* are ``RM_*``. Never blocks."""
         if opts & ~(RM_RECURSE | RM_SLEEPABLE):
-            raise ArgumentValueError(f"rm_init: unknown option {opts:#x}; RM_RECURSE and RM_SLEEPABLE are known")
+            raise ArgumentValueError(
+                f"rm_init: unknown option {opts:#x}; RM_RECURSE and RM_SLEEPABLE are known", call="rm_init"
+            )
         lock_class = LockClass.SLEEPABLE if opts & RM_SLEEPABLE else LockClass.EXCLUSIVE
         self._setup(name, lock_class, bool(opts & RM_RECURSE), machine)

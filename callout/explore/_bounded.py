@@ -80,13 +80,16 @@ _SCHEDULE: Final = re.compile(
 def _parse(schedule: object) -> tuple[Setting, list[int]]:
     """Return what a schedule says, or raise."""
     if not isinstance(schedule, str):
-        raise ArgumentTypeError(f"replay: a schedule is the string that a Violation names, not {schedule!r}")
+        raise ArgumentTypeError(
+            f"replay: a schedule is the string that a Violation names, not {schedule!r}", call="replay"
+        )
     match = _SCHEDULE.fullmatch(schedule)
     if match is None:
         shown = schedule if len(schedule) <= 80 else f"{schedule[:77]}..."
         raise ArgumentValueError(
             f"replay: {shown!r} is not a schedule; give the string that a Violation names, whole, which is like "
-            "'v2,cpus=2,hz=1000,bound=2,paths=short:0.0.1'"
+            "'v2,cpus=2,hz=1000,bound=2,paths=short:0.0.1'",
+            call="replay",
         )
     cpus, hz, bound, paths, choices = match.groups()
     setting = Setting(
@@ -97,7 +100,9 @@ def _parse(schedule: object) -> tuple[Setting, list[int]]:
     )
     taken = [int(choice) for choice in choices.split(".")] if choices else []
     if taken and not taken[-1]:
-        raise ArgumentValueError("replay: a schedule does not end in choices of 0: was a part of it cut off?")
+        raise ArgumentValueError(
+            "replay: a schedule does not end in choices of 0: was a part of it cut off?", call="replay"
+        )
     return setting, taken
 
 
@@ -146,7 +151,8 @@ class _Search:
             if choice >= len(order):
                 raise ArgumentValueError(
                     f"replay: the schedule does not fit this scenario: its choice {at} is number {choice}, but only "
-                    f"{len(order)} could run there: {', '.join(here.names)}; has the scenario changed, or the code?"
+                    f"{len(order)} could run there: {', '.join(here.names)}; has the scenario changed, or the code?",
+                    call="replay",
                 )
         self.taken.append(choice)
         self.seen.append(here)
@@ -205,7 +211,7 @@ def _check_setting(call: str, scenario: object, cpus: int, hz: int, bound: int, 
     check_int(call, "hz", hz, 1, MAX_HZ)
     check_int(call, "bound", bound, 0, MAX_BOUND)
     if not isinstance(short_paths, bool):
-        raise ArgumentTypeError(f"{call}: short_paths must be True or False, not {short_paths!r}")
+        raise ArgumentTypeError(f"{call}: short_paths must be True or False, not {short_paths!r}", call=call)
     return Setting(cpus, hz, bound, short_paths)
 
 
@@ -295,5 +301,6 @@ def replay(scenario: Scenario, schedule: str) -> None:
     if len(choices) > len(search.taken):
         raise ArgumentValueError(
             f"replay: the schedule does not fit this scenario: it has {len(choices)} choices, and the run ended, with "
-            f"nothing wrong, after {len(search.taken)}; has the scenario changed, or the code?"
+            f"nothing wrong, after {len(search.taken)}; has the scenario changed, or the code?",
+            call="replay",
         )

@@ -185,7 +185,8 @@ def poison_for(call: str, obj: object) -> type:
         except Exception as error:
             raise ArgumentTypeError(
                 f"{call}: a {_name_of(cls)} cannot be poisoned ({error}); take an ordinary class, and if it has "
-                "__slots__, add '__weakref__' to them (dataclass: weakref_slot=True)"
+                "__slots__, add '__weakref__' to them (dataclass: weakref_slot=True)",
+                call=call,
             ) from error
         _FREED[id(cls)] = freed
     return freed
@@ -408,7 +409,8 @@ class Burial:
             for number, each in enumerate(_ask(more, obj)):
                 if type(each) in _NO_PARTS:
                     raise ArgumentTypeError(
-                        f"Slab.free: the slab's parts function named a {_name_of(type(each))}; it must give objects"
+                        f"Slab.free: the slab's parts function named a {_name_of(type(each))}; it must give objects",
+                        call="Slab.free",
                     )
                 parts.named(f"parts[{number}]", each)
         machines: list[Machine] = []

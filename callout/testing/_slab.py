@@ -89,9 +89,13 @@ class Slab(Generic[T]):
             ArgumentTypeError: *borrowed* is a str instead of a collection of them; *parts* cannot be called.
         """
         if isinstance(borrowed, str):
-            raise ArgumentTypeError(f"Slab: borrowed must be a collection of attribute names: [{borrowed!r}]")
+            raise ArgumentTypeError(
+                f"Slab: borrowed must be a collection of attribute names: [{borrowed!r}]", call="Slab"
+            )
         if parts is not None and not callable(parts):
-            raise ArgumentTypeError(f"Slab: parts must be a function of an object, not a {name_of_class(parts)}")
+            raise ArgumentTypeError(
+                f"Slab: parts must be a function of an object, not a {name_of_class(parts)}", call="Slab"
+            )
         self.name = name
         self.reports: list[str] = []
         self._borrowed = frozenset(borrowed)
@@ -135,7 +139,8 @@ class Slab(Generic[T]):
             other = _ALLOCATED.get(id(obj))
             if other is not None:
                 raise ArgumentValueError(
-                    f"Slab.alloc: {describe.name_of(make)} has returned what is allocated already: {other}"
+                    f"Slab.alloc: {describe.name_of(make)} has returned what is allocated already: {other}",
+                    call="Slab.alloc",
                 )
             if self._unused:
                 slot = self._unused.pop()
@@ -178,7 +183,9 @@ class Slab(Generic[T]):
         if allocation is None:
             if is_freed(obj):
                 self._refuse_freed(obj, "double free, it was freed again")
-            raise ArgumentValueError(f"Slab.free: a {name_of_class(obj)} that was not allocated from {self!r}")
+            raise ArgumentValueError(
+                f"Slab.free: a {name_of_class(obj)} that was not allocated from {self!r}", call="Slab.free"
+            )
         if not first:
             raise allocation.used("double free, it was freed again")
         try:

@@ -123,7 +123,11 @@ def not_set_up(call: str, timer: TimerBase) -> NotInitializedError:
 def refuse_pending(call: str, timer: TimerBase, facts: int) -> None:
     """Raise if *facts* say that an ``add_timer()`` met a pending timer; nothing has changed then."""
     if facts & CALLOUT_REMOVED:
-        raise BusyError(f"{call}: {timer!r} is pending already; use mod_timer() to arm it for another time")
+        raise BusyError(
+            f"{call}: {timer!r} is pending already; use mod_timer() to arm it for another time",
+            call=call,
+            callout=timer,
+        )
 
 
 def refuse_not_set_up(call: str, timer: TimerBase) -> None:

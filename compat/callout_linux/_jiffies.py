@@ -184,7 +184,9 @@ def check_jiffies(call: str, what: str, value: object) -> int:
     if isinstance(value, Variable):
         return value()
     if not isinstance(value, int):
-        raise ArgumentTypeError(f"{call}: {what} must be an int, a time in jiffies such as jiffies + 10, not {value!r}")
+        raise ArgumentTypeError(
+            f"{call}: {what} must be an int, a time in jiffies such as jiffies + 10, not {value!r}", call=call
+        )
     return ((value + _SIGN) & _MASK) - _SIGN
 
 
@@ -265,7 +267,7 @@ def _an_int(call: str, value: object) -> int:
     if isinstance(value, Variable):
         return value()
     if not isinstance(value, int):
-        raise ArgumentTypeError(f"{call}: give an int, not {value!r}")
+        raise ArgumentTypeError(f"{call}: give an int, not {value!r}", call=call)
     return value
 
 

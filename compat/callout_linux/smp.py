@@ -68,7 +68,8 @@ class Sent(Unfinished):
         def __await__(self) -> Generator[Any, Any, int]:
             raise NotAwaitedError(
                 "smp_call_function: made with wait=False, so there is nothing to await, and the functions may not have "
-                "returned; make the call with wait=True"
+                "returned; make the call with wait=True",
+                call="smp_call_function",
             )
 
 
@@ -174,12 +175,14 @@ def _check_cpus(call: str, cpus: Iterable[int]) -> list[int]:
     try:
         wanted = list(cpus)
     except TypeError:
-        raise ArgumentTypeError(f"{call}: give a collection of CPU numbers, not {cpus!r}") from None
+        raise ArgumentTypeError(f"{call}: give a collection of CPU numbers, not {cpus!r}", call=call) from None
     for cpu in wanted:
         if type(cpu) is not int:
-            raise ArgumentTypeError(f"{call}: a cpu must be an int, not {cpu!r}")
+            raise ArgumentTypeError(f"{call}: a cpu must be an int, not {cpu!r}", call=call)
         if not 0 <= cpu < there:
-            raise ArgumentValueError(f"{call}: there is no cpu {cpu}; this system has {there}, counted from 0")
+            raise ArgumentValueError(
+                f"{call}: there is no cpu {cpu}; this system has {there}, counted from 0", call=call
+            )
     return list(dict.fromkeys(wanted))
 
 
@@ -187,7 +190,7 @@ def _send(call: str, cpus: list[int], func: Func[T], info: T, wait: int) -> Sent
     """Make the calls; the one for the CPU on whose loop this runs comes last, on the spot."""
     check_callback(call, func)
     if not isinstance(wait, int):
-        raise ArgumentTypeError(f"{call}: wait must be True or False, not {wait!r}")
+        raise ArgumentTypeError(f"{call}: wait must be True or False, not {wait!r}", call=call)
     here = [cpu for cpu in cpus if on_cpu(cpu)]
     completion = Completion(len(cpus), call) if wait else None
     thunk = partial(func, info) if completion is None else partial(completion.run, func, info)
@@ -274,7 +277,9 @@ def smp_call_function_any(cpus: Iterable[int], func: Func[T], info: T, wait: int
     """
     targets = _check_cpus("smp_call_function_any", cpus)
     if not targets:
-        raise ArgumentValueError("smp_call_function_any: give at least one CPU to choose from")
+        raise ArgumentValueError(
+            "smp_call_function_any: give at least one CPU to choose from", call="smp_call_function_any"
+        )
     here = curcpu()
     return _send("smp_call_function_any", [here if here in targets else min(targets)], func, info, wait)
 
@@ -398,14 +403,14 @@ def INIT_CSD(csd: call_single_data_t[T], func: Func[T], info: T, /) -> None:  # 
     """
     check_callback("INIT_CSD", func)
     if not _claim("INIT_CSD", csd):
-        raise BusyError("INIT_CSD: this call was sent, and its function has not begun yet")
+        raise BusyError("INIT_CSD: this call was sent, and its function has not begun yet", call="INIT_CSD")
     csd.func, csd.info = func, info
     csd._free.append(None)
 
 
 def _claim(call: str, csd: call_single_data_t[T]) -> bool:
     if not isinstance(csd, call_single_data_t):
-        raise ArgumentTypeError(f"{call}: give a call_single_data_t, not {csd!r}")
+        raise ArgumentTypeError(f"{call}: give a call_single_data_t, not {csd!r}", call=call)
     try:
         csd._free.pop()
     except IndexError:

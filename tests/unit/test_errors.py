@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import ast
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Final
 
 import pytest
 
+import callout
+import callout_linux
 from callout import (
     BusyError,
     Callout,
@@ -18,6 +23,7 @@ from callout import (
     callout_reset,
     callout_stop,
 )
+from callout._core import errors
 from callout.testing import VirtualSMP
 
 
@@ -55,3 +61,44 @@ def test_an_error_knows_what_it_is_about(
     assert (error.call, error.callout, error.cpu) == (call, c, 0)
     assert error.lock is (mtx if locked else None)
     assert str(error).startswith(f"{call}: ")
+
+
+PACKAGES: Final = [Path(callout.__file__).parent, Path(callout_linux.__file__).parent]
+LIBRARY: Final = [
+    path
+    for package in PACKAGES
+    for path in sorted(package.rglob("*.py"))
+    if not {"conformance", "demo"} & {*path.relative_to(package).parts}  # commands, whose errors are lines on stderr
+]
+
+
+def begins_with_its_call(text: ast.expr) -> bool:
+    """Whether an error's text begins with the name of a call and a colon."""
+    match text:
+        case ast.Constant(value=str(words)):
+            return re.match(r"\w+: ", words) is not None
+        case ast.JoinedStr(values=[ast.FormattedValue(value=ast.Name("call")), ast.Constant(value=str(words)), *_]):
+            return words.startswith(": ")
+        case ast.JoinedStr(values=[ast.Constant(value=str(words)), *_]):
+            return re.match(r"\w+: ", words) is not None
+        case _:
+            return False
+
+
+def errors_raised(path: Path) -> Iterator[ast.Call]:
+    """Yield the package's own exceptions that a module raises."""
+    ours = {name for name, each in vars(errors).items() if isinstance(each, type) and issubclass(each, CalloutError)}
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call) and ast.unparse(node.exc.func) in ours:
+            yield node.exc
+
+
+def test_an_error_that_names_its_call_has_it() -> None:
+    """Wherever the library raises an error whose text begins with a call, ``call`` is given, too."""
+    raised = [(path, error) for path in LIBRARY for error in errors_raised(path)]
+    naming = [(path, error) for path, error in raised if error.args and begins_with_its_call(error.args[0])]
+
+    assert len(naming) > len(raised) / 2  # else this looks at nothing
+    assert [
+        f"{path.name}:{error.lineno}" for path, error in naming if "call" not in {each.arg for each in error.keywords}
+    ] == []

@@ -33,9 +33,13 @@ def _check_arguments(cpus: object, on_error: object, expensive: object) -> None:
     check_int("open_callouts", "cpus", cpus, 1, 1024)
     check_on_error(on_error)
     if not isinstance(expensive, int | float):
-        raise ArgumentTypeError(f"open_callouts: expensive must be a number of seconds, not {expensive!r}")
+        raise ArgumentTypeError(
+            f"open_callouts: expensive must be a number of seconds, not {expensive!r}", call="open_callouts"
+        )
     if not expensive > 0:
-        raise ArgumentValueError(f"open_callouts: expensive must be a number of seconds above 0, got {expensive!r}")
+        raise ArgumentValueError(
+            f"open_callouts: expensive must be a number of seconds above 0, got {expensive!r}", call="open_callouts"
+        )
 
 
 def _check_loop() -> None:
@@ -47,9 +51,12 @@ def _check_loop() -> None:
             raise LoopError(
                 "open_callouts: this is an asyncio loop, and callouts run on a trio loop. Run trio as a guest of this "
                 "one with trio.lowlevel.start_guest_run(); or the whole program on trio: trio.run(main), or "
-                'anyio.run(main, backend="trio")'
+                'anyio.run(main, backend="trio")',
+                call="open_callouts",
             ) from None
-        raise LoopError("open_callouts: there is no trio loop here; call it in a task of trio.run(main)") from None
+        raise LoopError(
+            "open_callouts: there is no trio loop here; call it in a task of trio.run(main)", call="open_callouts"
+        ) from None
 
 
 @asynccontextmanager
@@ -91,7 +98,8 @@ async def open_callouts(
     platform = TrioPlatform()
     if platform.follows_trio and cpus > 1:
         raise ClockError(
-            f"open_callouts: a mock clock drives the loop that it was given to and no other; use cpus=1, not {cpus}"
+            f"open_callouts: a mock clock drives the loop that it was given to and no other; use cpus=1, not {cpus}",
+            call="open_callouts",
         )
     if checking is None:
         checking = "PYTEST_CURRENT_TEST" in os.environ and "pytest" in sys.modules

@@ -30,7 +30,8 @@ def check_on_error(on_error: object) -> None:
         return
     if not callable(on_error):
         raise ArgumentTypeError(
-            f"open_callouts: on_error must be a function of an exception and a callout, not {text_of(on_error)}"
+            f"open_callouts: on_error must be a function of an exception and a callout, not {text_of(on_error)}",
+            call="open_callouts",
         )
     called = getattr(on_error, "__call__", None)  # noqa: B004 - what runs when an object is called
     if any(map(inspect.iscoroutinefunction, (on_error, called))) or any(
@@ -38,7 +39,8 @@ def check_on_error(on_error: object) -> None:
     ):
         raise ArgumentTypeError(
             f"open_callouts: on_error is an async function, {text_of(on_error)}, and calling it would run nothing; "
-            "give a plain function, and start asynchronous work from it with system.cpu(0).start_soon()"
+            "give a plain function, and start asynchronous work from it with system.cpu(0).start_soon()",
+            call="open_callouts",
         )
 
 

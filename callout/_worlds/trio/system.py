@@ -153,7 +153,8 @@ class CalloutSystem:
             check_cpu("bound", self._machine, cpu)
             if here is not None and cpu != here:
                 raise ArgumentValueError(
-                    f"bound: this thread is the loop of cpu {here} of this system, which is its current CPU already"
+                    f"bound: this thread is the loop of cpu {here} of this system, which is its current CPU already",
+                    call="bound",
                 )
         with self._platform.bind(cpu or 0), interrupts_kept_out():
             token = CURRENT.set(self._machine)

@@ -68,9 +68,13 @@ class Tasks:
         """See ``CpuHandle.start_soon``."""
         if inspect.iscoroutine(async_fn):
             async_fn.close()
-            raise ArgumentTypeError("start_soon: give the function and its arguments, start_soon(f, x), not f(x)")
+            raise ArgumentTypeError(
+                "start_soon: give the function and its arguments, start_soon(f, x), not f(x)", call="start_soon"
+            )
         if not callable(async_fn):
-            raise ArgumentTypeError(f"start_soon: the first argument must be an async function, not {async_fn!r}")
+            raise ArgumentTypeError(
+                f"start_soon: the first argument must be an async function, not {async_fn!r}", call="start_soon"
+            )
         machine = self._machine
         task_of = _TASK_OF.get({})
         inside = machine in task_of or machine.platform.in_callback()
@@ -94,7 +98,7 @@ class Tasks:
                 # Where a task has failed that may be before CANCELLING has begun: it is about to.
                 if inside:
                     return
-                raise ClosedError(f"start_soon: {LEAVING_TEXT}")
+                raise ClosedError(f"start_soon: {LEAVING_TEXT}", call="start_soon")
         self._loop.post(self._start_all_here, once=True)
 
     @protected
@@ -161,7 +165,8 @@ async def _call(start: Start) -> None:
     waiting = start.async_fn(*start.args)
     if not inspect.isawaitable(waiting):
         raise ArgumentTypeError(
-            f"start_soon: {name_of(start.async_fn)} is no async function: it returned {text_of(waiting)}"
+            f"start_soon: {name_of(start.async_fn)} is no async function: it returned {text_of(waiting)}",
+            call="start_soon",
         )
     await waiting
 

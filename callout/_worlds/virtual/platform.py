@@ -394,7 +394,8 @@ def drive(awaits: Coroutine[Any, Any, T]) -> T:
     name = getattr(awaits, "__qualname__", repr(awaits))
     raise CalloutError(
         f"{name}() awaits something that is not of this package: on virtual CPUs only callout's own awaitables can be "
-        "waited for"
+        "waited for",
+        call=name,
     )
 
 

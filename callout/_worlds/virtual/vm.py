@@ -85,7 +85,7 @@ class VirtualSMP:
 
     def __enter__(self) -> Self:
         if self._token is not None:
-            raise BusyError("VirtualSMP: one block for each; make another one")
+            raise BusyError("VirtualSMP: one block for each; make another one", call="VirtualSMP")
         self._token = CURRENT.set(self.machine)
         self.machine.faults = []
         enter(self.machine, Phase.OPEN)
@@ -139,7 +139,7 @@ class VirtualSMP:
             check_int("spawn", "cpu", cpu, 0, len(self.machine.cpus) - 1)
         check_thread("spawn", func)
         if name is not None and not isinstance(name, str):
-            raise ArgumentTypeError(f"spawn: name must be a str, not {name!r}")
+            raise ArgumentTypeError(f"spawn: name must be a str, not {name!r}", call="spawn")
         self.platform.me()
         name = name or str(getattr(func, "__name__", "thread"))
         return self.platform.spawn(name, self._play, func, args, cpu=cpu, bound=bound)
@@ -163,7 +163,9 @@ class VirtualSMP:
         check_int("call", "cpu", cpu, 0, len(self.machine.cpus) - 1)
         check_thread("call", func)
         if inspect.iscoroutinefunction(func):
-            raise ArgumentTypeError(f"call: {func!r} is a coroutine function, and an interrupt cannot await")
+            raise ArgumentTypeError(
+                f"call: {func!r} is a coroutine function, and an interrupt cannot await", call="call"
+            )
         self.platform.me()
 
         def thunk() -> None:
@@ -183,18 +185,21 @@ class VirtualSMP:
         self._entered("run")
         if isinstance(make, Coroutine):
             make.close()
-            raise ArgumentTypeError("run: give a function that makes the coroutine: vm.run(lambda: callout_drain(c))")
+            raise ArgumentTypeError(
+                "run: give a function that makes the coroutine: vm.run(lambda: callout_drain(c))", call="run"
+            )
         if not callable(make):
-            raise ArgumentTypeError(f"run: give a function that makes a coroutine, not {make!r}")
+            raise ArgumentTypeError(f"run: give a function that makes a coroutine, not {make!r}", call="run")
         me = self.platform.me()
         if me.kind in (SOFTCLOCK, INTERRUPT) or me.runs_loop:
             raise LoopThreadError(
                 f"run: {me.name} is in a plain function that its loop has called, and that cannot await; "
-                "use vm.spawn(function, cpu=…), or await it in the coroutine itself"
+                "use vm.spawn(function, cpu=…), or await it in the coroutine itself",
+                call="run",
             )
         awaits = make()
         if not isinstance(awaits, Coroutine):
-            raise ArgumentTypeError(f"run: {make!r} has returned {awaits!r}, which is no coroutine")
+            raise ArgumentTypeError(f"run: {make!r} has returned {awaits!r}, which is no coroutine", call="run")
         me.runs_loop = True
         try:
             result: T = drive(awaits)
@@ -258,9 +263,11 @@ class VirtualSMP:
 
     def _entered(self, call: str) -> None:
         if self._token is None:
-            raise NoSystemError(f"{call}: the virtual CPUs are not powered on: use `with VirtualSMP() as vm:`")
+            raise NoSystemError(
+                f"{call}: the virtual CPUs are not powered on: use `with VirtualSMP() as vm:`", call=call
+            )
         if self.platform.off:
-            raise ClosedError(f"{call}: {LEFT}")
+            raise ClosedError(f"{call}: {LEFT}", call=call)
 
     def _driver(self, call: str) -> None:
         """Raise unless this is the code that drives the machine, outside of every thread, callback and scenario."""
@@ -269,7 +276,8 @@ class VirtualSMP:
         if self.platform.current is not None:
             raise CalloutError(
                 f"{call}: {self.platform.current.name} runs on the machine, and this is for the code that drives it "
-                "from outside. In a scenario use vm.settle(); explore() makes all checks when the scenario has ended"
+                "from outside. In a scenario use vm.settle(); explore() makes all checks when the scenario has ended",
+                call=call,
             )
 
 
@@ -277,11 +285,15 @@ def check_thread(call: str, func: object) -> None:
     """Raise unless *func* can be the body of a thread: a plain function, or a coroutine function."""
     if isinstance(func, Coroutine):
         func.close()
-        raise ArgumentTypeError(f"{call}: give the coroutine function, not the coroutine that it has returned")
+        raise ArgumentTypeError(
+            f"{call}: give the coroutine function, not the coroutine that it has returned", call=call
+        )
     if not callable(func):
-        raise ArgumentTypeError(f"{call}: give a function, not {func!r}")
+        raise ArgumentTypeError(f"{call}: give a function, not {func!r}", call=call)
     if inspect.isgeneratorfunction(func) or inspect.isasyncgenfunction(func):
-        raise ArgumentTypeError(f"{call}: {func!r} is a generator function, and calling it would run nothing")
+        raise ArgumentTypeError(
+            f"{call}: {func!r} is a generator function, and calling it would run nothing", call=call
+        )
 
 
 def _ignore(func: Func, spent: int) -> None:

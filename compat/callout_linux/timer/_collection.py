@@ -72,10 +72,13 @@ class _Destroyer(Generic[E]):
         if not callable(getattr(collection, "remove", None)) or not callable(getattr(collection, "__iter__", None)):
             raise ArgumentTypeError(
                 f"{call}: give a collection from which elements can be removed (a set, a list, a deque), "
-                f"not {type(collection).__name__}"
+                f"not {type(collection).__name__}",
+                call=call,
             )
         if not callable(getattr(lock, "__enter__", None)) or not callable(getattr(lock, "__exit__", None)):
-            raise ArgumentTypeError(f"{call}: lock must be one for `with lock:`, such as a callout.Mtx, not {lock!r}")
+            raise ArgumentTypeError(
+                f"{call}: lock must be one for `with lock:`, such as a callout.Mtx, not {lock!r}", call=call
+            )
         check_callback(call, destroy)
         check_callback(call, timer_of)
         self._name = call
@@ -109,7 +112,9 @@ class _Destroyer(Generic[E]):
     def _timer(self, element: E) -> TimerBase:
         timer = self._timer_of(element)
         if not isinstance(timer, TimerBase):
-            raise ArgumentTypeError(f"{self._name}: timer_of must return the timer of an element, not {timer!r}")
+            raise ArgumentTypeError(
+                f"{self._name}: timer_of must return the timer of an element, not {timer!r}", call=self._name
+            )
         refuse_not_set_up(self._name, timer)
         return timer
 

@@ -103,9 +103,11 @@ def timer_setup(timer: timer_list, function: Callable[[timer_list], object], fla
     """
     check_function("timer_setup", function)
     if not isinstance(flags, int):
-        raise ArgumentTypeError(f"timer_setup: flags must be an int, or'ed together from TIMER_*, not {flags!r}")
+        raise ArgumentTypeError(
+            f"timer_setup: flags must be an int, or'ed together from TIMER_*, not {flags!r}", call="timer_setup"
+        )
     if flags & ~TIMER_INIT_FLAGS:
-        raise ArgumentValueError(f"timer_setup: unknown flag {flags & ~TIMER_INIT_FLAGS:#x}")
+        raise ArgumentValueError(f"timer_setup: unknown flag {flags & ~TIMER_INIT_FLAGS:#x}", call="timer_setup")
     set_up("timer_setup", timer)
     timer._function = function
     timer.flags = flags
@@ -134,7 +136,11 @@ def destroy_timer_on_stack(timer: timer_list, /) -> None:
     """
     refuse_not_set_up("destroy_timer_on_stack", timer)
     if callout_pending(timer.entry) or callout_running(timer.entry):
-        raise BusyError(f"destroy_timer_on_stack: {timer!r} is in use; await timer_delete_sync() first")
+        raise BusyError(
+            f"destroy_timer_on_stack: {timer!r} is in use; await timer_delete_sync() first",
+            call="destroy_timer_on_stack",
+            callout=timer,
+        )
     timer.forget()
 
 

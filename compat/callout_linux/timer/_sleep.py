@@ -16,9 +16,9 @@ def _check(call: str, timeout: int | Variable) -> int:
     if isinstance(timeout, Variable):
         timeout = timeout()
     if not isinstance(timeout, int):
-        raise ArgumentTypeError(f"{call}: timeout must be an int, a number of jiffies, not {timeout!r}")
+        raise ArgumentTypeError(f"{call}: timeout must be an int, a number of jiffies, not {timeout!r}", call=call)
     if not 0 <= timeout <= MAX_SCHEDULE_TIMEOUT:
-        raise ArgumentValueError(f"{call}: timeout must be from 0 to MAX_SCHEDULE_TIMEOUT, got {timeout}")
+        raise ArgumentValueError(f"{call}: timeout must be from 0 to MAX_SCHEDULE_TIMEOUT, got {timeout}", call=call)
     return timeout
 
 
