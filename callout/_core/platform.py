@@ -73,7 +73,7 @@ class Platform(Protocol):
         ...
 
     def current_thread(self) -> Thread:
-        """Return the thread that would own a lock acquired now."""
+        """Return the thread that would own a lock acquired now; never None, which stands for no thread."""
         ...
 
     def name_of(self, thread: Thread) -> str:

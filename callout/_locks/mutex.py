@@ -84,7 +84,7 @@ class Mtx(Lock):
 
     @protected
     def __exit__(self, *_: object) -> None:
-        if self._owner != self.me() or self._owner is None:
+        if self._owner != self.me():
             self._not_held()
         if self.machine.held is not None:
             self._note_released()
@@ -92,7 +92,6 @@ class Mtx(Lock):
             self._depth -= 1
             return
         raw = self._raw
-        self._depth = 0
         self._owner = None
         try:
             raw.release()
@@ -167,7 +166,7 @@ class Mtx(Lock):
 
     def owned(self) -> bool:
         """Return whether this thread holds the mutex. Never blocks. See ``mtx_owned(9)``."""
-        return self._owner == self.me() and self._owner is not None
+        return self._owner == self.me()
 
     def recursed(self) -> bool:
         """Return whether this thread holds it more than once. Never blocks. See ``mtx_recursed(9)``."""

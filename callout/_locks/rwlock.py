@@ -102,7 +102,7 @@ class RwLock(Lock):
                 if self._writer is not None or (count and not again):
                     return False
                 self._readers[me] = count + 1
-            elif self._writer == me and self._writer is not None:
+            elif self._writer == me:
                 if not (again and self._recurse):
                     return False
                 self._depth += 1
@@ -219,13 +219,13 @@ class RwLock(Lock):
         me = self.me()
         self._acquire_raw()
         try:
-            if self._writer != me or self._writer is None:
+            if self._writer != me:
                 raise LockNotHeldError(
                     f"rw_downgrade: this thread has no write lock on {self.name!r}", call="rw_downgrade", lock=self
                 )
             if self._depth > 1:
                 raise LockError(f"rw_downgrade: {self.name!r} is recursed", call="rw_downgrade", lock=self)
-            self._writer, self._depth = None, 0
+            self._writer = None
             self._readers[me] = 1
         finally:
             self._raw.release()
@@ -233,7 +233,7 @@ class RwLock(Lock):
 
     def owned(self) -> bool:
         """Return whether this thread has the write lock. Never blocks. See ``rw_wowned(9)``."""
-        return self._writer == self.me() and self._writer is not None
+        return self._writer == self.me()
 
     def holds(self) -> bool:
         return self.owned() or self.me() in self._readers
