@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from .._core.drain import run_blocking
 from .._core.errors import LoopThreadError, SleepError
@@ -12,6 +13,7 @@ from .._core.machine import current_machine
 from .._core.phases import Use, admit
 from .._core.platform import Waiter
 from .._core.sleep import Sleeper, Why, claim, enlist, sleep, timeout_to_ns, wake
+from .awaitable import must_await
 
 
 class Event:
@@ -53,8 +55,8 @@ class Event:
                 return
             wake(self._machine, sleeper, Why.EVENT)
 
-    async def wait(self, timeout: float | None = None) -> bool:  # noqa: ASYNC109 - wait_sync() needs it, and it is callout's own
-        """Wait until it is set, but no longer than *timeout* seconds of the system's clock. Hold no lock.
+    def wait(self, timeout: float | None = None) -> Coroutine[Any, Any, bool]:
+        """Wait, awaited, until it is set, but no longer than *timeout* seconds of the system's clock. Hold no lock.
 
         Returns whether it is set: False only after a timeout.
 
@@ -64,11 +66,7 @@ class Event:
             ArgumentTypeError, ArgumentValueError: *timeout* is no number, or negative.
             SleepError: in checking mode, the caller holds a lock.
         """
-        platform = self._machine.platform
-        waited = await self._wait("wait", platform.waiter, timeout)
-        if waited is None:
-            await platform.checkpoint()
-        return waited is not False
+        return must_await("wait", self._wait_awaited(self._limit("wait", timeout)))
 
     def wait_sync(self, timeout: float | None = None) -> bool:
         """Do as ``wait()``, and block the thread, which must not run an event loop (``LoopThreadError``)."""
@@ -78,17 +76,30 @@ class Event:
                 "wait_sync: this thread runs an event loop, which must not be blocked; use `await event.wait()`",
                 call="wait_sync",
             )
-        return run_blocking(self._wait("wait_sync", platform.thread_waiter, timeout)) is not False
+        limit = self._limit("wait_sync", timeout)
+        return run_blocking(self._wait("wait_sync", platform.thread_waiter, limit)) is not False
 
-    async def _wait(self, call: str, new_waiter: Callable[[], Waiter], timeout: float | None) -> bool | None:  # noqa: ASYNC109 - as above
-        """Wait; return whether it was set, None if there was no need to wait."""
+    def _limit(self, call: str, timeout: float | None) -> int | None:
+        """Raise what is wrong with the call; return *timeout* in nanoseconds."""
         machine = self._machine
         limit = timeout_to_ns(call, timeout)
         if machine.held is not None and (mine := machine.held.get(machine.platform.current_thread())):
             raise SleepError(f"{call}: release {mine} first: nobody may sleep with a mutex held", call=call)
         admit(call, machine, Use.LOOK)
+        return limit
+
+    async def _wait_awaited(self, limit: int | None) -> bool:
+        platform = self._machine.platform
+        waited = await self._wait("wait", platform.waiter, limit)
+        if waited is None:
+            await platform.checkpoint()
+        return waited is not False
+
+    async def _wait(self, call: str, new_waiter: Callable[[], Waiter], limit: int | None) -> bool | None:
+        """Wait; return whether it was set, None if there was no need to wait."""
         if self._is_set:
             return None
+        machine = self._machine
         sleeper = enlist(call, machine, new_waiter)
         self._sleepers.append(sleeper)
         if self._is_set and claim(machine, sleeper):

@@ -16,6 +16,7 @@ from callout import (
     ArgumentTypeError,
     Callout,
     ClosedError,
+    Event,
     LockHeldError,
     Mtx,
     NotAwaitedError,
@@ -36,12 +37,20 @@ from callout.testing import VirtualSMP
 
 Wait = Callable[[Callout], Coroutine[Any, Any, int]]
 
+def event_set() -> Event:
+    """Return an event that was set."""
+    event = Event()
+    event.set()
+    return event
+
+
 WAITS: Final[dict[str, Wait]] = {
     "callout_drain": callout_drain,
     "callout_barrier": callout_barrier,
     "callout_terminate": callout_terminate,
     "callout_quiesce": callout_quiesce,
     "callout_barrier_all": lambda c: callout_barrier_all(),
+    "wait": lambda c: event_set().wait(),
 }
 USES: Final[dict[str, Callable[[Any], object]]] = {  # Any: what mypy would not let pass
     "if": lambda it: 1 if it else 0,
