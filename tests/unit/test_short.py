@@ -1,0 +1,241 @@
+"""The short paths do what the long way does: the same call in the same situation, both ways, and what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+import pytest
+
+from callout import (
+    SBT_1MS,
+    ArgumentTypeError,
+    Callout,
+    callout_deactivate,
+    callout_dequeue,
+    callout_init,
+    callout_reset,
+    callout_reset_sbt,
+    callout_stop,
+    ticks,
+)
+from callout._core.short import callout_arm_curcpu
+from callout._core.state import CAREFUL
+from callout._core.wheel import SHIFT
+from callout.testing import VirtualSMP
+
+TICK: Final = 1_000_000  # ns
+SLOT: Final = (1 << SHIFT) // TICK + 1  # ticks that reach into the next slot of the wheel
+FAR: Final = 300 * SLOT  # a slot of the second level
+
+Fired = list[tuple[str, int]]
+
+
+class Stage:
+    """One CPU with a clock that the test moves: the callout that is called on, *c*, and two others."""
+
+    def __init__(self, vm: VirtualSMP) -> None:
+        self.vm = vm
+        self.cpu = vm.machine.cpus[0]
+        self.fired: Fired = []
+        self.c = self.callout()
+        self.before = self.callout()
+        self.after = self.callout()
+
+    def callout(self) -> Callout:
+        """Make a callout."""
+        c = Callout()
+        callout_init(c, 1)
+        return c
+
+    def old(self, name: str) -> None:
+        """Be what *c* was armed with before."""
+        self.fired.append((f"old {name}", ticks()))
+
+    def new(self, name: str) -> None:
+        """Be what *c* is armed with."""
+        self.fired.append((name, ticks()))
+
+    def known(self, c: Callout) -> dict[str, object]:
+        """Return what the record of *c* says, but not how it is filed."""
+        origins = self.cpu.machine.origins
+        return {
+            "state": c.state & ~CAREFUL,
+            "time": c.time,
+            "func": c.func,
+            "arg": c.arg,
+            "precision": c.precision,
+            "origin": None if origins is None else origins.get(c),
+        }
+
+    def order(self) -> list[str]:
+        """Return which callouts are pending, in the order in which they will run."""
+        names = {id(self.c): "c", id(self.before): "before", id(self.after): "after"}
+        return [names[id(c)] for c in sorted(self.cpu.wheel.callouts(), key=lambda c: (c.time, c.seq))]
+
+
+def fresh(s: Stage) -> None:
+    """Never armed."""
+
+
+def has_run(s: Stage) -> None:
+    """It has run, and is active still."""
+    callout_reset(s.c, 1, s.old, "run")
+    s.vm.tick(1)
+
+
+def deactivated(s: Stage) -> None:
+    """It has run, and was deactivated."""
+    has_run(s)
+    callout_deactivate(s.c)
+
+
+def stopped(s: Stage) -> None:
+    """It was stopped."""
+    callout_reset(s.c, 3, s.old, "stopped")
+    callout_stop(s.c)
+
+
+def pending(s: Stage) -> None:
+    """It is pending, in the open slot."""
+    callout_reset(s.c, 3, s.old, "pending")
+
+
+def pending_and_inactive(s: Stage) -> None:
+    """It is pending, and was deactivated."""
+    pending(s)
+    callout_deactivate(s.c)
+
+
+def pending_later(s: Stage) -> None:
+    """It is pending, in a bucket."""
+    callout_reset(s.c, 2 * SLOT, s.old, "later")
+
+
+def imprecise(s: Stage) -> None:
+    """It is pending, and may be late."""
+    callout_reset_sbt(s.c, 3 * SBT_1MS, SBT_1MS, s.old, "imprecise")
+
+
+def imprecise_and_stopped(s: Stage) -> None:
+    """It was armed to be late, and stopped."""
+    imprecise(s)
+    callout_stop(s.c)
+
+
+BEFORE: Final = [
+    fresh,
+    has_run,
+    deactivated,
+    stopped,
+    pending,
+    pending_and_inactive,
+    pending_later,
+    imprecise,
+    imprecise_and_stopped,
+]
+OTHERS: Final[dict[str, int | None]] = {"nothing": None, "sooner": 1, "for the same time": 5, "later": SLOT, "far": FAR}
+
+
+@contextmanager
+def stage(others: int | None, *, short: bool, checking: bool) -> Iterator[Stage]:
+    """Set it; *others*: in how many ticks one is due that was armed before."""
+    with VirtualSMP(1, free_clock=False, checking=checking, short_paths=short) as vm:
+        s = Stage(vm)
+        if others is not None:
+            callout_reset(s.before, others, s.new, "before")
+        yield s
+
+
+def outcomes(others: int | None, situation: Callable[[Stage], None], act: Callable[[Stage], object]) -> list[object]:
+    """Return what *act* comes to by the short path and by the long way, in checking mode and without."""
+    out: list[object] = []
+    for checking in (True, False):
+        for short in (True, False):
+            with stage(others, short=short, checking=checking) as s:
+                situation(s)
+                result: object
+                try:
+                    result = act(s)
+                except ArgumentTypeError as error:
+                    result = str(error)
+                if others is not None:
+                    callout_reset(s.after, others, s.new, "after")
+                known, order, deadline = s.known(s.c), s.order(), s.cpu.deadline
+                known["func"] = getattr(known["func"], "__name__", None)
+                s.vm.check()
+                s.vm.tick(6)
+                out.append((result, known, order, deadline, s.fired))
+    return out
+
+
+def same(out: list[Any]) -> bool:  # Any: tuples of what is compared
+    """Whether both ways came to the same, in each mode."""
+    return out[0] == out[1] and out[2] == out[3]
+
+
+@pytest.mark.parametrize("count", [5, 1, 0, -3, 2, 3, SLOT, 2 * SLOT, FAR])
+@pytest.mark.parametrize("others", OTHERS)
+@pytest.mark.parametrize("situation", BEFORE)
+def test_reset_does_the_same(situation: Callable[[Stage], None], others: str, count: int) -> None:
+    """callout_reset() has the same result, record, order, deadline and calls by the short path as by the long way."""
+    out = outcomes(OTHERS[others], situation, lambda s: callout_reset(s.c, count, s.new, "c"))
+
+    assert same(out), out
+
+
+@pytest.mark.parametrize("others", OTHERS)
+@pytest.mark.parametrize("situation", BEFORE)
+@pytest.mark.parametrize("call", [callout_stop, callout_dequeue])
+def test_stop_and_dequeue_do_the_same(
+    call: Callable[[Callout], int], situation: Callable[[Stage], None], others: str
+) -> None:
+    """Both have the same result, record, order and calls by the short path as by the long way."""
+    out = outcomes(OTHERS[others], situation, lambda s: call(s.c))
+
+    assert same(out), out
+
+
+@pytest.mark.parametrize("count", [5, 1, 0, -3, 2, 3, SLOT, FAR])
+@pytest.mark.parametrize("others", OTHERS)
+@pytest.mark.parametrize("situation", BEFORE)
+def test_arming_for_a_tick_does_the_same(situation: Callable[[Stage], None], others: str, count: int) -> None:
+    """An arming for a clock tick comes to the same by the short path as by the long way, with the function it had."""
+    out = outcomes(OTHERS[others], situation, lambda s: callout_arm_curcpu(s.c, ticks() + count, s.old, "c"))
+
+    assert same(out), out
+
+
+@pytest.mark.parametrize("others", OTHERS)
+def test_a_first_arming_without_a_function_is_refused(others: str) -> None:
+    """None is no callback, whatever else is pending, and nothing was armed."""
+    for result, known, *_ in outcomes(OTHERS[others], fresh, lambda s: callout_reset(s.c, 5, None, None)):  # type: ignore[arg-type, misc]
+        assert "must be a function" in result
+        assert known["func"] is None
+        assert known["state"] & 1 == 0
+
+
+@pytest.mark.parametrize("count", [0, -3, 1])
+def test_an_arming_while_the_clock_interrupt_is_due(count: int) -> None:
+    """Ticks that are not positive count as one, also where the interrupt need not be told."""
+    times = []
+    for short in (True, False):
+        with stage(1, short=short, checking=False) as s:
+            s.vm.platform.time += 10 * TICK  # the interrupt for the other one is overdue
+            now = s.vm.platform.time
+            callout_reset(s.c, count, s.new, "c")
+            times.append(s.c.time - now)
+
+    assert times == [TICK, TICK]
+
+
+def test_the_interrupt_looks_when_the_slot_of_an_arming_begins() -> None:
+    """Where the slot of an idle callout begins before the event timer fires, it is set to that, not to the time."""
+    with stage(None, short=True, checking=False) as s:
+        s.vm.tick(100 * SLOT)  # so that a slot of the lowest level can begin within one of the next
+        callout_reset(s.before, 200 * SLOT, s.new, "before")
+        callout_reset(s.c, 300 * SLOT, s.new, "c")
+
+        assert s.cpu.deadline == s.cpu.wheel.next_event()
+        assert s.cpu.deadline < s.before.filed >> SHIFT << SHIFT
