@@ -283,7 +283,6 @@ WOKEN_BEFORE_FREE: Final = Mutant(
     Mtx.__exit__,
     """
 raw = self._raw
-self._depth = 0
 self._owner = None
 try:
     raw.release()
@@ -296,7 +295,6 @@ raw = self._raw
 for waiter in list(self.parked._waiters):
     self.parked.remove(waiter)
     waiter.set()
-self._depth = 0
 self._owner = None
 raw.release()
 """,

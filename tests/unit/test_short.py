@@ -233,6 +233,20 @@ def test_an_arming_while_the_clock_interrupt_is_due(situation: Callable[[Stage],
     assert times == [TICK, TICK]
 
 
+def test_a_tick_that_begins_now_has_begun() -> None:
+    """An arming for the clock tick of this very instant is for the next, though the callout was due before that."""
+    times = []
+    for short in (True, False):
+        with stage(None, short=short, checking=False) as s:
+            pending(s)
+            s.vm.platform.time += 5 * TICK  # the interrupt is overdue
+            now = s.vm.platform.time
+            callout_arm_curcpu(s.c, ticks(), s.old, "c")
+            times.append(s.c.time - now)
+
+    assert times == [TICK, TICK]
+
+
 def test_the_interrupt_looks_when_the_slot_of_an_arming_begins() -> None:
     """Where the slot of an idle callout begins before the event timer fires, it is set to that, not to the time."""
     with stage(None, short=True, checking=False) as s:
