@@ -49,6 +49,7 @@ from callout import (
 )
 from callout._core import origins
 from callout._core.invariants import check, check_cpu
+from callout._core.units import NEVER
 
 CORE: Final = tuple(str(Path(callout.__file__).parent / room) for room in ("_core", "_locks", "_api"))
 AFTER: Final = frozenset(
@@ -132,7 +133,15 @@ class Stage:
         self.locks = (self.mtx, self.spin, self.recursive, self.rw, system.giant)
         self.idle, self.near, self.far, self.locked = (Callout() for _ in range(4))
         self.callouts = (self.idle, self.near, self.far, self.locked)
+        self.programmed = [NEVER for _ in self.machine.cpus]  # to what each event timer was set last
+        self.set_event = self.machine.platform.set_event
+        self.machine.platform.set_event = self.program  # type: ignore[method-assign]
         self.ready()
+
+    def program(self, cpu: int, when: int) -> None:
+        """Program an event timer, and note it."""
+        self.set_event(cpu, when)
+        self.programmed[cpu] = when
 
     def ready(self) -> None:
         """Have everything as it is before each operation."""
@@ -170,6 +179,7 @@ class Stage:
             assert not cpu.lock._is_owned(), f"the lock of cpu {cpu.id} was left held"
             assert not cpu.busy, f"cpu {cpu.id} was left busy"
             check_cpu(cpu)
+            assert self.programmed[cpu.id] <= cpu.deadline, f"the event timer of cpu {cpu.id} would fire too late"
         for c in self.callouts:
             check(c)
         for lock in self.locks:

@@ -35,7 +35,8 @@ delays = st.one_of(
 
 def cpu_of() -> Cpu:
     """Return what the wheel and the functions over it need of a CPU."""
-    cpu: Any = SimpleNamespace(seq=0, deadline=NEVER, time=BEGIN)
+    cpu: Any = SimpleNamespace(id=0, seq=0, deadline=NEVER, time=BEGIN)
+    cpu.machine = SimpleNamespace(platform=SimpleNamespace(set_event=lambda number, when: None))
     cpu.now = lambda: cpu.time
     cpu.wheel = Wheel()
     return cast("Cpu", cpu)
