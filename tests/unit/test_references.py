@@ -15,6 +15,7 @@ import pytest
 import trio
 
 from callout import (
+    C_DIRECT_EXEC,
     ArgumentTypeError,
     Callout,
     Mtx,
@@ -22,15 +23,18 @@ from callout import (
     RwLock,
     callout_drain,
     callout_init,
+    callout_init_mtx,
     callout_pending,
     callout_reset,
     callout_reset_on,
+    callout_reset_sbt,
     callout_schedule,
     callout_stop,
     callout_terminate,
     open_callouts,
 )
 from callout._core.invariants import check_cpu
+from callout._core.lifecycle import quiesce
 from callout._core.machine import Machine
 from callout.testing import VirtualSMP
 from callout_linux.timer import timer_list, timer_setup
@@ -153,6 +157,49 @@ def test_the_argument_of_a_deferred_reset_dies_after_the_locks_were_released(vm:
     gc.collect()
 
     assert seen == [False, False]
+
+
+def leave_to_the_engine(vm: VirtualSMP, seen: list[bool], how: str) -> weakref.ref[Callout]:
+    """Arm a callout that only its wheel refers to, so that its argument dies when the engine drops it."""
+    c = Callout()
+    if how == "under a lock":
+        callout_init_mtx(c, Mtx("m"))
+    else:
+        callout_init(c, 1)
+
+    argument = Last(vm.machine, seen)
+    if how == "directly":
+        callout_reset_sbt(c, 1, 0, ignore, argument, C_DIRECT_EXEC)
+    else:
+        callout_reset(c, 1, ignore, argument)
+    return weakref.ref(c)
+
+
+@pytest.mark.parametrize("how", ["plainly", "under a lock", "directly"])
+def test_what_only_the_engine_refers_to_dies_after_the_locks_were_released(vm: VirtualSMP, how: str) -> None:
+    """A callout that is dropped while it is pending dies with its argument after its run, and under no lock."""
+    seen: list[bool] = []
+    gone = leave_to_the_engine(vm, seen, how)
+    assert gone() is not None
+
+    vm.tick(2)
+    gc.collect()
+
+    assert gone() is None
+    assert seen == [False]
+
+
+def test_what_is_pending_at_the_end_dies_after_the_locks_were_released(vm: VirtualSMP) -> None:
+    """Callouts that were dropped while they were pending are gone when the system is quiescent, each under no lock."""
+    seen: list[bool] = []
+    left = [leave_to_the_engine(vm, seen, how) for how in ("plainly", "under a lock", "directly")]
+    assert seen == []
+
+    vm.run(lambda: quiesce(vm.machine))
+    gc.collect()
+
+    assert [gone() for gone in left] == [None] * 3
+    assert seen == [False] * 3
 
 
 # -- nobody is asked whether callouts are equal ------------------------------------------------------------------------
