@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import signal
 import threading
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
@@ -42,6 +43,7 @@ from callout._core.machine import CURRENT
 from callout._core.phases import Phase
 from callout._core.softclock import turn
 from callout._worlds.trio import leaving
+from callout._worlds.trio.tasks import Start
 
 from .loops import Halt, Holder, Tell, holdings, play, when_the_end_waits
 
@@ -112,10 +114,8 @@ async def test_a_callback_error_in_the_step_of_the_end(cpus: int, way: str) -> N
 
 
 @pytest.mark.trio
-@pytest.mark.parametrize("accepted_first", [True, False])
-async def test_a_nursery_that_has_closed_is_given_no_task(
-    accepted_first: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("when", ["before", "after", "between"])
+async def test_a_nursery_that_has_closed_is_given_no_task(when: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A thread's start_soon() that meets the end of a CPU's tasks is either begun or a ClosedError, never both."""
     async with open_callouts() as system:
         tasks = system.cpu(0)._tasks
@@ -124,26 +124,42 @@ async def test_a_nursery_that_has_closed_is_given_no_task(
         async def task() -> None:
             begun.append(1)
 
-        # The thread has looked at the phase, and the tasks end before or after it has handed its task over.
+        # The thread has looked at the phase, and the tasks end before or after it has handed its task over; or the loop
+        # looks for what was handed over just before the thread finds out that they have ended.
         hand_over = tasks._hand_over
 
         def interleaved(*args: object) -> None:
-            if accepted_first:
+            if when == "before":
                 hand_over(*args)  # type: ignore[arg-type]  # passed through
             tasks._end()
-            if not accepted_first:
+            if when != "before":
                 hand_over(*args)  # type: ignore[arg-type]  # as above
 
         monkeypatch.setattr(tasks, "_hand_over", interleaved)
-        if accepted_first:
+        if when == "between":
+            tasks._handed_over = Seen(tasks._start_all)
+        if when == "before":
             system.cpu(0).start_soon(task)
         else:
             with pytest.raises(ClosedError, match="start_soon: no more tasks are started"):
                 system.cpu(0).start_soon(task)
         tasks._start_all()
 
-    assert begun == [1] * accepted_first
+    assert begun == [1] * (when == "before")
     assert not system._awaited
+
+
+class Seen(deque[Start]):
+    """What was handed over; the loop looks at each at once."""
+
+    def __init__(self, look: Callable[[], object]) -> None:
+        super().__init__()
+        self._look = look
+
+    def append(self, start: Start) -> None:
+        """Have it looked at."""
+        super().append(start)
+        self._look()
 
 
 @pytest.mark.trio

@@ -36,6 +36,7 @@ from callout import (
 from callout._core.invariants import check_cpu
 from callout._core.lifecycle import quiesce
 from callout._core.machine import Machine
+from callout._core.units import NEVER
 from callout.testing import VirtualSMP
 from callout_linux.timer import timer_list, timer_setup
 
@@ -115,11 +116,18 @@ def renew(c: Callout) -> None:
     callout_init(c, 1)
 
 
+def arm_again(c: Callout) -> None:
+    """Stop and arm a callout."""
+    callout_stop(c)
+    callout_reset(c, 300_000, ignore, None)
+
+
 REPLACE: Final[dict[str, Callable[[Callout], object]]] = {
     "pushed out": lambda c: callout_reset(c, 200_000, ignore, None),
     "pulled in": lambda c: callout_reset(c, 50, ignore, None),
     "on another CPU": lambda c: callout_reset_on(c, 200_000, ignore, None, 1),
     "initialised anew": lambda c: renew(c),
+    "armed after a stop": lambda c: arm_again(c),
 }
 
 
@@ -285,16 +293,17 @@ async def test_at_the_stacks_limit_raised_means_not_armed() -> None:
     raised = armed = 0
     async with open_callouts() as system:
         (cpu,) = system._machine.cpus
-        c = Callout()
-        callout_init(c, 1)
-        callout_reset(c, 100_000, ignore, None)
-        callout_stop(c)
+        c, other = Callout(), Callout()
+        for each in (c, other):
+            callout_init(each, 1)
+            callout_reset(each, 3_600_000, ignore, None)
+        callout_stop(c)  # the other one keeps the bucket: to make one needs more of the stack than what comes after
 
         def down(frames: int) -> None:
             if frames:
                 down(frames - 1)
             else:
-                callout_schedule(c, 50)
+                callout_schedule(c, 3_600_000)
 
         here = 0
         frame = sys._getframe()
@@ -302,6 +311,7 @@ async def test_at_the_stacks_limit_raised_means_not_armed() -> None:
             here += 1
             frame = frame.f_back  # type: ignore[assignment]  # the outermost has none
         for left in range(2, 80):
+            deadline, cpu.deadline = cpu.deadline, NEVER  # so that the event timer is set: that must not fail any more
             try:
                 down(sys.getrecursionlimit() - here - left)
             except RecursionError:
@@ -310,6 +320,7 @@ async def test_at_the_stacks_limit_raised_means_not_armed() -> None:
             else:
                 armed += 1
                 assert callout_stop(c) == 1
+            cpu.deadline = min(cpu.deadline, deadline)
             assert not cpu.lock._is_owned()
             assert not cpu.busy
             check_cpu(cpu)
