@@ -288,10 +288,11 @@ def test_a_linux_timer_is_not_copied(vm: VirtualSMP) -> None:
 
 
 @pytest.mark.trio
-async def test_at_the_stacks_limit_raised_means_not_armed() -> None:
+@pytest.mark.parametrize("checking", [False, True])
+async def test_at_the_stacks_limit_raised_means_not_armed(*, checking: bool) -> None:
     """However little stack is left: a reset that raises RecursionError has armed nothing, and one that returns has."""
     raised = armed = 0
-    async with open_callouts() as system:
+    async with open_callouts(checking=checking) as system:
         (cpu,) = system._machine.cpus
         c, other = Callout(), Callout()
         for each in (c, other):
