@@ -36,8 +36,7 @@ from callout import (
     callout_stop,
     open_callouts,
 )
-from callout._core import lifecycle
-from callout._core.calls import cross_call
+from callout._core import lifecycle, softclock
 from callout._core.cpu import Cpu, Lane, Run
 from callout._core.machine import CURRENT
 from callout._core.phases import Phase
@@ -418,31 +417,36 @@ async def test_a_run_that_ends_between_the_stopping_of_two_cpus(way: str, monkey
     """
     ran: list[object] = []
     callouts: list[Callout] = []
-    stop_all = lifecycle.stop_all
+    holders: list[Holder] = []
+    stop_all, end = lifecycle.stop_all, softclock.end
+    ended = threading.Event()
+
+    def end_and_tell(lane: Lane) -> None:
+        end(lane)
+        ended.set()
+
+    def stop_and_let_the_run_end(cpu: Cpu) -> list[Callout]:
+        stopped = stop_all(cpu)
+        if cpu.id == 0:
+            holders[0].let_go(lambda: None)
+            ended.wait()
+        return stopped
 
     async def body(system: CalloutSystem) -> None:
-        c, halt = fresh(), Halt()
+        mtx, c = Mtx(), Callout()
         callouts.append(c)
+        callout_init_mtx(c, mtx)
+        callout_reset_on(c, HOUR, ignore, None, 1)
+        holders.append(Holder(system, mtx, c, ran.append))
+        await holders[0].standing.wait()
 
-        def moves(arg: object) -> None:
-            callout_reset_on(c, 1, ran.append, "moved", 0)
-            halt(arg)
+        assert callout_reset_on(c, 1, ran.append, "moved", 0) == 1
 
-        def stop_and_let_the_run_end(cpu: Cpu) -> list[Callout]:
-            stopped = stop_all(cpu)
-            if cpu.id == 0:
-                ended = threading.Event()
-                halt.let_go()
-                cross_call(system._machine.cpus[1], ended.set)  # it comes when the run has ended
-                ended.wait()
-                assert c.run is None
-            return stopped
-
-        callout_reset_on(c, 1, moves, None, 1)
-        await halt.there.wait()
+        monkeypatch.setattr(softclock, "end", end_and_tell)
         monkeypatch.setattr(lifecycle, "stop_all", stop_and_let_the_run_end)
 
     await play(body, 2, way)
+    holders[0].join()
 
     assert ran == []
     assert [(callout_pending(c), callout_active(c), c.run) for c in callouts] == [(0, 0, None)]
