@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import random
+import sys
 import weakref
 from collections.abc import Callable
-from types import SimpleNamespace
+from types import FrameType, SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -276,6 +278,36 @@ def test_what_is_stopped_leaves_nothing_behind(spread: int) -> None:
 
     assert parts(cpu.wheel) == (0, 0, 0)
     assert cpu.wheel.next_event() == NEVER
+
+
+def lines_of(func: Callable[..., object], *args: object) -> int:
+    """Return how many lines a call executes."""
+    lines = 0
+
+    def trace(frame: FrameType, event: str, arg: object) -> Any:  # noqa: ANN401 - typeshed has no public name for it
+        nonlocal lines
+        lines += event == "line"
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        func(*args)
+    finally:
+        sys.settrace(before)
+    return lines
+
+
+def test_no_stop_does_the_work_of_others() -> None:
+    """Of thousands of stops in random order none takes more lines than a few: there is nothing to be swept."""
+    cpu = cpu_of()
+    callouts = [callout_on(cpu) for _ in range(5000)]
+    for number, c in enumerate(callouts):
+        arm(c, BEGIN + 1 + number * SLOT // 100)
+    random.Random(1).shuffle(callouts)
+
+    assert max(lines_of(unschedule, cpu, c) for c in callouts) < 40
+    assert parts(cpu.wheel)[0] == 0
 
 
 def test_in_the_open_slot_only_integers_stay_and_only_until_their_time() -> None:
