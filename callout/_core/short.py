@@ -62,7 +62,8 @@ def callout_reset(c: Callout, ticks: int, func: Callable[[T], object], arg: T, /
         release_if_owned(lock)
         raise
     if cpu.busy:
-        refuse_reentry(cpu, lock)
+        lock.release()
+        refuse_reentry(cpu)
     try:
         cpu.busy = True
         state = c.state
@@ -139,7 +140,8 @@ def callout_stop(c: Callout, /) -> int:
         release_if_owned(lock)
         raise
     if cpu.busy:
-        refuse_reentry(cpu, lock)
+        lock.release()
+        refuse_reentry(cpu)
     try:
         cpu.busy = True
         state = c.state
@@ -175,7 +177,8 @@ def callout_dequeue(c: Callout, /, *, if_not_running: bool = False, close: bool 
         release_if_owned(lock)
         raise
     if cpu.busy:
-        refuse_reentry(cpu, lock)
+        lock.release()
+        refuse_reentry(cpu)
     try:
         cpu.busy = True
         state = c.state
@@ -217,7 +220,8 @@ def callout_arm_curcpu(c: Callout, tick: int, func: Callable[[T], object], arg: 
         release_if_owned(lock)
         raise
     if cpu.busy:
-        refuse_reentry(cpu, lock)
+        lock.release()
+        refuse_reentry(cpu)
     try:
         cpu.busy = True
         state = c.state
