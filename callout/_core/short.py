@@ -61,7 +61,8 @@ def callout_reset(c: Callout, ticks: int, func: Callable[[T], object], arg: T, /
         release_if_owned(lock)
         raise
     if cpu.busy:
-        refuse_reentry(cpu, lock)
+        lock.release()
+        refuse_reentry(cpu)
     try:
         cpu.busy = True
         state = c.state
@@ -137,7 +138,8 @@ def callout_stop(c: Callout, /) -> int:
         release_if_owned(lock)
         raise
     if cpu.busy:
-        refuse_reentry(cpu, lock)
+        lock.release()
+        refuse_reentry(cpu)
     try:
         cpu.busy = True
         state = c.state
@@ -173,7 +175,8 @@ def callout_dequeue(c: Callout, /, *, if_not_running: bool = False, close: bool 
         release_if_owned(lock)
         raise
     if cpu.busy:
-        refuse_reentry(cpu, lock)
+        lock.release()
+        refuse_reentry(cpu)
     try:
         cpu.busy = True
         state = c.state
@@ -215,7 +218,8 @@ def callout_arm_curcpu(c: Callout, tick: int, func: Callable[[T], object], arg: 
         release_if_owned(lock)
         raise
     if cpu.busy:
-        refuse_reentry(cpu, lock)
+        lock.release()
+        refuse_reentry(cpu)
     try:
         cpu.busy = True
         state = c.state

@@ -71,6 +71,7 @@ def turn(lane: Lane) -> Run | None:
             cpu.lock.release()
         if not ended:
             end(lane)
+            done = None  # the run has ended, and what only it refers to dies here, under no lock
     return run
 
 

@@ -30,6 +30,7 @@ from callout import (
     Callout,
     CalloutSystem,
     Mtx,
+    ReentrantCallError,
     RwLock,
     callout_active,
     callout_arm_curcpu,
@@ -268,6 +269,44 @@ def test_an_exception_cuts_no_operation_in_two(name: str, *, checking: bool) -> 
                 operation(stage)  # it works afterwards
                 stage.check()
                 assert stage.picture() == done, cut.where
+                if not cut.happened:
+                    return
+                cuts += 1
+
+    trio.run(main)
+
+    assert cuts >= 3
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in OPERATIONS if name.startswith(("reset", "schedule", "arm", "stop", "de", "drain"))]
+)
+def test_an_exception_in_a_call_that_is_refused_leaves_the_lock_as_it_was(name: str) -> None:
+    """A call that interrupts another one and is itself cut at whatever place releases what it acquired, and no more."""
+    operation = OPERATIONS[name]
+    cuts = 0
+
+    async def main() -> None:
+        nonlocal cuts
+        async with open_callouts(2) as system:
+            stage = Stage(system)
+            while True:
+                stage.ready()
+                begun = stage.picture()
+                cut = Cut(cuts)
+                for cpu in stage.machine.cpus:  # as the call that is interrupted has them
+                    cpu.lock.acquire()
+                    cpu.busy = True
+                with pytest.raises((Handler, ReentrantCallError)), cut.armed():
+                    operation(stage)
+                stage.let_go(cut)
+                for cpu in stage.machine.cpus:
+                    assert cpu.busy, cut.where
+
+                    cpu.busy = False
+                    cpu.lock.release()  # it goes on, and ends
+                stage.check()
+                assert stage.picture() == begun, cut.where
                 if not cut.happened:
                     return
                 cuts += 1

@@ -22,6 +22,7 @@ from callout import (
     RmLock,
     RwLock,
     callout_drain,
+    callout_drain_async,
     callout_init,
     callout_init_mtx,
     callout_pending,
@@ -181,6 +182,27 @@ def leave_to_the_engine(vm: VirtualSMP, seen: list[bool], how: str) -> weakref.r
     else:
         callout_reset(c, 1, ignore, argument)
     return weakref.ref(c)
+
+
+@pytest.mark.parametrize("how", ["a migration is carried out", "a waiter is served"])
+def test_the_argument_of_a_run_that_has_ended_dies_after_the_locks_were_released(vm: VirtualSMP, how: str) -> None:
+    """When the end of a run has more to do than to begin the next, its argument dies under no lock all the same."""
+    seen: list[bool] = []
+    c = Callout()
+
+    def callback(_: object) -> None:
+        if how == "a waiter is served":
+            callout_drain_async(c, lambda _: callout_reset(c, 5, ignore, None), None)
+        else:
+            callout_reset_on(c, 5, ignore, None, 1)
+
+    callout_init(c, 1)
+    callout_reset(c, 1, callback, Last(vm.machine, seen))
+    vm.tick(2)
+    gc.collect()
+
+    assert callout_pending(c)
+    assert seen == [False]
 
 
 @pytest.mark.parametrize("how", ["plainly", "under a lock", "directly"])

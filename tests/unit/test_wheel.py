@@ -6,6 +6,7 @@ import random
 import sys
 import weakref
 from collections.abc import Callable
+from itertools import pairwise
 from types import FrameType, SimpleNamespace
 from typing import Any, cast
 
@@ -326,6 +327,23 @@ def test_in_the_open_slot_only_integers_stay_and_only_until_their_time() -> None
     expire(cpu, BEGIN + 11)
 
     assert len(cpu.wheel._sorted) == 1
+
+
+def test_what_was_stopped_in_the_open_slot_is_forgotten_in_chunks() -> None:
+    """However many callouts were stopped in the open slot, one look forgets no more of their keys than a chunk."""
+    cpu = cpu_of()
+    c = callout_on(cpu)
+    for number in range(3 * CHUNK):
+        arm(c, BEGIN + 10 + number)
+    unschedule(cpu, c)
+    left = [3 * CHUNK]
+    while (look := cpu.wheel.next_event()) != NEVER:
+        assert look < BEGIN + 10 + 3 * CHUNK
+
+        left.append(len(cpu.wheel._sorted))
+
+    assert all(0 < before - after <= CHUNK for before, after in pairwise([*left, 0]))
+    assert parts(cpu.wheel) == (0, 0, 0)
 
 
 def test_however_far_callouts_are_spread_the_buckets_are_few() -> None:
