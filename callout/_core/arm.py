@@ -28,7 +28,7 @@ from .deadline import share
 from .errors import ArgumentTypeError, ArgumentValueError, BusyError, NeverArmedError
 from .guard import protected
 from .machine import Machine
-from .phases import Phase, Use, admit
+from .phases import Phase
 from .rules import LockClass, Place, place
 from .state import (
     ACTIVE,
@@ -274,10 +274,10 @@ def initialize(call: str, machine: Machine, c: Callout, lock: Lock | None, flags
         raise ArgumentTypeError(f"{call}: the first argument must be a Callout, not {c!r}", call=call)
     if lock is not None and lock.machine is not machine:
         raise ArgumentValueError(f"{call}: {lock!r} belongs to another callout system", call=call, callout=c, lock=lock)
+    if lock is not None:
+        lock.check_usable(call)
     place(call, lock_class_of(lock, flags), direct=False)
     home = machine.cpus[0]
-    if machine.phase >= Phase.CLOSED:  # not home.open: a CPU that takes no more calls can still be locked
-        admit(call, machine, Use.INIT)
     if c.cpu.id >= 0 and c.cpu.open:
         cpu = lock_callout(c)
         try:

@@ -157,21 +157,28 @@ def _release_after(run: Run, errors: list[BaseException]) -> None:
     """Release the lock after the callback, and add to *errors* what was wrong with it."""
     lock = run.lock
     assert lock is not None
-    if run.unlocked:
-        if not lock.holds():
-            return
-        problem = f"the callback of {run.callout!r} is CALLOUT_RETURNUNLOCKED and returned with {lock!r} held"
-    else:
-        problem = ""
+    problem = ""
     try:
-        lock.release_as(run.shared)
+        if not run.unlocked:
+            try:
+                lock.release_as(run.shared)
+            except UseAfterFree:
+                raise
+            except CalloutError as error:
+                problem = (
+                    f"the callback of {run.callout!r} returned without {lock!r} ({error}); "
+                    "use CALLOUT_RETURNUNLOCKED if it releases it"
+                )
+        # Softclock acquires no lock that its thread holds already, so what is held now is the callback's.
+        if lock.holds():
+            problem = problem or (
+                f"the callback of {run.callout!r} is CALLOUT_RETURNUNLOCKED and returned with {lock!r} held"
+                if run.unlocked
+                else f"the callback of {run.callout!r} has acquired {lock!r} once more and not released it"
+            )
+            lock.drop_all()
     except UseAfterFree as error:  # it was freed while softclock held it: then that is what is reported
         errors.append(error)
-    except CalloutError as error:
-        problem = (
-            f"the callback of {run.callout!r} returned without {lock!r} ({error}); "
-            "use CALLOUT_RETURNUNLOCKED if it releases it"
-        )
     if problem:
         errors.append(CallbackLockError(problem, callout=run.callout, lock=lock, cpu=run.cpu.id))
 
