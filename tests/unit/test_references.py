@@ -36,8 +36,8 @@ from callout import (
 )
 from callout._core.invariants import check_cpu
 from callout._core.lifecycle import enter, quiesce
-from callout._core.phases import Phase
 from callout._core.machine import Machine
+from callout._core.phases import Phase
 from callout._core.units import NEVER
 from callout.testing import VirtualSMP
 from callout_linux.timer import timer_list, timer_setup
