@@ -24,6 +24,7 @@ from ..._core.machine import CURRENT
 from ..._core.units import NEVER
 from . import current
 from .checking import LoopCheck
+from .forked import end_if_forked
 
 if TYPE_CHECKING:
     from .system import CalloutSystem
@@ -183,6 +184,7 @@ class CpuRunner:
                 except trio.Cancelled:
                     raise
                 except BaseException as error:
+                    end_if_forked()  # the error is that the engine refuses to go on
                     self._system._fail(error)
                     abandon(lane)
         finally:

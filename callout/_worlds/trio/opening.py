@@ -19,7 +19,7 @@ from ..._core.phases import Phase
 from ..._core.units import NEVER, NS_PER_S
 from . import current
 from .cpus import CpuRunner
-from .forked import end_child
+from .forked import end_at_exit
 from .leaving import Leaving, insist
 from .log import tell
 from .platform import TrioPlatform, in_asyncio
@@ -146,7 +146,7 @@ async def open_on(
             except BaseException as error:
                 left = error
             if machine.phase is Phase.FORKED:
-                end_child(left)
+                end_at_exit(left)
             try:
                 left = await system._leaving.leave(crew, left)
             except BaseException:  # not even that could be begun: no memory is left

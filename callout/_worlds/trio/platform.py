@@ -20,6 +20,7 @@ import trio
 from ..._core.guard import keep_interrupts_out
 from ..._core.platform import Entry, RawLock, Thread, Waiter
 from .event_timer import HAS_TIMERFD, DeadlineTimer, EventTimer, TimerFd, to_ns
+from .forked import end_if_forked
 from .waiters import ThreadWaiter, TrioWaiter
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ class Loop:
             func()
         except BaseException as error:
             self._fail(error)
+        end_if_forked()
 
     def take_calls(self) -> None:
         """Run the cross-CPU calls, with the system current."""

@@ -18,6 +18,7 @@ from ..._core.machine import CURRENT, Machine
 from ..._core.phases import Phase, Use, admit
 from ..._core.units import ns_to_sbt
 from ..._locks.mutex import Mtx
+from .forked import end_if_forked
 from .interrupts import interrupts_kept_out
 from .platform import Loop, TrioPlatform
 from .reporting import OnError, Reporter
@@ -168,6 +169,7 @@ class CalloutSystem:
     @protected
     def _fail(self, error: BaseException) -> None:
         """Have *error* leave through the block, whose body and tasks are cancelled. From any thread. Never raises."""
+        end_if_forked(error)
         self._errors.append(error)
         self._platform.loops[0].post(self._end_the_body)
 

@@ -30,6 +30,7 @@ from ..._core.errors import ArgumentTypeError, ClosedError
 from ..._core.guard import protected
 from ..._core.machine import Machine
 from ..._core.phases import LEAVING_TEXT, Phase, Use, admit
+from .forked import end_if_forked
 from .log import text_of
 from .platform import Loop
 
@@ -155,6 +156,9 @@ class Tasks:
         _TASK_OF.set({**_TASK_OF.get({}), self._machine: start.awaited})
         try:
             await _call(start)
+        except BaseException as error:
+            end_if_forked(error)
+            raise
         finally:
             self._over(start)
 
