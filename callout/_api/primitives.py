@@ -25,7 +25,7 @@ from .._core.machine import CURRENT, Machine, current_machine
 from .._core.platform import Waiter
 from .._core.short import arm_at_tick, callout_arm_curcpu, callout_dequeue
 from .._core.state import CLOSED, FRESH, MOVING, PENDING, REMOVED, RUNNING, Callout
-from .awaitable import must_await, refuse_blocking, refuse_closed, refuse_held_locks, refuse_wait
+from .awaitable import must_await, refuse_closed, refuse_held_locks, refuse_loop, refuse_wait
 
 T = TypeVar("T")
 
@@ -143,14 +143,17 @@ def check_wait(call: str, c: Callout, /, *, blocking: bool = False) -> None:
         LockHeldError: the caller holds the callout's lock, or, in checking mode, any but Giant.
         ArgumentValueError: *c* belongs to another system than the current one.
         LoopThreadError: *blocking*, and this thread runs an event loop.
+        LoopError: not *blocking*, and this is a task of asyncio.
     """
-    machine = refuse_wait(call, c)
+    _refuse_other(call, c, refuse_wait(call, c, blocking=blocking))
+
+
+def _refuse_other(call: str, c: Callout, machine: Machine) -> None:
+    """Raise if *c*, which is of *machine*, is of another system than the current one."""
     if CURRENT.get(machine) is not machine:
         raise ArgumentValueError(
             f"{call}: {c!r} belongs to another callout system than the one that is current here", call=call, callout=c
         )
-    if blocking:
-        refuse_blocking(call, machine)
 
 
 def callout_quiesce(c: Callout, /, *, close: bool = False) -> Coroutine[Any, Any, int]:
@@ -174,7 +177,7 @@ def callout_quiesce(c: Callout, /, *, close: bool = False) -> Coroutine[Any, Any
 
 def callout_quiesce_sync(c: Callout, /, *, close: bool = False) -> int:
     """Do as ``callout_quiesce()``, and block the thread, which must not run an event loop (``LoopThreadError``)."""
-    check_wait("callout_quiesce", c)
+    _refuse_other("callout_quiesce", c, refuse_wait("callout_quiesce", c, blocking=None))
     return wait_blocking("callout_quiesce", c, SYNC | T_CLOSE if close else SYNC)
 
 
@@ -191,8 +194,7 @@ def check_barrier_all(call: str, /, *, blocking: bool = False) -> None:
                 raise SelfDrainError(
                     f"{call}: called by a callback of {lane}, it would wait for its own end", call=call
                 )
-    if blocking:
-        refuse_blocking(call, machine)
+    refuse_loop(call, machine, blocking=blocking)
     refuse_held_locks(call, machine)
 
 
@@ -212,6 +214,7 @@ def callout_barrier_all() -> Coroutine[Any, Any, int]:
     Raises:
         SelfDrainError: called from a callback.
         SleepError: in checking mode, the caller holds a lock.
+        LoopError: this is a task of asyncio.
     """
     check_barrier_all("callout_barrier_all")
     machine = current_machine("callout_barrier_all")

@@ -13,10 +13,11 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import Context, ContextVar
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Final, cast
 
 import trio
 
+from ..._core.errors import LoopError
 from ..._core.guard import keep_interrupts_out
 from ..._core.platform import Entry, RawLock, Thread, Waiter
 from .event_timer import HAS_TIMERFD, DeadlineTimer, EventTimer, TimerFd, to_ns
@@ -172,6 +173,11 @@ class TrioPlatform:
         """Whether this thread runs a loop of trio or asyncio."""
         return trio.lowlevel.in_trio_run() or in_asyncio()
 
+    def refuse_await(self, call: str) -> None:
+        """Raise LoopError in a task of asyncio, whether trio is its guest or runs in another thread."""
+        if not in_task() and in_asyncio():
+            raise LoopError(f"{call}: {_NO_TASK}", call=call)
+
     def raw_lock(self, label: str) -> RawLock:
         """Return a ``threading.RLock``."""
         return cast("RawLock", threading.RLock())
@@ -181,7 +187,9 @@ class TrioPlatform:
         return self.raw_lock(f"cpu{cpu}")
 
     def waiter(self) -> Waiter:
-        """Return a waiter for the current task."""
+        """Return a waiter for the current task. Raises LoopError outside of trio: nothing was changed yet."""
+        if not in_task():
+            raise LoopError(_NO_TASK)
         return TrioWaiter()
 
     def thread_waiter(self) -> Waiter:
@@ -208,6 +216,21 @@ class TrioPlatform:
     def racy(self, record: type) -> type:
         """Return the class as it is."""
         return record
+
+
+_NO_TASK: Final = (
+    "this is no task of trio, and no other can wait for callouts; have a task of trio wait, started with "
+    "system.cpu(0).start_soon() or in a nursery of trio, or have a function called instead: callout_drain_async()"
+)
+
+
+def in_task() -> bool:
+    """Whether this is a task of trio: not a thread without a loop, nor the host of a guest run."""
+    try:
+        trio.lowlevel.current_task()
+    except RuntimeError:
+        return False
+    return True
 
 
 def in_asyncio() -> bool:

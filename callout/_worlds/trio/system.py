@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, TypeVarTuple
 
 import trio
@@ -15,6 +16,7 @@ from ..._core.deadline import ticks_since_boot
 from ..._core.errors import ArgumentValueError
 from ..._core.guard import protected
 from ..._core.machine import CURRENT, Machine
+from ..._core.once import Block
 from ..._core.phases import Phase, Use, admit
 from ..._core.units import ns_to_sbt
 from ..._locks.mutex import Mtx
@@ -134,8 +136,7 @@ class CalloutSystem:
         admit("sbinuptime", self._machine, Use.CURRENT)
         return ns_to_sbt(self._platform.now())
 
-    @contextmanager
-    def bound(self, cpu: int | None = None) -> Iterator[CalloutSystem]:
+    def bound(self, cpu: int | None = None) -> Block[CalloutSystem]:
         """Make this the current system of this thread, or of this task and what it starts, in a ``with`` block. Never
         blocks.
 
@@ -146,8 +147,13 @@ class CalloutSystem:
         Raises:
             ArgumentTypeError, ArgumentValueError: that CPU is not there, or this thread is the loop of another one.
             ClosedError: the system is closed.
+            BusyError: what this has returned was entered before: one call for each block.
             ForkedError: in a forked child.
         """
+        return Block("bound", partial(self._bound, cpu))
+
+    @contextmanager
+    def _bound(self, cpu: int | None) -> Iterator[CalloutSystem]:
         admit("bound", self._machine, Use.INIT)
         here = self._platform.loop_here()
         if cpu is not None:
