@@ -20,6 +20,7 @@ import trio
 from ..._core.errors import LoopError
 from ..._core.guard import keep_interrupts_out
 from ..._core.platform import Entry, RawLock, Thread, Waiter
+from ..._core.units import NEVER
 from .event_timer import HAS_TIMERFD, DeadlineTimer, EventTimer, TimerFd, to_ns
 from .forked import end_if_forked
 from .waiters import ThreadWaiter, TrioWaiter
@@ -45,6 +46,30 @@ class Loop:
         self.thread = 0
         self.services: set[trio.lowlevel.Task] = set()  # softclock and the event timer: they run callbacks
         self._in_calls = False
+        self.due = NEVER  # the earliest time at which the clock interrupt could have been taken
+        self._when = NEVER  # what the event timer is set to
+        self._interrupted = NEVER  # when the clock interrupt began that is being taken; NEVER: none is
+
+    def set_event(self, when: int, now: int) -> None:
+        """Program the event timer. From any thread.
+
+        No lock guards what is noted here for the log: of two threads that do this at once, one's note may be lost.
+        """
+        # For a time that is past it can fire from now on, or since the interrupt began that keeps it from that.
+        due = max(when, min(now, self._interrupted))
+        # What it was set to may be overdue already when an earlier time is asked for.
+        self.due = min(due, self.due) if when <= self._when else due
+        self._when = when
+        self.timer.set(when)
+
+    def clock_interrupt(self, now: int) -> bool:
+        """Take the clock interrupt; return whether there is more to do."""
+        self.due = self._when = NEVER  # it is taken
+        self._interrupted = now
+        try:
+            return self.entry.hardclock()
+        finally:
+            self._interrupted = NEVER
 
     def post(self, func: Callable[[], object], *, once: bool = False) -> None:
         """Have the loop call *func*; *once*: at least once after this call, however often it is posted.
@@ -198,7 +223,7 @@ class TrioPlatform:
 
     def set_event(self, cpu: int, when: int) -> None:
         """Program the event timer."""
-        self.loops[cpu].timer.set(when)
+        self.loops[cpu].set_event(when, self.now())
 
     def interrupt(self, cpu: int) -> None:
         """Have the loop take its calls."""
