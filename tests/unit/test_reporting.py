@@ -547,7 +547,7 @@ def silent_loop(hardclock: Callable[[], bool]) -> Loop:
 
     async def softclock() -> None: ...
 
-    loop = Loop(Entry(hardclock, lambda: None, softclock), leaves)
+    loop = Loop(Entry(hardclock, lambda: None, softclock), ignore)
     loop.timer = Timer()
     return loop
 
