@@ -16,8 +16,8 @@ from typing import Any, Final, TypeVar
 
 from .._core import phases
 from .._core.arm import IF_EARLIER, IF_IDLE, IF_PENDING, STAY, UNCHANGED
-from .._core.calls import cross_call
-from .._core.checks import check_cpu, check_func, machine_of
+from .._core.calls import call_on
+from .._core.checks import check_cpu, check_func, machine_of, refuse_unrun
 from .._core.cpu import SYNC, T_CLOSE
 from .._core.drain import barrier, is_inside, run_blocking, wait, wait_blocking
 from .._core.errors import ArgumentValueError, SelfDrainError
@@ -129,6 +129,16 @@ def check_callback(call: str, func: object, /) -> None:
         ArgumentTypeError: *func* cannot be called, or is a coroutine or generator function.
     """
     check_func(call, func)
+
+
+def check_result(func: object, result: object, /) -> None:
+    """Raise if *result* still wants to be run, for code that calls functions of users of its own: nobody will. *func*,
+    which has returned it, goes into the message. Never blocks.
+
+    Raises:
+        ArgumentTypeError: *result* is a coroutine or a generator; it is closed.
+    """
+    refuse_unrun(func, result)
 
 
 # -- waiting -------------------------------------------------------------------------------------------------------
@@ -257,13 +267,7 @@ def cpu_call(cpu: int, func: Callable[..., object], /, *args: object) -> None:
         ArgumentTypeError, ArgumentValueError: *func* is not a plain function, *cpu* not an int or not there.
     """
     machine = current_machine("cpu_call")
-    check_func("cpu_call", func)
-    to = check_cpu("cpu_call", machine, cpu)
-
-    def thunk() -> None:
-        func(*args)
-
-    cross_call(to, thunk)
+    call_on("cpu_call", check_cpu("cpu_call", machine, cpu), func, args)
 
 
 __all__ = [
@@ -288,6 +292,7 @@ __all__ = [
     "callout_terminated",
     "check_barrier_all",
     "check_callback",
+    "check_result",
     "check_wait",
     "cpu_call",
     "mp_ncpus",

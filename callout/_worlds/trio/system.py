@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVarTuple
 
 import trio
 
-from ..._core.calls import cross_call
+from ..._core.calls import call_on
 from ..._core.checks import check_cpu
 from ..._core.cpu import Cpu
 from ..._core.deadline import ticks_since_boot
@@ -59,8 +59,12 @@ class CpuHandle:
         Once tasks are being cancelled, no more are started: then this does nothing where a callback or a task of the
         system calls it.
 
+        *async_fn* may also be a plain function that returns what is to be awaited, as ``callout_drain()`` does. Of
+        what is written in Python one learns that only when it has returned: the error of one that returns something
+        else leaves through the block.
+
         Raises:
-            ArgumentTypeError: *async_fn* is not an async function.
+            ArgumentTypeError: *async_fn* is certainly no such function: a builtin one, a class, a generator function.
             ClosedError: the system is closed, or is being left and its tasks were cancelled.
             ForkedError: in a forked child.
         """
@@ -74,14 +78,11 @@ class CpuHandle:
         is pending was stopped, do nothing. What *func* raises is treated as a callback's exception.
 
         Raises:
+            ArgumentTypeError: *func* is no plain function.
             ClosedError: the system is closed; *func* will not run.
             ForkedError: in a forked child.
         """
-
-        def thunk() -> None:
-            func(*args)
-
-        cross_call(self._cpu, thunk)
+        call_on("call", self._cpu, func, args)
 
 
 class CalloutSystem:
