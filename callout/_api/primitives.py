@@ -100,6 +100,8 @@ def callout_armed_with(c: Callout, arg: object, /) -> int:
     Acquires no lock: 1 was true at a moment during the call. A deferred migration does not count, as its argument
     becomes the callout's only when it is carried out.
     """
+    if phases.IN_CHILD:
+        machine_of(c)  # raises
     if c.arg != arg:
         if c.state & FRESH:
             machine_of(c)  # raises
