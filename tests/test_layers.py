@@ -26,7 +26,7 @@ CORE: Final = (
     ("_locks.lock",),
     ("_locks.parking",),
     ("_core.checks", "_core.cpulock"),
-    ("_core.rules", "_core.results", "_core.machine", "_core.origins"),
+    ("_core.rules", "_core.results", "_core.machine", "_core.origins", "_core.once"),
     ("_core.cpu", "_core.deadline"),
     ("_core.wheel",),
     ("_core.state",),

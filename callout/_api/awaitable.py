@@ -130,8 +130,11 @@ def must_await(call: str, coroutine: Coroutine[Any, Any, T], twin: str = "", /) 
 # -- what would be wrong with waiting here: asked by the call, before there is anything to await --------------------
 
 
-def refuse_wait(call: str, c: Callout) -> Machine:
-    """Raise what a wait for a run of *c* would raise here, and return its machine."""
+def refuse_wait(call: str, c: Callout, *, blocking: bool | None = False) -> Machine:
+    """Raise what a wait for a run of *c* would raise here, and return its machine.
+
+    *blocking*: it blocks the thread; None: it does, and looks itself whether this thread runs a loop.
+    """
     if not isinstance(c, Callout):
         raise ArgumentTypeError(f"{call}: the first argument must be a Callout, not {c!r}", call=call)
     machine = machine_of(c)
@@ -145,6 +148,8 @@ def refuse_wait(call: str, c: Callout) -> Machine:
             cpu=run.cpu.id,
         )
     check_locks(call, c, machine)
+    if blocking is not None:
+        refuse_loop(call, machine, blocking=blocking)
     return machine
 
 
@@ -155,9 +160,14 @@ def refuse_closed(call: str, machine: Machine) -> None:
         lock.refuse(call)
 
 
-def refuse_blocking(call: str, machine: Machine) -> None:
-    """Raise if this thread runs an event loop, which a call that blocks would stop."""
-    if machine.platform.in_loop():
+def refuse_loop(call: str, machine: Machine, *, blocking: bool) -> None:
+    """Raise if the loop of this thread, if it runs one, cannot wait for what the machine does.
+
+    A wait that is awaited needs a loop of the platform's kind; for one that blocks the thread any loop is wrong.
+    """
+    if not blocking:
+        machine.platform.refuse_await(call)
+    elif machine.platform.in_loop():
         instead = call.removesuffix("_sync").removesuffix("_blocking")
         raise LoopThreadError(
             f"{call}: this thread runs an event loop, which must not be blocked; use `await {instead}()`", call=call
@@ -174,8 +184,8 @@ __all__ = [
     "Unfinished",
     "must_await",
     "not_awaited",
-    "refuse_blocking",
     "refuse_closed",
     "refuse_held_locks",
+    "refuse_loop",
     "refuse_wait",
 ]

@@ -2,8 +2,8 @@
 
 What callout(9) does with out parameters is returned. Results are ints, as in C. Every function may be called from any
 thread and never blocks for longer than a lock is held, except the coroutines and their ``_sync`` twins. All raise
-``NotInitializedError`` for a callout that was never initialised, ``ClosedError`` after the system was closed,
-``ForkedError`` in a forked child.
+``NotInitializedError`` for a callout that was never initialised and ``ForkedError`` in a forked child; all that change
+a callout or wait for one, ``ClosedError`` after the system was closed.
 
 Source: callout(9); sys/callout.h.
 """
@@ -322,6 +322,7 @@ def callout_drain(c: Callout, /) -> Coroutine[Any, Any, int]:
     Raises:
         LockHeldError: the caller holds the callout's lock, or, in checking mode, any but Giant.
         SelfDrainError: called from the callout's own callback.
+        LoopError: this is a task of asyncio.
 
     See callout(9), ``callout_drain()``.
     """

@@ -4,25 +4,42 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 from .._core.cpu import DRAIN
 from .._core.drain import wait
-from .._core.errors import ClosedError
+from .._core.errors import ArgumentTypeError, CalloutError, ClosedError
 from .._core.guard import protected
+from .._core.machine import current_machine
+from .._core.once import AsyncBlock
 from .._core.phases import Phase
 from .._core.state import Callout
+from .awaitable import refuse_loop
 
 
-@asynccontextmanager
-@protected
-async def draining(*callouts: Callout) -> AsyncIterator[None]:
+def draining(*callouts: Callout) -> AsyncBlock[None]:
     """Drain the callouts when the block is left, by whatever way; the wait cannot be cancelled, nor can Ctrl-C end it.
 
     ``async with draining(c, d): …``. Callouts that were never initialised, or whose system is closed, are passed over:
     nothing of theirs can run. All are drained, whatever happens meanwhile. Errors are raised after that: a
     KeyboardInterrupt that came in between, and for each callout that could not be drained the error of
     ``callout_drain()``; several of these in an ``ExceptionGroup``.
+
+    Raises:
+        ArgumentTypeError: something is not a callout. Raised by the call.
+        LoopError: this is a task of asyncio. Raised when the block is entered.
+        BusyError: what this has returned was entered before.
     """
+    for c in callouts:
+        if not isinstance(c, Callout):
+            raise ArgumentTypeError(f"draining: every argument must be a Callout, not {c!r}", call="draining")
+    return AsyncBlock("draining", partial(_draining, callouts))
+
+
+@asynccontextmanager
+@protected
+async def _draining(callouts: tuple[Callout, ...]) -> AsyncIterator[None]:
+    _refuse_loop(callouts)
     try:
         yield
     finally:
@@ -36,6 +53,17 @@ async def draining(*callouts: Callout) -> AsyncIterator[None]:
                 raise BaseExceptionGroup("draining", problems)
         finally:
             del problems  # their tracebacks refer to this frame
+
+
+def _refuse_loop(callouts: tuple[Callout, ...]) -> None:
+    """Raise if this loop could not wait for the callouts when the block is left; fresh ones may have a system then."""
+    for c in callouts:
+        try:
+            machine = c.cpu.machine if c.cpu.id >= 0 else current_machine("draining")
+        except CalloutError:  # no system is open here
+            continue
+        if machine.phase < Phase.CLOSED:
+            refuse_loop("draining", machine, blocking=False)
 
 
 @protected

@@ -13,7 +13,7 @@ from .._core.machine import current_machine
 from .._core.phases import Use, admit
 from .._core.platform import Waiter
 from .._core.sleep import Sleeper, Why, claim, enlist, sleep, timeout_to_ns, wake
-from .awaitable import must_await
+from .awaitable import must_await, refuse_loop
 
 
 class Event:
@@ -65,8 +65,11 @@ class Event:
             ForkedError: in a forked child.
             ArgumentTypeError, ArgumentValueError: *timeout* is no number, or negative.
             SleepError: in checking mode, the caller holds a lock.
+            LoopError: this is a task of asyncio.
         """
-        return must_await("wait", self._wait_awaited(self._limit("wait", timeout)))
+        limit = self._limit("wait", timeout)
+        refuse_loop("wait", self._machine, blocking=False)
+        return must_await("wait", self._wait_awaited(limit))
 
     def wait_sync(self, timeout: float | None = None) -> bool:
         """Do as ``wait()``, and block the thread, which must not run an event loop (``LoopThreadError``)."""

@@ -16,8 +16,8 @@ from typing import Any, Final, TypeVar
 
 from .._core import phases
 from .._core.arm import IF_EARLIER, IF_IDLE, IF_PENDING, STAY, UNCHANGED
-from .._core.calls import cross_call
-from .._core.checks import check_cpu, check_func, machine_of
+from .._core.calls import call_on
+from .._core.checks import check_cpu, check_func, machine_of, refuse_unrun
 from .._core.cpu import SYNC, T_CLOSE
 from .._core.drain import barrier, is_inside, run_blocking, wait, wait_blocking
 from .._core.errors import ArgumentValueError, SelfDrainError
@@ -25,7 +25,7 @@ from .._core.machine import CURRENT, Machine, current_machine
 from .._core.platform import Waiter
 from .._core.short import arm_at_tick, callout_arm_curcpu, callout_dequeue
 from .._core.state import CLOSED, FRESH, MOVING, PENDING, REMOVED, RUNNING, Callout
-from .awaitable import must_await, refuse_blocking, refuse_closed, refuse_held_locks, refuse_wait
+from .awaitable import must_await, refuse_closed, refuse_held_locks, refuse_loop, refuse_wait
 
 T = TypeVar("T")
 
@@ -100,6 +100,8 @@ def callout_armed_with(c: Callout, arg: object, /) -> int:
     Acquires no lock: 1 was true at a moment during the call. A deferred migration does not count, as its argument
     becomes the callout's only when it is carried out.
     """
+    if phases.IN_CHILD:
+        machine_of(c)  # raises
     if c.arg != arg:
         if c.state & FRESH:
             machine_of(c)  # raises
@@ -131,6 +133,16 @@ def check_callback(call: str, func: object, /) -> None:
     check_func(call, func)
 
 
+def check_result(func: object, result: object, /) -> None:
+    """Raise if *result* still wants to be run, for code that calls functions of users of its own: nobody will. *func*,
+    which has returned it, goes into the message. Never blocks.
+
+    Raises:
+        ArgumentTypeError: *result* is a coroutine or a generator; it is closed.
+    """
+    refuse_unrun(func, result)
+
+
 # -- waiting -------------------------------------------------------------------------------------------------------
 
 
@@ -143,14 +155,17 @@ def check_wait(call: str, c: Callout, /, *, blocking: bool = False) -> None:
         LockHeldError: the caller holds the callout's lock, or, in checking mode, any but Giant.
         ArgumentValueError: *c* belongs to another system than the current one.
         LoopThreadError: *blocking*, and this thread runs an event loop.
+        LoopError: not *blocking*, and this is a task of asyncio.
     """
-    machine = refuse_wait(call, c)
+    _refuse_other(call, c, refuse_wait(call, c, blocking=blocking))
+
+
+def _refuse_other(call: str, c: Callout, machine: Machine) -> None:
+    """Raise if *c*, which is of *machine*, is of another system than the current one."""
     if CURRENT.get(machine) is not machine:
         raise ArgumentValueError(
             f"{call}: {c!r} belongs to another callout system than the one that is current here", call=call, callout=c
         )
-    if blocking:
-        refuse_blocking(call, machine)
 
 
 def callout_quiesce(c: Callout, /, *, close: bool = False) -> Coroutine[Any, Any, int]:
@@ -174,7 +189,7 @@ def callout_quiesce(c: Callout, /, *, close: bool = False) -> Coroutine[Any, Any
 
 def callout_quiesce_sync(c: Callout, /, *, close: bool = False) -> int:
     """Do as ``callout_quiesce()``, and block the thread, which must not run an event loop (``LoopThreadError``)."""
-    check_wait("callout_quiesce", c)
+    _refuse_other("callout_quiesce", c, refuse_wait("callout_quiesce", c, blocking=None))
     return wait_blocking("callout_quiesce", c, SYNC | T_CLOSE if close else SYNC)
 
 
@@ -191,8 +206,7 @@ def check_barrier_all(call: str, /, *, blocking: bool = False) -> None:
                 raise SelfDrainError(
                     f"{call}: called by a callback of {lane}, it would wait for its own end", call=call
                 )
-    if blocking:
-        refuse_blocking(call, machine)
+    refuse_loop(call, machine, blocking=blocking)
     refuse_held_locks(call, machine)
 
 
@@ -212,6 +226,7 @@ def callout_barrier_all() -> Coroutine[Any, Any, int]:
     Raises:
         SelfDrainError: called from a callback.
         SleepError: in checking mode, the caller holds a lock.
+        LoopError: this is a task of asyncio.
     """
     check_barrier_all("callout_barrier_all")
     machine = current_machine("callout_barrier_all")
@@ -254,13 +269,7 @@ def cpu_call(cpu: int, func: Callable[..., object], /, *args: object) -> None:
         ArgumentTypeError, ArgumentValueError: *func* is not a plain function, *cpu* not an int or not there.
     """
     machine = current_machine("cpu_call")
-    check_func("cpu_call", func)
-    to = check_cpu("cpu_call", machine, cpu)
-
-    def thunk() -> None:
-        func(*args)
-
-    cross_call(to, thunk)
+    call_on("cpu_call", check_cpu("cpu_call", machine, cpu), func, args)
 
 
 __all__ = [
@@ -285,6 +294,7 @@ __all__ = [
     "callout_terminated",
     "check_barrier_all",
     "check_callback",
+    "check_result",
     "check_wait",
     "cpu_call",
     "mp_ncpus",

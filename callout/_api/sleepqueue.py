@@ -44,7 +44,7 @@ from .._core.short import callout_stop
 from .._core.sleep import Sleeper, Why, claim, enlist, wake
 from .._core.state import Callout
 from .._locks.mutex import Mtx
-from .awaitable import refuse_blocking
+from .awaitable import refuse_loop
 
 # What has no identity of its own: equal ones may be one object or two, and a method is a new object at each look.
 _VALUES: Final = (bool, bytes, complex, float, frozenset, int, str, tuple, type(None))
@@ -162,8 +162,7 @@ def check_wmesg(call: str, wmesg: object) -> None:
 
 def check_sleep(call: str, machine: Machine, mtx: Mtx | None, kind: LockClass | None, blocking: bool) -> None:
     """Raise what would be wrong with a sleep here that releases *mtx*, which has to be of that kind (None: none is)."""
-    if blocking:
-        refuse_blocking(call, machine)
+    refuse_loop(call, machine, blocking=blocking)
     if kind is not None:
         _check_mutex(call, machine, mtx, kind)
     if machine.held is not None:

@@ -6,13 +6,37 @@ taking from it are atomic; a call that meets a closing CPU is either run by it o
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from functools import partial
 
+from .checks import check_func, refuse_unrun
 from .cpu import Cpu
-from .errors import ClosedError
+from .errors import ArgumentTypeError, ClosedError
 from .guard import exposed, protected
 from .phases import CLOSED_TEXT, Phase, Use, admit
+
+
+def call_on(call: str, cpu: Cpu, func: Callable[..., object], args: tuple[object, ...]) -> None:
+    r"""Have *func(\*args)* run once on the loop of *cpu*, for the function *call* of the API. Never blocks.
+
+    Raises:
+        ArgumentTypeError: *func* is no plain function.
+        ClosedError: that CPU is gone; *func* will not run.
+    """
+    if isinstance(func, Coroutine):
+        func.close()
+        raise ArgumentTypeError(
+            f"{call}: give the function and its arguments, not the coroutine that it has returned", call=call
+        )
+    check_func(call, func, "what is called must be a function")
+    cross_call(cpu, partial(_call, func, args))
+
+
+def _call(func: Callable[..., object], args: tuple[object, ...]) -> None:
+    """Run the user's code. What it returns must not be something that still wants to be run."""
+    result = func(*args)
+    if result is not None:
+        refuse_unrun(func, result)
 
 
 @protected

@@ -28,14 +28,14 @@ def check_int(call: str, name: str, value: object, low: int, high: int) -> int:
     return value
 
 
-def check_func(call: str, func: object) -> None:
-    """Raise unless *func* is a plain function of one argument, as far as one can tell without calling it."""
+def check_func(call: str, func: object, what: str = "the callback must be a function of one argument") -> None:
+    """Raise unless *func* is a plain function, as far as one can tell without calling it. *what* is for the message."""
     target: Any = func
     while type(target) is partial:
         target = target.func
     if type(target) is not FunctionType and type(target) is not MethodType:
         if not callable(target):
-            raise ArgumentTypeError(f"{call}: the callback must be a function of one argument, not {func!r}", call=call)
+            raise ArgumentTypeError(f"{call}: {what}, not {func!r}", call=call)
         if not isinstance(target, type):
             method = type(target).__call__
             target = method if isinstance(method, FunctionType) else target

@@ -49,7 +49,9 @@ class NeverArmedError(CalloutError, RuntimeError):
 
 
 class BusyError(CalloutError, RuntimeError):
-    """The callout is pending or running, and the call would pull it out from under the engine."""
+    """In use: a callout that is pending or running, which the call would pull out from under the engine; a condition
+    variable with waiters; a block that is entered a second time.
+    """
 
 
 class ClosedError(CalloutError, RuntimeError):
@@ -103,7 +105,7 @@ class CallbackCancelledError(CalloutError, RuntimeError):
 
 
 class LoopError(CalloutError, RuntimeError):
-    """``open_callouts()`` outside of trio: under asyncio, or where no loop runs at all."""
+    """``open_callouts()`` or a wait outside of trio: in a task of asyncio, or where no loop runs at all."""
 
 
 class SleepError(CalloutError, RuntimeError):

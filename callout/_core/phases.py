@@ -69,7 +69,7 @@ class Use(Enum):
     INIT = "initialise a callout, make a lock or an Event, bound()"
     ARM = "arm: reset, schedule, arm"
     STOP = "stop, drain, drain_async, terminate, barrier, dequeue, deactivate"
-    LOOK = "look at a callout or an Event: pending, active, running; set an Event"
+    LOOK = "look at a callout or an Event: pending, active, running, terminated, armed with; set an Event"
     WAIT = "wait for an Event that is not set"
     CURRENT = "ask the current system: ticks(), hz(), curcpu(), giant()"
     LOCK = "acquire and release a lock"

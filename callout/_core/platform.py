@@ -92,6 +92,10 @@ class Platform(Protocol):
         """Whether this thread runs an event loop, so that a blocking wait would stop it."""
         ...
 
+    def refuse_await(self, call: str) -> None:
+        """Raise LoopError if this code belongs to a loop whose tasks cannot wait for what a ``waiter()`` stands for."""
+        ...
+
     def raw_lock(self, label: str) -> RawLock:
         """Return a new lock. Its taking and dropping are switch points of the virtual platform."""
         ...

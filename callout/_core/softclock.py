@@ -272,6 +272,8 @@ def _carry_out(cpu: Cpu, c: Callout, move: Move) -> None:
 def serve(run: Run, tickets: list[Ticket]) -> None:
     """Wake the waiters and call the completions. No lock is held, and the callout may be gone after the first."""
     for ticket in tickets:
+        if run.cpu.machine.dead is not None:
+            return  # a completion has forked, and this is the child: the others are the parent's
         if ticket.waiter is not None:
             ticket.waiter.set()
         if ticket.func is not None:

@@ -24,6 +24,7 @@ from callout import (
     callout_running,
     callout_terminated,
     check_callback,
+    check_result,
     check_wait,
     must_await,
 )
@@ -108,6 +109,13 @@ def set_up(call: str, timer: TimerBase) -> None:
 def check_function(call: str, function: object) -> None:
     """Raise unless *function* can be a timer's function."""
     check_callback(call, function)
+
+
+def run_function(function: Callable[..., object], /, *args: object) -> None:
+    """Call a user's *function*, and raise if it has returned what still wants to be run."""
+    result = function(*args)
+    if result is not None:
+        check_result(function, result)
 
 
 def no_timer(call: str, timer: object) -> ArgumentTypeError:

@@ -32,11 +32,14 @@ from callout import (
     NotAwaitedError,
     Unfinished,
     check_callback,
+    check_result,
     cpu_call,
     curcpu,
     mp_ncpus,
     on_cpu,
 )
+
+from ._base import run_function
 
 T = TypeVar("T")
 Func = Callable[[T], object]
@@ -99,7 +102,7 @@ class Completion(Sent):
     def run(self, func: Func[T], info: T) -> None:
         """Call the function on one of the CPUs, and note that it has returned."""
         try:
-            func(info)
+            run_function(func, info)
         except BaseException as error:  # the caller gets it
             self._errors.append((error, error.__traceback__))
         finally:
@@ -193,7 +196,7 @@ def _send(call: str, cpus: list[int], func: Func[T], info: T, wait: int) -> Sent
         raise ArgumentTypeError(f"{call}: wait must be True or False, not {wait!r}", call=call)
     here = [cpu for cpu in cpus if on_cpu(cpu)]
     completion = Completion(len(cpus), call) if wait else None
-    thunk = partial(func, info) if completion is None else partial(completion.run, func, info)
+    thunk = partial(run_function, func, info) if completion is None else partial(completion.run, func, info)
     closed: ClosedError | None = None
     for cpu in cpus:
         if cpu in here:
@@ -363,7 +366,13 @@ def on_each_cpu_cond_mask(cond_func: Cond[T] | None, func: Func[T], info: T, wai
 
 def _chosen(call: str, cond_func: Cond[T], info: T, cpus: list[int]) -> list[int]:
     check_callback(call, cond_func)
-    return [cpu for cpu in cpus if cond_func(cpu, info)]
+    chosen = []
+    for cpu in cpus:
+        result = cond_func(cpu, info)
+        check_result(cond_func, result)
+        if result:
+            chosen.append(cpu)
+    return chosen
 
 
 class call_single_data_t(Generic[T]):  # noqa: N801 - the kernel's name
@@ -391,7 +400,7 @@ class call_single_data_t(Generic[T]):  # noqa: N801 - the kernel's name
         """Be called on the target."""
         func, info = self.func, self.info
         self._free.append(None)  # before the call, as in Linux: the function may send it again
-        func(info)
+        run_function(func, info)
 
 
 def INIT_CSD(csd: call_single_data_t[T], func: Func[T], info: T, /) -> None:  # noqa: N802 - the kernel's name

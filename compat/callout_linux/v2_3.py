@@ -44,6 +44,7 @@ from ._base import (
     quiesce_blocking,
     refuse_pending,
     refuse_wait,
+    run_function,
     set_up,
 )
 from ._jiffies import Variable, check_jiffies
@@ -80,7 +81,7 @@ class timer_list(TimerBase):  # noqa: N801 - the kernel's name
         """Be the callback of the timer's callout."""
         function = self._function
         assert function is not None
-        function(self.data)
+        run_function(function, self.data)
 
 
 def init_timer(timer: timer_list, /) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import gc
 import tracemalloc
+from collections.abc import Coroutine
+from typing import Any, Final
 
 import pytest
 import trio
@@ -20,6 +22,7 @@ from callout import (
 )
 from callout._core.lifecycle import end_calls
 from callout.testing import VirtualSMP
+from callout_linux import v2_3
 from callout_linux.smp import (
     INIT_CSD,
     CrossCallError,
@@ -37,7 +40,7 @@ from callout_linux.smp import (
     smp_call_function_single_async,
     smp_processor_id,
 )
-from callout_linux.timer import DEFINE_TIMER, jiffies, mod_timer, timer_list
+from callout_linux.timer import DEFINE_TIMER, destroy_all_blocking, jiffies, mod_timer, timer_list, timer_setup
 from tests.conformance.world import Stage
 
 
@@ -140,6 +143,73 @@ def test_the_waiter_gets_the_exception_and_the_others_run(s2: Stage) -> None:
         s2.t1.do(lambda: on_each_cpu(calls.fail, {0, 1}, True).wait_blocking())
     assert sorted(map(str, caught.value.exceptions)) == ["on cpu 0", "on cpu 1"]
     assert s2.errors == []
+
+
+async def asynchronous(*_: object) -> int:
+    """Would have to be awaited."""
+    return 1
+
+
+def returns_a_coroutine(*args: object) -> Coroutine[Any, Any, int]:
+    """Be a plain function, of which one cannot tell."""
+    return asynchronous(*args)
+
+
+UNRUN: Final = "returns_a_coroutine has returned a coroutine, which nobody will run"
+
+
+def test_a_function_that_returns_a_coroutine_has_failed(s: Stage) -> None:
+    """What a function has returned that nobody will run is an error: of the caller that waits, else as a callback's;
+    also on the spot, and if it was sent by a record of the caller's.
+    """
+    with pytest.raises(ArgumentTypeError, match=UNRUN):
+        s.t0.do(lambda: smp_call_function_single(s.last, returns_a_coroutine, 0, True).wait_blocking())
+
+    assert s.errors == []
+
+    csd = call_single_data_t(returns_a_coroutine, None)
+
+    def caller() -> None:
+        on_each_cpu_mask([0], returns_a_coroutine, None, False)
+        smp_call_function_single_async(0, csd)
+
+    s.t0.do(lambda: smp_call_function_single(s.last, returns_a_coroutine, None, False))
+    s.do(lambda: smp_call_function_single_async(s.last, csd))
+    s.call(0, caller)
+
+    assert [UNRUN in str(error) for error in s.errors] == [True] * 4
+    s.errors.clear()
+
+
+def test_a_condition_that_returns_a_coroutine_chooses_nobody(s: Stage) -> None:
+    """A coroutine is true for every CPU; it is refused instead, and no call is made."""
+    calls = Calls()
+    with pytest.raises(ArgumentTypeError, match=UNRUN):
+        s.do(lambda: on_each_cpu_cond(returns_a_coroutine, calls.func, 0, False))
+
+    assert calls.ran == []
+
+
+def test_a_timers_function_that_returns_a_coroutine_is_reported(s: Stage) -> None:
+    """What a timer's function, of either age, or an element's destroyer has returned that nobody will run is an
+    error.
+    """
+    timer, old = timer_list(), v2_3.timer_list()
+    old.function = returns_a_coroutine
+
+    def arm() -> None:
+        timer_setup(timer, returns_a_coroutine)
+        mod_timer(timer, jiffies + 1)
+        v2_3.init_timer(old)
+        v2_3.mod_timer(old, jiffies + 1)
+
+    s.do(arm)
+    s.tick(2)
+
+    assert [UNRUN in str(error) for error in s.errors] == [True, True]
+    s.errors.clear()
+    with pytest.raises(ArgumentTypeError, match=UNRUN):
+        s.do(destroy_all_blocking, [timer], s.mtx(), returns_a_coroutine, lambda element: element)
 
 
 def test_if_nobody_waits_an_exception_is_a_callbacks(s2: Stage) -> None:

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from functools import partial
+from typing import Any
 
 import pytest
 
-from callout import C_DIRECT_EXEC, SBT_1MS, callout_reset_on, callout_reset_sbt_on, curcpu
-from callout._core.calls import cross_call
+from callout import (
+    C_DIRECT_EXEC,
+    SBT_1MS,
+    ArgumentTypeError,
+    callout_reset_on,
+    callout_reset_sbt_on,
+    cpu_call,
+    curcpu,
+)
+from callout._core.calls import call_on, cross_call
 
 from .world import Stage
 
@@ -135,4 +145,73 @@ def test_a_call_that_fails(s: Stage) -> None:
 
     assert s.ran == ["next"]
     with pytest.raises(ValueError, match="oops"):
+        raise s.error()
+
+
+async def asynchronous(_: object) -> None:
+    """Would have to be awaited."""
+
+
+def generates(_: object) -> Generator[None]:
+    """Would have to be iterated over."""
+    yield
+
+
+async def generates_asynchronously(_: object) -> AsyncGenerator[None]:
+    """Would have to be iterated over, asynchronously."""
+    yield
+
+
+class Asynchronous:
+    """Has an asynchronous ``__call__()``."""
+
+    async def __call__(self, _: object) -> None:
+        """Would have to be awaited."""
+
+
+@pytest.mark.parametrize(
+    "func", [None, 5, asynchronous, partial(asynchronous, 1), generates, generates_asynchronously, Asynchronous()]
+)
+def test_what_is_no_plain_function_is_refused(s: Stage, func: Callable[..., object]) -> None:
+    """What cannot be called, or would run nothing when called, is refused by the call, and the next one runs."""
+    with pytest.raises(ArgumentTypeError, match=r"^cpu_call: "):
+        s.do(cpu_call, s.last, func, None)
+
+    s.do(cpu_call, s.last, s.seen, "next")
+
+    assert s.ran == ["next"]
+    assert s.errors == []
+
+
+@pytest.mark.parametrize("name", ["cpu_call", "call"])
+def test_a_call_with_a_coroutine_is_refused(s: Stage, name: str) -> None:
+    """What an asynchronous function has returned is no function; it is closed, so that nothing warns of it too."""
+    made: list[Coroutine[Any, Any, None]] = []
+
+    def make() -> None:
+        made.append(asynchronous(None))
+        if name == "cpu_call":
+            cpu_call(0, made[0])  # type: ignore[arg-type]  # that is what is tested
+        else:
+            call_on("call", s.world.machine.cpus[0], made[0], ())  # type: ignore[arg-type]  # as above
+
+    with pytest.raises(ArgumentTypeError, match=f"^{name}: give the function and its arguments"):
+        s.do(make)
+
+    assert made[0].cr_frame is None  # type: ignore[attr-defined]  # a coroutine of a function has it
+
+
+@pytest.mark.parametrize(
+    ("func", "what"),
+    [
+        (lambda _: asynchronous(_), "coroutine"),
+        (lambda _: generates(_), "generator"),
+        (lambda _: generates_asynchronously(_), "async_generator"),
+    ],
+)
+def test_a_call_that_returns_what_nobody_runs(s: Stage, func: Callable[[object], object], what: str) -> None:
+    """A plain function that returns a coroutine or generator is reported, as such a callback is."""
+    s.do(cpu_call, s.last, func, None)
+
+    with pytest.raises(ArgumentTypeError, match=f"has returned a {what}, which nobody will run"):
         raise s.error()

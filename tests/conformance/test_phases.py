@@ -175,6 +175,8 @@ OPS: Final[Mapping[Use, Mapping[str, Op]]] = {
         "callout_active": lambda s: callout.callout_active(s.c),
         "callout_running": lambda s: callout.callout_running(s.c),
         "callout_executing": lambda s: callout.callout_executing(s.c),
+        "callout_armed_with": lambda s: callout.callout_armed_with(s.c, None),
+        "callout_armed_with something else": lambda s: callout.callout_armed_with(s.c, 1),
         "callout_terminated": lambda s: callout.callout_terminated(s.c),
         "is_set": lambda s: s.event.is_set(),
         "set": lambda s: s.event.set(),
@@ -188,6 +190,9 @@ OPS: Final[Mapping[Use, Mapping[str, Op]]] = {
         "giant": lambda s: callout.giant(),
         "mp_ncpus": lambda s: callout.mp_ncpus(),
         "on_cpu": lambda s: callout.on_cpu(0),
+        "mp_maxid": lambda s: callout.mp_maxid(),
+        "CPU_FOREACH": lambda s: callout.CPU_FOREACH(),
+        "tick_sbt": lambda s: callout.tick_sbt(),
         "callout_when": lambda s: callout.callout_when(1, 0),
     },
     Use.LOCK: {

@@ -158,7 +158,12 @@ MUTANTS: Final[dict[str, Mutant]] = {
     "a target counts itself out before it has run the function": (
         back_to_back,
         Completion.run,
-        (("func(info)", "self._left and self._one_less(); func(info); self._left.append(None)"),),
+        (
+            (
+                "run_function(func, info)",
+                "self._left and self._one_less(); run_function(func, info); self._left.append(None)",
+            ),
+        ),
     ),
     "the first target to return wakes the caller, which waits for all": (
         from_two_cpus,

@@ -240,6 +240,7 @@ GROUPS: Final = (
             "callout_barrier_all",
             "callout_barrier_all_sync",
             "check_callback",
+            "check_result",
             "check_wait",
             "check_barrier_all",
             "must_await",

@@ -38,10 +38,63 @@ trio.run(main)
 """
 
 
-def run(child: str, cpus: int) -> tuple[str, str]:
+# Code of one CPU forks, in the way WAY, and the child does CHILD in it; the parent waits for the child in there, says
+# what became of it, and whether the callouts and the calls of all CPUs still work.
+ON_A_CPU = """
+import os, sys, warnings
+import trio
+from callout import *
+warnings.simplefilter("ignore", DeprecationWarning)
+
+here = int(sys.argv[1])
+over = []
+
+def forks(arg):
+    pid = os.fork()
+    if pid == 0:
+        {child}
+    else:
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        print("child", code, flush=True)
+        over[0].set()
+
+async def task():
+    forks(None)
+    await trio.sleep(0)
+    print("went on", flush=True)
+
+async def main():
+    async with open_callouts(2, on_error=lambda error, c: print("on_error", flush=True)) as system:
+        over.append(Event())
+        c = Callout()
+        callout_init(c, 1)
+        {way}
+        assert await over[0].wait(30)
+        for cpu in (0, 1):
+            for arm in (callout_reset_on, call):
+                event = Event()
+                arm(c, 1, lambda event: event.set(), event, cpu)
+                assert await event.wait(30), cpu
+        print("parent goes on", flush=True)
+    print("left", flush=True)
+
+def call(c, ticks, func, arg, cpu):
+    cpu_call(cpu, func, arg)
+
+trio.run(main)
+"""
+
+CALLBACK = "callout_reset_on(c, 1, forks, None, here)"
+DIRECT = "callout_reset_sbt_on(c, SBT_1MS, 0, forks, None, here, C_DIRECT_EXEC)"
+CALLS = "[cpu_call(here, f, None) for f in (forks, print)]"
+COMPLETION = "callout_reset_on(c, 1, lambda arg: callout_drain_async(c, forks, None), None, here)"
+TASK = "system.cpu(here).start_soon(task)"
+
+
+def run(child: str, cpus: int, script: str = SCRIPT, way: str = "") -> tuple[str, str]:
     """Run the script; return what it printed and what it complained of."""
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT.format(child=child), str(cpus)],
+        [sys.executable, "-c", script.format(child=child, way=way), str(cpus)],
         capture_output=True,
         text=True,
         timeout=100,
@@ -62,6 +115,31 @@ def test_a_child_that_leaves_the_block(child: str, code: int, cpus: int) -> None
     assert out == f"child {code} parent goes on\nleft parent\n"
     assert ("a forked child has left the open_callouts() block" in err) == ("exit" not in child)
     assert ("ValueError: mine" in err) == ("mine" in child)
+
+
+RETURNS, EXITS = ("pass", 1), ("sys.exit(7)", 7)
+REST = [("raise ValueError('mine')", 1), ("os._exit(3)", 3), ("os.execv('/bin/sh', ['sh', '-c', 'exit 4'])", 4)]
+
+
+@pytest.mark.parametrize("cpu", [0, 1])
+@pytest.mark.parametrize(
+    ("way", "child", "code"),
+    [
+        *((CALLBACK, *child) for child in (RETURNS, EXITS, *REST)),
+        *((way, *child) for way in (DIRECT, CALLS, COMPLETION, TASK) for child in (RETURNS, EXITS)),
+    ],
+)
+def test_a_child_that_goes_on_on_a_cpu(child: str, code: int, way: str, cpu: int) -> None:
+    """Whatever forks, on whatever CPU: the child ends where that returns, is told of nothing, runs nothing of its
+    parent's, and says why unless it has exited; each CPU of the parent goes on.
+    """
+    out, err = run(child, cpu, ON_A_CPU, way)
+
+    ran = "None\n" if way == CALLS else "went on\n" if way == TASK else ""
+    assert sorted(out.splitlines()) == sorted(f"child {code}\n{ran}parent goes on\nleft".splitlines())
+    assert ("a forked child has gone on past what has forked" in err) == ("exit" not in child)
+    assert ("ValueError: mine" in err) == ("mine" in child)
+    assert "ForkedError" not in err
 
 
 def test_a_child_may_open_a_system_of_its_own() -> None:

@@ -7,6 +7,7 @@ import logging
 import math
 import sys
 import threading
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from typing import Any, Final, cast
@@ -17,6 +18,10 @@ import trio
 import trio.testing
 
 from callout import (
+    C_ABSOLUTE,
+    C_DIRECT_EXEC,
+    C_HARDCLOCK,
+    C_PRECALC,
     ArgumentTypeError,
     CallbackCancelledError,
     Callout,
@@ -29,10 +34,14 @@ from callout import (
     callout_init_mtx,
     callout_reset,
     callout_reset_on,
+    callout_reset_sbt_on,
     open_callouts,
 )
+from callout._core.platform import Entry
+from callout._core.units import NEVER
 from callout._core.wheel import CHUNK
 from callout._worlds.trio import watch
+from callout._worlds.trio.platform import Loop
 from callout._worlds.trio.reporting import OnError
 from tests.conformance.loops import Halt, Tell, play
 
@@ -467,6 +476,80 @@ async def test_late_callouts_are_said_once(sink: Sink) -> None:
         await tell.ran.wait()
 
     assert len(sink.of("callout.late")) == 1
+
+
+@pytest.mark.trio
+@pytest.mark.parametrize("checking", [True, False])
+@pytest.mark.parametrize("cpu", [0, 1])
+@pytest.mark.parametrize("direct", [C_DIRECT_EXEC, 0])
+async def test_a_time_that_is_past_is_not_late(sink: Sink, checking: bool, cpu: int, direct: int) -> None:
+    """A callout that is armed for a time long ago is not said to be late: no loop was blocked since it was armed."""
+    long_ago = time.monotonic() / 2
+    async with open_callouts(2, expensive=long_ago, checking=checking):
+        for flags in (C_ABSOLUTE, C_ABSOLUTE | C_HARDCLOCK, C_PRECALC):
+            tell = Tell()
+            callout_reset_sbt_on(fresh(), 0, 0, tell, None, cpu, flags | direct)
+            await tell.ran.wait()
+
+    assert sink.of("callout.late") == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "due"),
+    [
+        ([(100, 50)], 100),
+        ([(100, 500)], 500),  # for a time that is past: from now on
+        ([(100, 50), (90, 400)], 100),  # what is overdue stays so
+        ([(100, 50), (90, 60)], 90),
+        ([(100, 50), (100, 400)], 100),
+        ([(100, 50), (300, 200)], 300),  # what was overdue was stopped
+        ([(100, 50), (NEVER, 200)], NEVER),
+        ([(100, 500), (NEVER, 600), (100, 700)], 700),
+    ],
+)
+def test_since_when_an_interrupt_is_due(settings: list[tuple[int, int]], due: int) -> None:
+    """The interrupt is due since the earliest time at which the event timer, as it was set so far, could have fired."""
+    loop = silent_loop(lambda: False)
+    for when, now in settings:
+        loop.set_event(when, now)
+
+    assert loop.due == due
+
+
+@pytest.mark.parametrize(("when", "due"), [(10, 700), (800, 800), (2000, 2000), (NEVER, NEVER)])
+def test_what_an_interrupt_sets_is_due_since_it_began(when: int, due: int) -> None:
+    """What a clock interrupt finds, or arms, waits for the end of that interrupt, and for nothing before it."""
+
+    def hardclock() -> bool:
+        loop.set_event(when, 900)
+        return False
+
+    loop = silent_loop(hardclock)
+    loop.set_event(100, 50)
+
+    assert loop.clock_interrupt(700) is False
+    assert loop.due == due
+
+    loop.set_event(5, 950)
+
+    assert loop.due == min(due, 950)
+
+
+def silent_loop(hardclock: Callable[[], bool]) -> Loop:
+    """Return a loop that does not run, with an event timer that does nothing."""
+
+    class Timer:
+        def set(self, when: int) -> None: ...
+
+        async def run(self, fire: Callable[[], bool]) -> None: ...
+
+        def close(self) -> None: ...
+
+    async def softclock() -> None: ...
+
+    loop = Loop(Entry(hardclock, lambda: None, softclock), ignore)
+    loop.timer = Timer()
+    return loop
 
 
 @pytest.mark.trio

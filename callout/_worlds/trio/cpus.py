@@ -25,6 +25,7 @@ from ..._core.units import NEVER
 from . import current
 from .checking import LoopCheck
 from .event_timer import fire_until_done
+from .forked import end_if_forked
 
 if TYPE_CHECKING:
     from .system import CalloutSystem
@@ -184,6 +185,7 @@ class CpuRunner:
                 except trio.Cancelled:
                     raise
                 except BaseException as error:
+                    end_if_forked()  # the error is that the engine refuses to go on
                     self._system._fail(error)
                     abandon(lane)
         finally:
@@ -198,10 +200,10 @@ class CpuRunner:
     @trio.lowlevel.enable_ki_protection
     def _fire(self) -> bool:
         """Take the clock interrupt."""
-        due = self._cpu.deadline
-        if due != NEVER and not self._more and not self._platform.follows_trio:  # said once for all that are late
-            late = self._platform.now() - due
+        now = self._platform.now()
+        if self._cpu.deadline != NEVER and not self._more and not self._platform.follows_trio:
+            late = now - self._loop.due  # said once for all that are late
             if late > self._system._machine.slow:
                 self._system._reporter.late(self._number, late, None if self._check is None else self._check.longest())
-        self._more = self._loop.entry.hardclock()
+        self._more = self._loop.clock_interrupt(now)
         return self._more

@@ -13,6 +13,7 @@ from typing import Final
 
 from ..._core.lifecycle import fork
 from ..._core.machine import FINDERS, Machine
+from .forked import forked
 
 _OPEN: Final[dict[int, list[Machine]]] = {}  # a loop's thread -> its systems, outermost first
 _MACHINES: Final[weakref.WeakSet[Machine]] = weakref.WeakSet()
@@ -40,9 +41,12 @@ def _innermost() -> Machine | None:
 
 
 def _after_fork() -> None:
-    """In a forked child: refuse every use of the parent's systems."""
+    """In a forked child: refuse every use of the parent's systems, and have its loop go no further."""
     for machine in list(_MACHINES):
         fork(machine)
+        for cpu in machine.cpus:
+            cpu.calls.clear()  # they are the parent's to run
+    forked(on_loop=threading.get_ident() in _OPEN)
 
 
 FINDERS.append(_innermost)

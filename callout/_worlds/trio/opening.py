@@ -7,6 +7,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from contextvars import copy_context
+from functools import partial
 from typing import Final
 
 import trio
@@ -15,14 +16,15 @@ from ..._core.checks import check_int
 from ..._core.errors import ArgumentTypeError, ArgumentValueError, ClockError, LoopError
 from ..._core.lifecycle import boot, enter
 from ..._core.machine import CURRENT
+from ..._core.once import AsyncBlock
 from ..._core.phases import Phase
 from ..._core.units import NEVER, NS_PER_S
 from . import current
 from .cpus import CpuRunner
-from .forked import end_child
+from .forked import end_at_exit
 from .leaving import Leaving, insist
 from .log import tell
-from .platform import TrioPlatform, in_asyncio
+from .platform import TrioPlatform, in_asyncio, in_task
 from .reporting import OnError, check_on_error
 from .system import CalloutSystem
 
@@ -44,24 +46,20 @@ def _check_arguments(cpus: object, on_error: object, expensive: object) -> None:
 
 def _check_loop() -> None:
     """Raise unless this is a task of trio."""
-    try:
-        trio.lowlevel.current_task()
-    except RuntimeError:
+    if not in_task():
         if in_asyncio():
             raise LoopError(
                 "open_callouts: this is an asyncio loop, and callouts run on a trio loop. Run trio as a guest of this "
                 "one with trio.lowlevel.start_guest_run(); or the whole program on trio: trio.run(main), or "
                 'anyio.run(main, backend="trio")',
                 call="open_callouts",
-            ) from None
+            )
         raise LoopError(
             "open_callouts: there is no trio loop here; call it in a task of trio.run(main)", call="open_callouts"
-        ) from None
+        )
 
 
-@asynccontextmanager
-@trio.lowlevel.enable_ki_protection
-async def open_callouts(
+def open_callouts(
     cpus: int = 1,
     hz: int = 1000,
     *,
@@ -69,7 +67,7 @@ async def open_callouts(
     checking: bool | None = None,
     on_error: OnError | None = None,
     expensive: float = 0.1,
-) -> AsyncIterator[CalloutSystem]:
+) -> AsyncBlock[CalloutSystem]:
     """Open a callout system for an ``async with`` block, inside which it is the current one.
 
     *cpus*: CPU 0 is this loop, each other a thread with a loop of its own. *hz*: clock ticks in a second.
@@ -91,8 +89,24 @@ async def open_callouts(
         ArgumentTypeError, ArgumentValueError: an option is wrong.
         ClockError: more than one CPU under a clock that is not the system's.
         LoopError: this is no task of trio.
+        BusyError: what this has returned was entered before: one call for each block.
         OSError, RuntimeError: there is no descriptor or thread left for a CPU; then nothing was opened.
     """
+    return AsyncBlock(
+        "open_callouts", partial(_open_callouts, cpus, hz, alloweddeviation, checking, on_error, expensive)
+    )
+
+
+@asynccontextmanager
+@trio.lowlevel.enable_ki_protection
+async def _open_callouts(
+    cpus: int,
+    hz: int,
+    alloweddeviation: int,
+    checking: bool | None,
+    on_error: OnError | None,
+    expensive: float,
+) -> AsyncIterator[CalloutSystem]:
     _check_arguments(cpus, on_error, expensive)
     _check_loop()
     platform = TrioPlatform()
@@ -146,7 +160,7 @@ async def open_on(
             except BaseException as error:
                 left = error
             if machine.phase is Phase.FORKED:
-                end_child(left)
+                end_at_exit(left)
             try:
                 left = await system._leaving.leave(crew, left)
             except BaseException:  # not even that could be begun: no memory is left

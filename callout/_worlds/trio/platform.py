@@ -13,13 +13,16 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import Context, ContextVar
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Final, cast
 
 import trio
 
+from ..._core.errors import LoopError
 from ..._core.guard import keep_interrupts_out
 from ..._core.platform import Entry, RawLock, Thread, Waiter
+from ..._core.units import NEVER
 from .event_timer import HAS_TIMERFD, DeadlineTimer, EventTimer, TimerFd, to_ns
+from .forked import end_if_forked
 from .waiters import ThreadWaiter, TrioWaiter
 
 if TYPE_CHECKING:
@@ -43,6 +46,30 @@ class Loop:
         self.thread = 0
         self.services: set[trio.lowlevel.Task] = set()  # softclock and the event timer: they run callbacks
         self._in_calls = False
+        self.due = NEVER  # the earliest time at which the clock interrupt could have been taken
+        self._when = NEVER  # what the event timer is set to
+        self._interrupted = NEVER  # when the clock interrupt began that is being taken; NEVER: none is
+
+    def set_event(self, when: int, now: int) -> None:
+        """Program the event timer. From any thread.
+
+        No lock guards what is noted here for the log: of two threads that do this at once, one's note may be lost.
+        """
+        # For a time that is past it can fire from now on, or since the interrupt began that keeps it from that.
+        due = max(when, min(now, self._interrupted))
+        # What it was set to may be overdue already when an earlier time is asked for.
+        self.due = min(due, self.due) if when <= self._when else due
+        self._when = when
+        self.timer.set(when)
+
+    def clock_interrupt(self, now: int) -> bool:
+        """Take the clock interrupt; return whether there is more to do."""
+        self.due = self._when = NEVER  # it is taken
+        self._interrupted = now
+        try:
+            return self.entry.hardclock()
+        finally:
+            self._interrupted = NEVER
 
     def post(self, func: Callable[[], object], *, once: bool = False) -> None:
         """Have the loop call *func*; *once*: at least once after this call, however often it is posted.
@@ -63,6 +90,7 @@ class Loop:
             func()
         except BaseException as error:
             self._fail(error)
+        end_if_forked()
 
     def take_calls(self) -> None:
         """Run the cross-CPU calls, with the system current."""
@@ -170,6 +198,11 @@ class TrioPlatform:
         """Whether this thread runs a loop of trio or asyncio."""
         return trio.lowlevel.in_trio_run() or in_asyncio()
 
+    def refuse_await(self, call: str) -> None:
+        """Raise LoopError in a task of asyncio, whether trio is its guest or runs in another thread."""
+        if not in_task() and in_asyncio():
+            raise LoopError(f"{call}: {_NO_TASK}", call=call)
+
     def raw_lock(self, label: str) -> RawLock:
         """Return a ``threading.RLock``."""
         return cast("RawLock", threading.RLock())
@@ -179,7 +212,9 @@ class TrioPlatform:
         return self.raw_lock(f"cpu{cpu}")
 
     def waiter(self) -> Waiter:
-        """Return a waiter for the current task."""
+        """Return a waiter for the current task. Raises LoopError outside of trio: nothing was changed yet."""
+        if not in_task():
+            raise LoopError(_NO_TASK)
         return TrioWaiter()
 
     def thread_waiter(self) -> Waiter:
@@ -188,7 +223,7 @@ class TrioPlatform:
 
     def set_event(self, cpu: int, when: int) -> None:
         """Program the event timer."""
-        self.loops[cpu].timer.set(when)
+        self.loops[cpu].set_event(when, self.now())
 
     def interrupt(self, cpu: int) -> None:
         """Have the loop take its calls."""
@@ -206,6 +241,21 @@ class TrioPlatform:
     def racy(self, record: type) -> type:
         """Return the class as it is."""
         return record
+
+
+_NO_TASK: Final = (
+    "this is no task of trio, and no other can wait for callouts; have a task of trio wait, started with "
+    "system.cpu(0).start_soon() or in a nursery of trio, or have a function called instead: callout_drain_async()"
+)
+
+
+def in_task() -> bool:
+    """Whether this is a task of trio: not a thread without a loop, nor the host of a guest run."""
+    try:
+        trio.lowlevel.current_task()
+    except RuntimeError:
+        return False
+    return True
 
 
 def in_asyncio() -> bool:

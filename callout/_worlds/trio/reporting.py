@@ -17,6 +17,7 @@ from ..._core.describe import name_of
 from ..._core.errors import ArgumentTypeError, CallbackCancelledError
 from ..._core.machine import Machine
 from ..._core.state import Callout, Func
+from .forked import end_if_forked
 from .log import Level, tell, text_of
 
 OnError = Callable[[Exception, Callout | None], object]
@@ -55,6 +56,7 @@ class Reporter:
 
     def report(self, error: BaseException, c: Callout | None, run: object = None) -> None:
         """An exception has left a callback, on the loop that ran it. Never raises."""
+        end_if_forked(error)
         try:
             if _is_cancelled(error):
                 # Softclock was not cancelled, so no cancel scope waits for this: it would vanish in the first one.

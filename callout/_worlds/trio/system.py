@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, TypeVarTuple
 
 import trio
 
-from ..._core.calls import cross_call
+from ..._core.calls import call_on
 from ..._core.checks import check_cpu
 from ..._core.cpu import Cpu
 from ..._core.deadline import ticks_since_boot
 from ..._core.errors import ArgumentValueError
 from ..._core.guard import protected
 from ..._core.machine import CURRENT, Machine
+from ..._core.once import Block
 from ..._core.phases import Phase, Use, admit
 from ..._core.units import ns_to_sbt
 from ..._locks.mutex import Mtx
+from .forked import end_if_forked
 from .interrupts import interrupts_kept_out
 from .platform import Loop, TrioPlatform
 from .reporting import OnError, Reporter
@@ -56,8 +59,12 @@ class CpuHandle:
         Once tasks are being cancelled, no more are started: then this does nothing where a callback or a task of the
         system calls it.
 
+        *async_fn* may also be a plain function that returns what is to be awaited, as ``callout_drain()`` does. Of
+        what is written in Python one learns that only when it has returned: the error of one that returns something
+        else leaves through the block.
+
         Raises:
-            ArgumentTypeError: *async_fn* is not an async function.
+            ArgumentTypeError: *async_fn* is certainly no such function: a builtin one, a class, a generator function.
             ClosedError: the system is closed, or is being left and its tasks were cancelled.
             ForkedError: in a forked child.
         """
@@ -71,14 +78,11 @@ class CpuHandle:
         is pending was stopped, do nothing. What *func* raises is treated as a callback's exception.
 
         Raises:
+            ArgumentTypeError: *func* is no plain function.
             ClosedError: the system is closed; *func* will not run.
             ForkedError: in a forked child.
         """
-
-        def thunk() -> None:
-            func(*args)
-
-        cross_call(self._cpu, thunk)
+        call_on("call", self._cpu, func, args)
 
 
 class CalloutSystem:
@@ -133,8 +137,7 @@ class CalloutSystem:
         admit("sbinuptime", self._machine, Use.CURRENT)
         return ns_to_sbt(self._platform.now())
 
-    @contextmanager
-    def bound(self, cpu: int | None = None) -> Iterator[CalloutSystem]:
+    def bound(self, cpu: int | None = None) -> Block[CalloutSystem]:
         """Make this the current system of this thread, or of this task and what it starts, in a ``with`` block. Never
         blocks.
 
@@ -145,8 +148,13 @@ class CalloutSystem:
         Raises:
             ArgumentTypeError, ArgumentValueError: that CPU is not there, or this thread is the loop of another one.
             ClosedError: the system is closed.
+            BusyError: what this has returned was entered before: one call for each block.
             ForkedError: in a forked child.
         """
+        return Block("bound", partial(self._bound, cpu))
+
+    @contextmanager
+    def _bound(self, cpu: int | None) -> Iterator[CalloutSystem]:
         admit("bound", self._machine, Use.INIT)
         here = self._platform.loop_here()
         if cpu is not None:
@@ -168,6 +176,7 @@ class CalloutSystem:
     @protected
     def _fail(self, error: BaseException) -> None:
         """Have *error* leave through the block, whose body and tasks are cancelled. From any thread. Never raises."""
+        end_if_forked(error)
         self._errors.append(error)
         self._platform.loops[0].post(self._end_the_body)
 

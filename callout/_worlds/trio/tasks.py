@@ -21,6 +21,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from functools import partial
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
 import trio
@@ -30,6 +31,7 @@ from ..._core.errors import ArgumentTypeError, ClosedError
 from ..._core.guard import protected
 from ..._core.machine import Machine
 from ..._core.phases import LEAVING_TEXT, Phase, Use, admit
+from .forked import end_if_forked
 from .log import text_of
 from .platform import Loop
 
@@ -37,6 +39,11 @@ if TYPE_CHECKING:
     from .system import CalloutSystem
 
 AsyncFn = Callable[..., Awaitable[object]]
+
+# Functions of these modules are no async functions; of those, these return what they were given or have found.
+_NEVER_ASYNC: Final = frozenset({"builtins", "time"})
+_PASS_ON: Final = frozenset({"anext", "eval", "getattr", "max", "min", "next"})
+_GENERATORS: Final = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
 
 # The systems of which this code is a task, or was called by one; and whether that task is awaited.
 _TASK_OF: Final[ContextVar[Mapping[Machine, bool]]] = ContextVar("callout.task_of")
@@ -71,9 +78,11 @@ class Tasks:
             raise ArgumentTypeError(
                 "start_soon: give the function and its arguments, start_soon(f, x), not f(x)", call="start_soon"
             )
-        if not callable(async_fn):
+        if not _may_be_async(async_fn):
             raise ArgumentTypeError(
-                f"start_soon: the first argument must be an async function, not {async_fn!r}", call="start_soon"
+                f"start_soon: the first argument must be an async function, not {text_of(async_fn)}; have a plain one "
+                "called by call()",
+                call="start_soon",
             )
         machine = self._machine
         task_of = _TASK_OF.get({})
@@ -155,8 +164,30 @@ class Tasks:
         _TASK_OF.set({**_TASK_OF.get({}), self._machine: start.awaited})
         try:
             await _call(start)
+        except BaseException as error:
+            end_if_forked(error)
+            raise
         finally:
             self._over(start)
+
+
+def _may_be_async(func: object) -> bool:
+    """Return whether calling *func* may give something to be awaited. A plain function in Python may."""
+    while type(func) is partial:
+        func = func.func
+    if isinstance(func, type):
+        return hasattr(func, "__await__")
+    if type(func) is BuiltinFunctionType:
+        of = func.__self__
+        return not isinstance(of, ModuleType) or of.__name__ not in _NEVER_ASYNC or func.__name__ in _PASS_ON
+    if not callable(func):
+        return False
+    called: object = func
+    if not isinstance(called, FunctionType | MethodType):
+        called = type(func).__call__
+    code = getattr(called, "__code__", None)
+    flags = getattr(code, "co_flags", 0)
+    return not flags & _GENERATORS or bool(flags & inspect.CO_ITERABLE_COROUTINE)
 
 
 @trio.lowlevel.disable_ki_protection

@@ -285,6 +285,9 @@ class VirtualPlatform(Scheduler):
         context = self.current or self.outside
         return context.cpu is not None or context.runs_loop
 
+    def refuse_await(self, call: str) -> None:
+        """Refuse nothing: no loop of another kind runs here."""
+
     def raw_lock(self, label: str) -> VirtualLock:
         """Return a lock."""
         return VirtualLock(self, label)

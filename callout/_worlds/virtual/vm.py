@@ -8,7 +8,7 @@ from contextvars import Token
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from ..._core.calls import cross_call
+from ..._core.calls import call_on
 from ..._core.checks import check_int
 from ..._core.errors import (
     ArgumentTypeError,
@@ -161,17 +161,8 @@ class VirtualSMP:
         r"""Have *func(\*args)* run once in the interrupt context of *cpu*. Never blocks."""
         self._entered("call")
         check_int("call", "cpu", cpu, 0, len(self.machine.cpus) - 1)
-        check_thread("call", func)
-        if inspect.iscoroutinefunction(func):
-            raise ArgumentTypeError(
-                f"call: {func!r} is a coroutine function, and an interrupt cannot await", call="call"
-            )
         self.platform.me()
-
-        def thunk() -> None:
-            func(*args)
-
-        cross_call(self.machine.cpus[cpu], thunk)
+        call_on("call", self.machine.cpus[cpu], func, args)
 
     def run(self, make: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Run the coroutine that *make* makes, here and now, and return its result; its awaits must be callout's own.

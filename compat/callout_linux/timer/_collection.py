@@ -27,7 +27,7 @@ from callout import (
     must_await,
 )
 
-from .._base import TimerBase, refuse_not_set_up
+from .._base import TimerBase, refuse_not_set_up, run_function
 
 E = TypeVar("E")
 
@@ -55,7 +55,7 @@ def _take_out(collection: Collection[E], element: E) -> None:
 @trio.lowlevel.disable_ki_protection
 def _call(destroy: Callable[[E], object], element: E) -> None:
     """Run the user's code, in which Ctrl-C may be raised as usual."""
-    destroy(element)
+    run_function(destroy, element)
 
 
 class _Destroyer(Generic[E]):

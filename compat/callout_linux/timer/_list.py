@@ -37,6 +37,7 @@ from .._base import (
     quiesce_blocking,
     refuse_not_set_up,
     refuse_pending,
+    run_function,
     set_up,
 )
 from .._jiffies import Variable, check_jiffies
@@ -84,7 +85,7 @@ class timer_list(TimerBase):  # noqa: N801 - the kernel's name
         """Be the callback of the timer's callout."""
         function = self._function
         assert function is not None
-        function(self)
+        run_function(function, self)
 
 
 def timer_setup(timer: timer_list, function: Callable[[timer_list], object], flags: int = 0, /) -> None:
