@@ -10,8 +10,8 @@ from typing import Any, Final, NoReturn
 
 from . import frames, phases
 from .cpu import Cpu
-from .describe import name_of
-from .errors import ArgumentTypeError, ArgumentValueError
+from .describe import name_of, shown
+from .errors import ArgumentTypeError, ArgumentValueError, NotInitializedError
 from .machine import Machine
 from .phases import Use, admit
 from .state import Callout
@@ -59,11 +59,37 @@ def check_cpu(call: str, machine: Machine, cpu: object) -> Cpu:
     return machine.cpus[cpu]
 
 
+def not_a_callout(call: str, c: object) -> NoReturn:
+    """Raise, for a first argument that is not a Callout, or that has none of a Callout's fields.
+
+    For the ``except AttributeError`` of a short path, which so looks at nothing, and for ``check_callout()``.
+    """
+    if issubclass(type(c), Callout):
+        raise NotInitializedError(
+            f"{call}: this {type(c).__qualname__} was never made: its __init__() did not call Callout.__init__()",
+            call=call,
+            callout=c,
+        ) from None
+    raise ArgumentTypeError(f"{call}: the first argument must be a Callout, not {shown(c)}", call=call) from None
+
+
+def check_callout(call: str, c: object) -> None:
+    """Raise unless *c* is a Callout."""
+    if not issubclass(type(c), Callout) or not hasattr(c, "cpu"):
+        not_a_callout(call, c)
+
+
 def machine_of(c: Callout) -> Machine:
     """Return the machine of *c*, or raise if it has none."""
-    if c.cpu.id < 0:
+    if not issubclass(type(c), Callout):
+        not_a_callout(frames.entry(), c)
+    try:
+        cpu = c.cpu
+    except AttributeError:
+        not_a_callout(frames.entry(), c)
+    if cpu.id < 0:
         never(c)
-    machine = c.cpu.machine
+    machine = cpu.machine
     if phases.IN_CHILD:
         admit(frames.entry(), machine, Use.LOOK)
     return machine
