@@ -12,7 +12,7 @@ from collections.abc import Coroutine, Generator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from .._core.checks import machine_of
+from .._core.checks import check_callout, machine_of
 from .._core.drain import check_locks, is_inside
 from .._core.errors import ArgumentTypeError, LoopThreadError, NotAwaitedError, SelfDrainError, SleepError
 from .._core.guard import protected
@@ -132,8 +132,7 @@ def must_await(call: str, coroutine: Coroutine[Any, Any, T], twin: str = "", /) 
 
 def refuse_wait(call: str, c: Callout) -> Machine:
     """Raise what a wait for a run of *c* would raise here, and return its machine."""
-    if not isinstance(c, Callout):
-        raise ArgumentTypeError(f"{call}: the first argument must be a Callout, not {c!r}", call=call)
+    check_callout(call, c)
     machine = machine_of(c)
     refuse_closed(call, machine)
     run = c.run

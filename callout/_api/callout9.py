@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from .._core import phases, signatures
 from .._core.arm import arm, default_precision, destination, initialize
-from .._core.checks import check_cpu, check_func, machine_of
+from .._core.checks import check_callout, check_cpu, check_func, machine_of, not_a_callout
 from .._core.cpu import BARRIER, DRAIN, T_CLOSE, Cpu
 from .._core.deadline import after_ticks, at_sbt, ticks_since_boot
 from .._core.drain import drain_async, wait, wait_blocking
@@ -60,6 +60,7 @@ def callout_init(c: Callout, mpsafe: int, /) -> None:
     See callout(9), ``callout_init()``.
     """
     machine = current_machine("callout_init")
+    check_callout("callout_init", c)
     initialize("callout_init", machine, c, None if mpsafe else machine.giant, 0)
 
 
@@ -103,6 +104,7 @@ def callout_init_rm(c: Callout, rm: RmLock, flags: int = 0, /) -> None:
 
 def _init_lock(call: str, c: Callout, lock: Lock, kind: type[Lock], flags: int) -> None:
     machine = current_machine(call)
+    check_callout(call, c)
     if not isinstance(lock, kind) or (kind is RwLock and isinstance(lock, RmLock)):
         raise LockClassError(
             f"{call}: the lock must be a callout.{kind.__name__}, not {lock!r}: softclock has to know its owner, "
@@ -121,7 +123,10 @@ def callout_pending(c: Callout, /) -> int:
     During a deferred migration this is 1, too. Without the callout's lock the result may be out of date when it is
     returned. See callout(9).
     """
-    state = c.state
+    try:
+        state = c.state
+    except AttributeError:
+        not_a_callout("callout_pending", c)
     if state & FRESH or phases.IN_CHILD:
         machine_of(c)  # raises
     return state & PENDING
@@ -135,7 +140,10 @@ def callout_active(c: Callout, /) -> int:
     and ``callout_stop()`` returns -1 and leaves it so. See callout(9), ``callout_active()``; kern_timeout.c,
     _callout_stop_safe().
     """
-    state = c.state
+    try:
+        state = c.state
+    except AttributeError:
+        not_a_callout("callout_active", c)
     if state & FRESH or phases.IN_CHILD:
         machine_of(c)  # raises
     return (state & ACTIVE) // ACTIVE
@@ -143,6 +151,7 @@ def callout_active(c: Callout, /) -> int:
 
 def callout_deactivate(c: Callout, /) -> None:
     """Clear the active flag, and nothing else: what is scheduled still runs. Never blocks. See callout(9)."""
+    check_callout("callout_deactivate", c)
     deactivate(c)
 
 
@@ -354,6 +363,7 @@ def callout_drain_async(c: Callout, func: Callable[[T], object], arg: T, /) -> i
 
     Source: the kern_timeout.c rewrite of December 2014, callout_drain_async().
     """
+    check_callout("callout_drain_async", c)
     return WAITED_RESULT[drain_async("callout_drain_async", c, func, arg)]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from .._core.checks import check_callout
 from .._core.cpu import DRAIN
 from .._core.drain import wait
 from .._core.errors import ClosedError
@@ -22,7 +23,12 @@ async def draining(*callouts: Callout) -> AsyncIterator[None]:
     nothing of theirs can run. All are drained, whatever happens meanwhile. Errors are raised after that: a
     KeyboardInterrupt that came in between, and for each callout that could not be drained the error of
     ``callout_drain()``; several of these in an ``ExceptionGroup``.
+
+    Raises:
+        ArgumentTypeError: one of them is not a Callout; before the block is entered.
     """
+    for c in callouts:
+        check_callout("draining", c)
     try:
         yield
     finally:
