@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from .._core.checks import check_callout, machine_of
+from .._core.describe import shown
 from .._core.drain import check_locks, is_inside
 from .._core.errors import ArgumentTypeError, LoopThreadError, NotAwaitedError, SelfDrainError, SleepError
 from .._core.guard import protected
@@ -120,7 +121,7 @@ def must_await(call: str, coroutine: Coroutine[Any, Any, T], twin: str = "", /) 
     """
     if not isinstance(coroutine, Coroutine):
         raise ArgumentTypeError(
-            f"must_await: give the coroutine that {call}() returns, not {coroutine!r}", call="must_await"
+            f"must_await: give the coroutine that {call}() returns, not {shown(coroutine)}", call="must_await"
         )
     named: Any = coroutine  # Any: what is compiled has a type of its own, with these two all the same
     named.__name__ = named.__qualname__ = call

@@ -18,6 +18,7 @@ from .._core.arm import arm, default_precision, destination, initialize
 from .._core.checks import check_callout, check_cpu, check_func, machine_of, not_a_callout
 from .._core.cpu import BARRIER, DRAIN, T_CLOSE, Cpu
 from .._core.deadline import after_ticks, at_sbt, ticks_since_boot
+from .._core.describe import shown
 from .._core.drain import drain_async, wait, wait_blocking
 from .._core.errors import LockClassError
 from .._core.machine import Machine, current_machine
@@ -107,7 +108,7 @@ def _init_lock(call: str, c: Callout, lock: Lock, kind: type[Lock], flags: int) 
     check_callout(call, c)
     if not isinstance(lock, kind) or (kind is RwLock and isinstance(lock, RmLock)):
         raise LockClassError(
-            f"{call}: the lock must be a callout.{kind.__name__}, not {lock!r}: softclock has to know its owner, "
+            f"{call}: the lock must be a callout.{kind.__name__}, not {shown(lock)}: softclock has to know its owner, "
             "and must never find it held across an await, as a trio.Lock can be",
             call=call,
         )
@@ -172,12 +173,15 @@ def _in_ticks(call: str, c: Callout, ticks: int) -> tuple[int, int]:
     return when, default_precision(machine, when)
 
 
-def _in_sbt(call: str, machine: Machine, sbt: int, precision: int, flags: int) -> tuple[int, int]:
-    """Return time and precision in ns, as callout_when() of kern_timeout.c reckons them, but never early."""
-    check_flags(call, flags, C_ALL)
-    check_sbt(call, "sbt", sbt)
-    check_sbt(call, "precision", precision)
-    return at_sbt(machine, sbt, precision, flags)
+def _in_sbt(call: str, machine: Machine, sbt: int, precision: int, flags: int) -> tuple[int, int, bool]:
+    """Return time and precision in ns, as callout_when() of kern_timeout.c reckons them, but never early; and whether
+    the callback is to run directly.
+    """
+    flags = check_flags(call, flags, C_ALL)
+    sbt = check_sbt(call, "sbt", sbt)
+    precision = check_sbt(call, "precision", precision)
+    when, precision = at_sbt(machine, sbt, precision, flags)
+    return when, precision, bool(flags & C_DIRECT_EXEC)
 
 
 @signatures.reset_on
@@ -231,8 +235,8 @@ def callout_reset_sbt(
     See callout(9), ``callout_reset_sbt()``.
     """
     check_func("callout_reset_sbt", func)
-    when, pr = _in_sbt("callout_reset_sbt", machine_of(c), sbt, precision, flags)
-    return _reset("callout_reset_sbt", c, when, pr, func, arg, None, bool(flags & C_DIRECT_EXEC))
+    when, pr, direct = _in_sbt("callout_reset_sbt", machine_of(c), sbt, precision, flags)
+    return _reset("callout_reset_sbt", c, when, pr, func, arg, None, direct)
 
 
 @signatures.reset_sbt_on
@@ -242,8 +246,8 @@ def callout_reset_sbt_on(
     """Arm *c* as ``callout_reset_sbt()`` does, on CPU number *cpu*. See callout(9), ``callout_reset_sbt_on()``."""
     check_func("callout_reset_sbt_on", func)
     to = check_cpu("callout_reset_sbt_on", machine_of(c), cpu)
-    when, pr = _in_sbt("callout_reset_sbt_on", machine_of(c), sbt, precision, flags)
-    return _reset("callout_reset_sbt_on", c, when, pr, func, arg, to, bool(flags & C_DIRECT_EXEC))
+    when, pr, direct = _in_sbt("callout_reset_sbt_on", machine_of(c), sbt, precision, flags)
+    return _reset("callout_reset_sbt_on", c, when, pr, func, arg, to, direct)
 
 
 @signatures.reset_sbt
@@ -253,8 +257,8 @@ def callout_reset_sbt_curcpu(
     """Arm *c* as ``callout_reset_sbt()`` does, on the CPU on which this code runs. See callout(9)."""
     check_func("callout_reset_sbt_curcpu", func)
     to = _curcpu(c)
-    when, pr = _in_sbt("callout_reset_sbt_curcpu", machine_of(c), sbt, precision, flags)
-    return _reset("callout_reset_sbt_curcpu", c, when, pr, func, arg, to, bool(flags & C_DIRECT_EXEC))
+    when, pr, direct = _in_sbt("callout_reset_sbt_curcpu", machine_of(c), sbt, precision, flags)
+    return _reset("callout_reset_sbt_curcpu", c, when, pr, func, arg, to, direct)
 
 
 def callout_schedule(c: Callout, ticks: int, /) -> int:
@@ -287,22 +291,22 @@ def callout_schedule_curcpu(c: Callout, ticks: int, /) -> int:
 
 def callout_schedule_sbt(c: Callout, sbt: int, precision: int, flags: int = 0, /) -> int:
     """Arm *c* as ``callout_reset_sbt()`` does, with the function and argument that it has. See callout(9)."""
-    when, pr = _in_sbt("callout_schedule_sbt", machine_of(c), sbt, precision, flags)
-    return _reset("callout_schedule_sbt", c, when, pr, None, None, None, bool(flags & C_DIRECT_EXEC))
+    when, pr, direct = _in_sbt("callout_schedule_sbt", machine_of(c), sbt, precision, flags)
+    return _reset("callout_schedule_sbt", c, when, pr, None, None, None, direct)
 
 
 def callout_schedule_sbt_on(c: Callout, sbt: int, precision: int, cpu: int, flags: int = 0, /) -> int:
     """Arm *c* as ``callout_schedule_sbt()`` does, on CPU number *cpu*. See callout(9)."""
     to = check_cpu("callout_schedule_sbt_on", machine_of(c), cpu)
-    when, pr = _in_sbt("callout_schedule_sbt_on", machine_of(c), sbt, precision, flags)
-    return _reset("callout_schedule_sbt_on", c, when, pr, None, None, to, bool(flags & C_DIRECT_EXEC))
+    when, pr, direct = _in_sbt("callout_schedule_sbt_on", machine_of(c), sbt, precision, flags)
+    return _reset("callout_schedule_sbt_on", c, when, pr, None, None, to, direct)
 
 
 def callout_schedule_sbt_curcpu(c: Callout, sbt: int, precision: int, flags: int = 0, /) -> int:
     """Arm *c* as ``callout_schedule_sbt()`` does, on the CPU on which this code runs. See callout(9)."""
     to = _curcpu(c)
-    when, pr = _in_sbt("callout_schedule_sbt_curcpu", machine_of(c), sbt, precision, flags)
-    return _reset("callout_schedule_sbt_curcpu", c, when, pr, None, None, to, bool(flags & C_DIRECT_EXEC))
+    when, pr, direct = _in_sbt("callout_schedule_sbt_curcpu", machine_of(c), sbt, precision, flags)
+    return _reset("callout_schedule_sbt_curcpu", c, when, pr, None, None, to, direct)
 
 
 def callout_when(sbt: int, precision: int, flags: int = 0, /) -> tuple[int, int]:
@@ -311,7 +315,7 @@ def callout_when(sbt: int, precision: int, flags: int = 0, /) -> tuple[int, int]
 
     Pass them on with ``C_PRECALC``, to arm many callouts for one moment. See callout(9), ``callout_when()``.
     """
-    when, pr = _in_sbt("callout_when", current_machine("callout_when"), sbt, precision, flags)
+    when, pr, _ = _in_sbt("callout_when", current_machine("callout_when"), sbt, precision, flags)
     return min(ns_to_sbt(when), SBT_MAX), min(ns_to_sbt(pr), SBT_MAX)
 
 

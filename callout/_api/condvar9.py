@@ -13,6 +13,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 from .._core.deadline import after_ticks
+from .._core.describe import shown
 from .._core.drain import run_blocking
 from .._core.errors import ArgumentTypeError, ArgumentValueError, BusyError, LockDestroyedError
 from .._core.machine import current_machine
@@ -49,7 +50,7 @@ class Cv:
 
 def _check(call: str, cv: Cv) -> None:
     if not isinstance(cv, Cv):
-        raise ArgumentTypeError(f"{call}: the first argument must be a Cv, not {cv!r}", call=call)
+        raise ArgumentTypeError(f"{call}: the first argument must be a Cv, not {shown(cv)}", call=call)
     if cv._destroyed:
         raise LockDestroyedError(f"{call}: {cv!r} was destroyed", call=call)
     if cv._machine is not current_machine(call):

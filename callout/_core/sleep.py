@@ -17,6 +17,7 @@ from enum import Enum
 from typing import Final
 
 from .arm import arm, initialize
+from .describe import shown
 from .errors import ArgumentTypeError, ArgumentValueError, ClosedError
 from .guard import protected
 from .machine import Machine
@@ -24,7 +25,7 @@ from .phases import Phase, Use, admit
 from .platform import Waiter
 from .state import Callout
 from .stop import stop
-from .units import NS_PER_S
+from .units import NS_PER_S, exact_int
 
 _LONGEST: Final = 1 << 62  # ns
 
@@ -60,11 +61,14 @@ def timeout_to_ns(call: str, timeout: object) -> int | None:
     """Return *timeout*, seconds or None, in nanoseconds, rounded up."""
     if timeout is None:
         return None
-    if isinstance(timeout, bool) or not isinstance(timeout, int | float):
-        raise ArgumentTypeError(f"{call}: timeout must be a number of seconds or None, not {timeout!r}", call=call)
-    if not timeout >= 0:
-        raise ArgumentValueError(f"{call}: timeout must be a number of seconds from 0 up, got {timeout!r}", call=call)
-    return _LONGEST if timeout >= _LONGEST // NS_PER_S else math.ceil(timeout * NS_PER_S)
+    exact = float.__float__(timeout) if isinstance(timeout, float) else exact_int(timeout)
+    if exact is None or isinstance(timeout, bool):
+        raise ArgumentTypeError(f"{call}: timeout must be a number of seconds or None, not {shown(timeout)}", call=call)
+    if not exact >= 0:
+        raise ArgumentValueError(
+            f"{call}: timeout must be a number of seconds from 0 up, got {shown(timeout)}", call=call
+        )
+    return _LONGEST if exact >= _LONGEST // NS_PER_S else math.ceil(exact * NS_PER_S)
 
 
 @protected

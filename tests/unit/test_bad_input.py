@@ -12,7 +12,7 @@ import threading
 import warnings
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, Final, NoReturn, TypeVar
 
 import pytest
 import trio
@@ -20,8 +20,10 @@ import trio.testing
 
 import callout
 from callout import (
+    ARM_IF_EARLIER,
     C_ABSOLUTE,
     C_DIRECT_EXEC,
+    C_HARDCLOCK,
     C_PREL,
     CALLOUT_SHAREDLOCK,
     CALLOUT_TRYLOCK,
@@ -55,6 +57,7 @@ from callout import (
 from callout.freebsd13 import callout_async_drain
 from callout.testing import VirtualSMP
 
+E = TypeVar("E", bound=Exception)
 Use = Callable[[Callout], object]
 
 
@@ -137,11 +140,11 @@ def record(c: Callout) -> tuple[object, ...]:
 
 
 @contextmanager
-def refused(error: type[Exception], *words: str, unchanged: Callout | None = None) -> Iterator[None]:
+def refused(error: type[E], *words: str, unchanged: Callout | None = None) -> Iterator[pytest.ExceptionInfo[E]]:
     """Expect exactly that error, with these words in its text, and *unchanged* exactly as it was."""
     before = None if unchanged is None else record(unchanged)
     with pytest.raises(error) as caught:
-        yield
+        yield caught
 
     assert type(caught.value) is error
     for word in words:
@@ -467,6 +470,14 @@ def test_callbacks_that_cannot_be_called(vm: VirtualSMP, call: str, func: object
         TAKES_CALLBACK[call](c, func)
 
 
+HUGE: Final = 10**5000  # more digits than Python writes
+
+
+def of_an_int(number: int) -> str:
+    """Return how a message shows *number*."""
+    return "an int of 16610 bits" if number == HUGE else str(number)
+
+
 # -- CPUs, times, flags ------------------------------------------------------------------------------------------------
 
 TAKES_CPU: Final[dict[str, Callable[[Callout, Any], object]]] = {
@@ -480,12 +491,12 @@ TAKES_CPU: Final[dict[str, Callable[[Callout, Any], object]]] = {
 }
 
 
-@pytest.mark.parametrize("cpu", [-1, 2, 1 << 70])
+@pytest.mark.parametrize("cpu", [-1, 2, 1 << 70, HUGE], ids=["negative", "next", "large", "huge"])
 @pytest.mark.parametrize("call", TAKES_CPU)
 def test_cpus_that_are_not_there(vm: VirtualSMP, call: str, cpu: int) -> None:
     """A CPU that the system does not have is refused, with how many it has."""
     c = armed()
-    with refused(ArgumentValueError, f"{call}: there is no cpu {cpu}", "this system has 2", unchanged=c):
+    with refused(ArgumentValueError, f"{call}: there is no cpu {of_an_int(cpu)}", "this system has 2", unchanged=c):
         TAKES_CPU[call](c, cpu)
 
 
@@ -521,6 +532,8 @@ def test_ticks_that_are_no_int(vm: VirtualSMP, call: str, ticks: object) -> None
 def test_too_many_ticks(vm: VirtualSMP, call: str) -> None:
     """Ticks fit into an int of C."""
     c = armed()
+    with refused(ArgumentValueError, f"{call}: an int of 16610 bits ticks", "2147483647", unchanged=c):
+        TAKES_TICKS[call](c, HUGE)
     with refused(ArgumentValueError, f"{call}: 2147483648 ticks", "2147483647", unchanged=c):
         TAKES_TICKS[call](c, 1 << 31)
 
@@ -555,6 +568,9 @@ def test_times_out_of_range(vm: VirtualSMP, call: str, flags: int) -> None:
     for args, what in (((-1, 0), "sbt"), ((SBT_1S, -1), "precision")):
         with refused(ArgumentValueError, f"{call}: {what} must not be negative, got -1", unchanged=c):
             TAKES_SBT[call](c, *args, flags)
+    for args in ((HUGE, 0), (-HUGE, 0), (SBT_1S, HUGE)):
+        with refused(ArgumentValueError, f"{call}: ", "an int of 16610 bits", unchanged=c):
+            TAKES_SBT[call](c, *args, flags)
     for args, what in (((SBT_MAX + 1, 0), "sbt"), ((SBT_1S, SBT_MAX + 1), "precision")):
         with refused(ArgumentValueError, f"{call}: {what} ", "SBT_MAX", unchanged=c):
             TAKES_SBT[call](c, *args, flags)
@@ -566,6 +582,8 @@ def test_unknown_flags(vm: VirtualSMP, call: str) -> None:
     c = armed()
     with refused(ArgumentValueError, f"{call}: unknown flag 0x1000", unchanged=c):
         TAKES_SBT[call](c, SBT_1S, 0, C_DIRECT_EXEC | 0x1000)
+    with refused(ArgumentValueError, f"{call}: unknown flag an int of ", unchanged=c):
+        TAKES_SBT[call](c, SBT_1S, 0, HUGE)
     with refused(ArgumentTypeError, f"{call}: flags must be an int", unchanged=c):
         TAKES_SBT[call](c, SBT_1S, 0, 1.0)
 
@@ -581,11 +599,112 @@ def test_unknown_conditions(vm: VirtualSMP, call: str) -> None:
         getattr(callout, call)(c, 1.0, ignore, None, *args)
 
 
-@pytest.mark.parametrize("x", [-1, 63])
+@pytest.mark.parametrize("x", [-1, 63, HUGE], ids=["negative", "next", "huge"])
 def test_c_prel_out_of_range(x: int) -> None:
     """C_PREL() takes 0 to 62."""
-    with refused(ArgumentValueError, f"C_PREL({x})", "0 to 62"):
+    with refused(ArgumentValueError, "C_PREL: x must be ", "0 to 62"):
         C_PREL(x)
+
+
+CONVERTS: Final[dict[str, Callable[[Any], object]]] = {
+    name: getattr(callout, name)
+    for name in (
+        *("C_PREL", "C_PRELGET", "sbttons", "sbttous", "sbttoms", "nstosbt", "ustosbt", "mstosbt"),
+        *("sbttots", "sbttotv", "tstosbt", "tvtosbt"),
+    )
+}
+
+
+@pytest.mark.parametrize("what", ["x", 1.5, None, ("x", 1), (HUGE, None)], ids=range(5))
+@pytest.mark.parametrize("call", CONVERTS)
+def test_what_cannot_be_converted(call: str, what: object) -> None:
+    """The conversions of time and the macros of precision want ints, and the error knows which of them was called."""
+    with refused(ArgumentTypeError, f"{call}: ") as caught:
+        CONVERTS[call](what)
+
+    assert caught.value.call == call
+
+
+# -- ints that are more ------------------------------------------------------------------------------------------------
+
+
+def fails(*_: object) -> NoReturn:
+    """Fail."""
+    raise ZeroDivisionError
+
+
+# An int whose own code always fails.
+Loud: Final[Callable[[int], int]] = type(
+    "Loud",
+    (int,),
+    {name: fails for name, code in vars(int).items() if callable(code) and name not in ("__new__", "__getattribute__")},
+)
+
+TakesInts = Callable[[Callout, Callable[[int], int]], object]
+
+
+def as_ticks(call: Callable[[Callout, Any], object]) -> TakesInts:
+    """Return *call* with ticks."""
+    return lambda c, i: call(c, i(5))
+
+
+def as_sbt(call: Callable[[Callout, Any, Any, Any], object]) -> TakesInts:
+    """Return *call* with time, precision and flags."""
+    return lambda c, i: call(c, i(SBT_1S), i(7), i(C_HARDCLOCK | C_ABSOLUTE))
+
+
+def as_number(call: Callable[[Any], object]) -> TakesInts:
+    """Return *call* with a number, or a pair of them if that is what it wants."""
+    pair = call in (callout.tstosbt, callout.tvtosbt)
+    return lambda _, i: call((i(5), i(7)) if pair else i(5))
+
+
+# Calls that are carried out with the very ints that they were given.
+RAW: Final = frozenset({"callout_arm", "callout_arm_curcpu", "callout_arm_on"})
+TAKES_INTS: Final[dict[str, TakesInts]] = {
+    **{name: as_ticks(call) for name, call in TAKES_TICKS.items()},
+    **{name: as_sbt(call) for name, call in TAKES_SBT.items()},
+    **{name: as_number(call) for name, call in CONVERTS.items()},
+    "callout_arm": lambda c, i: callout.callout_arm(c, i(5), ignore, None, i(ARM_IF_EARLIER)),
+    "callout_arm_on": lambda c, i: callout.callout_arm_on(c, i(5), ignore, None, 0, i(ARM_IF_EARLIER)),
+    "callout_arm_curcpu": lambda c, i: callout.callout_arm_curcpu(c, i(5), ignore, None, i(ARM_IF_EARLIER)),
+    "callout_init_mtx": lambda _, i: callout.callout_init_mtx(Callout(), Mtx("m"), i(CALLOUT_TRYLOCK)),
+    "pause": lambda _, i: waits(callout.pause("w", i(5))),
+    "pause_sbt": lambda _, i: waits(callout.pause_sbt("w", i(SBT_1S), i(7), i(C_HARDCLOCK))),
+    "tsleep": lambda _, i: waits(callout.tsleep(object(), i(callout.PDROP), "w", i(5))),
+    "wait": lambda _, i: waits(callout.Event().wait(i(5))),
+}
+
+
+def waits(coroutine: Coroutine[Any, Any, int]) -> int:
+    """End a wait that has not begun; what is wrong with it was said before."""
+    coroutine.close()
+    return 0
+
+
+def as_it_was_left(c: Callout) -> tuple[object, ...]:
+    """Return when and how *c* will run."""
+    assert {*map(type, (c.time, c.filed, c.precision, c.state, c.flags))} == {int}
+    return c.time, c.filed, c.precision, c.state
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        pytest.param(call, marks=pytest.mark.xfail(call in RAW, reason="runs its code", strict=True))
+        for call in TAKES_INTS
+    ],
+)
+def test_no_code_of_an_int_runs(call: str) -> None:
+    """An int of a subclass does what an int does, and none of the subclass's code runs: a lock may be held there."""
+    ends: list[tuple[object, ...]] = []
+    for kind in (int, Loud):
+        with VirtualSMP(1, free_clock=False):
+            c = armed()
+            result = TAKES_INTS[call](c, kind)
+            ends.append((result, *as_it_was_left(c)))
+
+    assert ends[0] == ends[1]
 
 
 # -- locks -------------------------------------------------------------------------------------------------------------

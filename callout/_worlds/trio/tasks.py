@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
-from ..._core.describe import name_of
+from ..._core.describe import name_of, shown
 from ..._core.errors import ArgumentTypeError, ClosedError
 from ..._core.guard import protected
 from ..._core.machine import Machine
@@ -73,7 +73,7 @@ class Tasks:
             )
         if not callable(async_fn):
             raise ArgumentTypeError(
-                f"start_soon: the first argument must be an async function, not {async_fn!r}", call="start_soon"
+                f"start_soon: the first argument must be an async function, not {shown(async_fn)}", call="start_soon"
             )
         machine = self._machine
         task_of = _TASK_OF.get({})
