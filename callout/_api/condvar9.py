@@ -22,7 +22,7 @@ from .._core.units import check_ticks
 from .._locks.mutex import Mtx
 from . import sleepqueue
 from .awaitable import must_await
-from .sleepqueue import Timeout, check_sleep, check_wmesg, queues_of, sleep
+from .sleepqueue import Timeout, check_sleep, check_str, queues_of, sleep
 
 
 class Cv:
@@ -39,8 +39,8 @@ class Cv:
             NoSystemError: no system is open here.
             ArgumentTypeError: *name* is not a str.
         """
-        self._machine = current_machine("cv_init")
-        check_wmesg("cv_init", name)
+        self._machine = current_machine("Cv")
+        check_str("Cv", "name", name)
         self._destroyed = False
         self.name = name
 
@@ -81,6 +81,8 @@ async def _wait_for_ever(cv: Cv, mtx: Mtx) -> None:
 
 def cv_init(desc: str, /) -> Cv:
     """Return a new condition variable of the current system. Never blocks. See condvar(9), ``cv_init()``."""
+    current_machine("cv_init")
+    check_str("cv_init", "desc", desc)
     return Cv(desc)
 
 

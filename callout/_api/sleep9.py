@@ -26,7 +26,7 @@ from .._locks.mutex import Mtx
 from . import sleepqueue
 from .awaitable import must_await
 from .callout9 import _in_sbt
-from .sleepqueue import Timeout, check_chan, check_sleep, check_wmesg, sleep
+from .sleepqueue import Timeout, check_chan, check_sleep, check_str, sleep
 
 PCATCH: Final = 0x100
 PDROP: Final = 0x200
@@ -86,7 +86,7 @@ class _Call:
         pause: bool = False,
     ) -> None:
         machine = self._machine = current_machine(call)
-        check_wmesg(call, wmesg)
+        check_str(call, "wmesg", wmesg)
         if not pause:
             check_chan(call, chan)
         self._drop = _drop(call, priority)

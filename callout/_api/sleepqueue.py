@@ -155,11 +155,11 @@ def check_chan(call: str, chan: object) -> None:
         )
 
 
-def check_wmesg(call: str, wmesg: object) -> None:
-    """Raise unless *wmesg* is a text."""
-    if not isinstance(wmesg, str):
+def check_str(call: str, what: str, value: object) -> None:
+    """Raise unless *value* is a str: *what* says for people what something is, or is waited for."""
+    if not isinstance(value, str):
         raise ArgumentTypeError(
-            f"{call}: wmesg must be a str that says what is waited for, not {shown(wmesg)}", call=call
+            f"{call}: {what} must be a str that says what is waited for, not {shown(value)}", call=call
         )
 
 

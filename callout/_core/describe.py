@@ -36,7 +36,8 @@ def shown(value: object) -> str:
     """Return how to show an argument that is not what it should be: whatever it is, a message comes of it."""
     if issubclass(type(value), int) and type(value) is not bool:
         number = int.__int__(cast("int", value))
-        return str(number) if number.bit_length() <= _SHOWN_BITS else f"an int of {number.bit_length()} bits"
+        text = str(number) if number.bit_length() <= _SHOWN_BITS else f"an int of {number.bit_length()} bits"
+        return text if type(value) is int else f"{text}, {name_of(value)}"
     try:
         return repr(value)
     except Exception:  # the user's, or Python's of an int in it that is too long

@@ -38,6 +38,8 @@ from callout import (
     on_cpu,
 )
 
+from ._jiffies import shown
+
 T = TypeVar("T")
 Func = Callable[[T], object]
 Cond = Callable[[int, T], object]
@@ -181,7 +183,7 @@ def _check_cpus(call: str, cpus: Iterable[int]) -> list[int]:
             raise ArgumentTypeError(f"{call}: a cpu must be an int, not {cpu!r}", call=call)
         if not 0 <= cpu < there:
             raise ArgumentValueError(
-                f"{call}: there is no cpu {cpu}; this system has {there}, counted from 0", call=call
+                f"{call}: there is no cpu {shown(cpu)}; this system has {there}, counted from 0", call=call
             )
     return list(dict.fromkeys(wanted))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import http
 import inspect
 import os
 import subprocess
@@ -457,6 +458,17 @@ def test_callbacks_that_would_run_nothing(vm: VirtualSMP, call: str, func: objec
         TAKES_CALLBACK[call](c, func)
 
 
+@pytest.mark.trio
+@pytest.mark.parametrize("func", [None, 3, *NOT_PLAIN], ids=range(2 + len(NOT_PLAIN)))
+async def test_calls_that_would_run_nothing(func: Any) -> None:
+    """What cannot be called, and what would run nothing, is refused by a CPU's call() and by cpu_call()."""
+    async with open_callouts() as system:
+        with refused(ArgumentTypeError, "call: "):
+            system.cpu(0).call(func)
+        with refused(ArgumentTypeError, "cpu_call: "):
+            callout.cpu_call(0, func)
+
+
 @pytest.mark.parametrize("fresh", [True, False])
 @pytest.mark.parametrize("func", [None, 3, "ignore", object()])
 @pytest.mark.parametrize("call", TAKES_CALLBACK)
@@ -500,12 +512,17 @@ def test_cpus_that_are_not_there(vm: VirtualSMP, call: str, cpu: int) -> None:
         TAKES_CPU[call](c, cpu)
 
 
-@pytest.mark.parametrize("cpu", ["0", 0.0, None, True])
+@pytest.mark.parametrize("cpu", ["0", 0.0, None, True, http.HTTPStatus.OK], ids=str)
 @pytest.mark.parametrize("call", TAKES_CPU)
 def test_cpus_that_are_no_int(vm: VirtualSMP, call: str, cpu: object) -> None:
     """A CPU is an int; True is not CPU 1."""
     c = armed()
-    with refused(ArgumentTypeError, f"{call}: cpu must be an int", repr(cpu), unchanged=c):
+    with refused(
+        ArgumentTypeError,
+        f"{call}: cpu must be an int",
+        f"not {'200, a HTTPStatus' if cpu == 200 else repr(cpu)}",
+        unchanged=c,
+    ):
         TAKES_CPU[call](c, cpu)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVarTuple
 import trio
 
 from ..._core.calls import cross_call
-from ..._core.checks import check_cpu
+from ..._core.checks import check_cpu, check_func
 from ..._core.cpu import Cpu
 from ..._core.deadline import ticks_since_boot
 from ..._core.errors import ArgumentValueError
@@ -71,9 +71,11 @@ class CpuHandle:
         is pending was stopped, do nothing. What *func* raises is treated as a callback's exception.
 
         Raises:
+            ArgumentTypeError: *func* cannot be called, or is a coroutine or generator function.
             ClosedError: the system is closed; *func* will not run.
             ForkedError: in a forked child.
         """
+        check_func("call", func)
 
         def thunk() -> None:
             func(*args)
