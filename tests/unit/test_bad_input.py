@@ -460,7 +460,7 @@ def test_callbacks_that_would_run_nothing(vm: VirtualSMP, call: str, func: objec
 
 @pytest.mark.trio
 @pytest.mark.parametrize("func", [None, 3, *NOT_PLAIN], ids=range(2 + len(NOT_PLAIN)))
-async def test_calls_that_would_run_nothing(func: Any) -> None:
+async def test_calls_that_would_run_nothing(func: Callable[..., object]) -> None:
     """What cannot be called, and what would run nothing, is refused by a CPU's call() and by cpu_call()."""
     async with open_callouts() as system:
         with refused(ArgumentTypeError, "call: "):
@@ -520,7 +520,7 @@ def test_cpus_that_are_no_int(vm: VirtualSMP, call: str, cpu: object) -> None:
     with refused(
         ArgumentTypeError,
         f"{call}: cpu must be an int",
-        f"not {'200, a HTTPStatus' if cpu == 200 else repr(cpu)}",
+        "not 200, a HTTPStatus" if cpu == http.HTTPStatus.OK else f"not {cpu!r}",
         unchanged=c,
     ):
         TAKES_CPU[call](c, cpu)
