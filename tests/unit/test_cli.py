@@ -34,7 +34,7 @@ def scenario_like(name: str, **changed: object) -> dict[str, Any]:
 def wrong(name: str, **changed: object) -> dict[str, Any]:
     """Return a scenario that no implementation can pass."""
     scenario = scenario_like(name, **changed)
-    scenario["steps"][0]["ret"] = 17
+    scenario["steps"][0]["ret"] = 1
     return scenario
 
 
@@ -74,11 +74,11 @@ def test_the_last_line_counts_and_the_status_is_0_when_all_pass(
 def test_a_mismatch_names_scenario_step_expected_and_got(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """What differs is printed so that one can look it up, and the status is 1."""
     scenario = one_scenario()
-    scenario["steps"][0]["ret"] = 17
+    scenario["steps"][0]["ret"] = 1
 
     assert main(["conformance", write(tmp_path / "one.jsonl", scenario)]) == 1
     out = capsys.readouterr().out
-    assert out.startswith("FAILED result of reset: expected 17, got 0 (1)\n")
+    assert out.startswith("FAILED result of reset: expected 1, got 0 (1)\n")
     assert scenario["title"] in out
     assert "step 0: t0 reset" in out
     assert out.endswith("0 passed, 1 failed\n")
