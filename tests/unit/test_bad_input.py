@@ -848,6 +848,8 @@ def test_what_locks_refuse(vm: VirtualSMP) -> None:
     """Unknown options and assertions that mean nothing are refused."""
     with refused(ArgumentValueError, "mtx_init: unknown option 0x8"):
         Mtx("m", 8)
+    with refused(ArgumentTypeError, "mtx_init: type must be a str or None, not 1", "third argument"):
+        callout.mtx_init("m", MTX_SPIN)  # type: ignore[arg-type]  # as an option, which it is not
     with refused(ArgumentValueError, "rw_init: unknown option 0x1"):
         RwLock("rw", 1)
     with refused(ArgumentValueError, "rm_init: unknown option 0x1"):
