@@ -25,7 +25,7 @@ from __future__ import annotations
 
 from .._locks.mutex import Mtx
 from .._locks.parking import acquire_parked
-from .arm import program, schedule, unschedule
+from .arm import prepare, schedule, unschedule
 from .checks import refuse_unrun
 from .cpu import CANCELLED, STARTED, T_CLOSE, T_DEQUEUE, WAITING, Cpu, Lane, Move, Run, Ticket
 from .cpulock import acquire, acquire_both
@@ -55,7 +55,7 @@ def turn(lane: Lane) -> Run | None:
     """
     cpu = lane.cpu
     run: Run | None = None
-    ended = refiled = False
+    ended = False
     while not ended:
         acquire(cpu)
         try:
@@ -64,17 +64,14 @@ def turn(lane: Lane) -> Run | None:
                 if done is not None:
                     done.callout.run = None
                     lane.run = None
-                deadline = cpu.deadline
                 run = _next(lane)
-                refiled = cpu.deadline < deadline
                 ended = True
         finally:
             cpu.busy = False
             cpu.lock.release()
         if not ended:
             end(lane)
-    if refiled:
-        program(cpu)
+            done = None  # the run has ended, and what only it refers to dies here, under no lock
     return run
 
 
@@ -160,21 +157,28 @@ def _release_after(run: Run, errors: list[BaseException]) -> None:
     """Release the lock after the callback, and add to *errors* what was wrong with it."""
     lock = run.lock
     assert lock is not None
-    if run.unlocked:
-        if not lock.holds():
-            return
-        problem = f"the callback of {run.callout!r} is CALLOUT_RETURNUNLOCKED and returned with {lock!r} held"
-    else:
-        problem = ""
+    problem = ""
     try:
-        lock.release_as(run.shared)
+        if not run.unlocked:
+            try:
+                lock.release_as(run.shared)
+            except UseAfterFree:
+                raise
+            except CalloutError as error:
+                problem = (
+                    f"the callback of {run.callout!r} returned without {lock!r} ({error}); "
+                    "use CALLOUT_RETURNUNLOCKED if it releases it"
+                )
+        # Softclock acquires no lock that its thread holds already, so what is held now is the callback's.
+        if lock.holds():
+            problem = problem or (
+                f"the callback of {run.callout!r} is CALLOUT_RETURNUNLOCKED and returned with {lock!r} held"
+                if run.unlocked
+                else f"the callback of {run.callout!r} has acquired {lock!r} once more and not released it"
+            )
+            lock.drop_all()
     except UseAfterFree as error:  # it was freed while softclock held it: then that is what is reported
         errors.append(error)
-    except CalloutError as error:
-        problem = (
-            f"the callback of {run.callout!r} returned without {lock!r} ({error}); "
-            "use CALLOUT_RETURNUNLOCKED if it releases it"
-        )
     if problem:
         errors.append(CallbackLockError(problem, callout=run.callout, lock=lock, cpu=run.cpu.id))
 
@@ -198,7 +202,6 @@ def end(lane: Lane) -> None:
     c, cpu = run.callout, run.cpu
     move = run.move
     to = cpu if move is None else move.cpu
-    kick = False
     tickets: list[Ticket] | None
     while True:
         # A migration needs both CPUs' locks. Until it is carried out the run counts as in progress: c stays put.
@@ -211,7 +214,7 @@ def end(lane: Lane) -> None:
                     answer_tickets(cpu, c, tickets)
                     move = run.move
                 if move is not None:
-                    kick = _carry_out(cpu, c, move)
+                    _carry_out(cpu, c, move)
                 c.run = lane.run = None
                 break
         finally:
@@ -223,8 +226,6 @@ def end(lane: Lane) -> None:
                 cpu.busy = False
                 cpu.lock.release()
         to = move.cpu
-    if kick and move is not None:
-        program(move.cpu)
     if tickets is not None:
         serve(run, tickets)
 
@@ -243,17 +244,20 @@ def answer_tickets(cpu: Cpu, c: Callout, tickets: list[Ticket]) -> None:
         c.state |= CLOSED
 
 
-def _carry_out(cpu: Cpu, c: Callout, move: Move) -> bool:
-    """Arm the callout as the deferred reset wanted; return whether to set the event timer. Both locks are held."""
+def _carry_out(cpu: Cpu, c: Callout, move: Move) -> None:
+    """Arm the callout as the deferred reset wanted. Both locks are held."""
     if cpu.machine.phase >= Phase.QUIESCING:  # what is pending was stopped, and this is as well
         c.state &= ~(PENDING | ACTIVE | MOVING)
-        return False
-    c.cpu = move.cpu
+        return
+    to = move.cpu
+    spot, seq, deadline = prepare(to, move.time, cpu.now())
+    to.wheel.put(c, spot, move.time, seq, cpu.wheel)
+    c.cpu = to
     c.func = move.func
     c.arg = move.arg
     c.precision = move.precision
-    c.state |= ACTIVE | DIRECT if move.direct else ACTIVE
-    return schedule(move.cpu, c, move.time)
+    c.state = c.state & ~(QUEUED | MOVING) | (PENDING | ACTIVE | DIRECT if move.direct else PENDING | ACTIVE)
+    to.deadline = deadline
 
 
 @protected
@@ -276,15 +280,22 @@ def serve(run: Run, tickets: list[Ticket]) -> None:
 def _scan(cpu: Cpu) -> bool:
     """Move what is due from the wheel to the queues; return whether there is more."""
     acquire(cpu)
+    due: list[Callout] = []
     try:
-        due: list[Callout] = []
         more = cpu.wheel.expire(cpu.now(), due)
         for c in due:
             lane = cpu.interrupt if c.state & DIRECT and c.run is None else cpu.softclock
             lane.queue.append(c)
             c.state |= QUEUED
-        cpu.deadline = cpu.wheel.next_event()
+        when = cpu.wheel.next_event()
+        cpu.machine.platform.set_event(cpu.id, when)
+        cpu.deadline = when
         return more
+    except BaseException:  # from a signal handler: what has left the wheel is in no queue yet
+        for c in due:
+            if not c.state & QUEUED:
+                schedule(cpu, c, c.time)
+        raise
     finally:
         cpu.busy = False
         cpu.lock.release()
@@ -313,8 +324,6 @@ def hardclock(cpu: Cpu) -> bool:
     if idle is not None and cpu.softclock.queue:
         cpu.idle = None
         idle.set_here()
-    if not more:
-        program(cpu)
     return more
 
 

@@ -309,8 +309,7 @@ class VirtualPlatform(Scheduler):
             self.point()
 
     def set_event(self, cpu: int, when: int) -> None:
-        """Program the event timer; nothing happens on a system that was left, as with a closed timer."""
-        self.point()
+        """Program the event timer. The engine holds the CPU's lock meanwhile, so this is no switch point."""
         self.events[cpu] = when
 
     def interrupt(self, cpu: int) -> None:
