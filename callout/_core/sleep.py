@@ -11,12 +11,11 @@ platform.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Coroutine
 from enum import Enum
-from typing import Final
 
 from .arm import arm, initialize
+from .deadline import from_seconds
 from .describe import shown
 from .errors import ArgumentTypeError, ArgumentValueError, ClosedError
 from .guard import protected
@@ -25,9 +24,7 @@ from .phases import Phase, Use, admit
 from .platform import Waiter
 from .state import Callout
 from .stop import stop
-from .units import NS_PER_S, exact_int
-
-_LONGEST: Final = 1 << 62  # ns
+from .units import exact_int
 
 
 class Why(Enum):
@@ -68,7 +65,7 @@ def timeout_to_ns(call: str, timeout: object) -> int | None:
         raise ArgumentValueError(
             f"{call}: timeout must be a number of seconds from 0 up, got {shown(timeout)}", call=call
         )
-    return _LONGEST if exact >= _LONGEST // NS_PER_S else math.ceil(exact * NS_PER_S)
+    return from_seconds(exact)
 
 
 @protected

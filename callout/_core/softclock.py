@@ -137,10 +137,14 @@ def confirm(run: Run) -> bool:
 
 
 @protected
-def execute(run: Run) -> None:
-    """Call the function of a started run, and release its lock. Then report what went wrong."""
+def execute(run: Run, begun: int) -> int:
+    """Call the function of a started run, and release its lock. Then report what went wrong, and whether it was slow.
+
+    *begun*: what time it is. Returns when it ended.
+    """
     func = run.func
     assert func is not None
+    machine = run.cpu.machine
     errors: list[BaseException] = []
     try:
         call(func, run.arg)
@@ -149,7 +153,11 @@ def execute(run: Run) -> None:
     if run.lock is not None:
         _release_after(run, errors)
     for problem in errors:
-        run.cpu.machine.report(problem, run.callout)
+        machine.report(problem, run.callout)
+    ended = run.cpu.now()
+    if ended - begun > machine.slow:
+        machine.expensive(func, ended - begun)
+    return ended
 
 
 @protected
@@ -308,16 +316,14 @@ def hardclock(cpu: Cpu) -> bool:
         return False  # closed by this loop since the timer fired
     more = _scan(cpu)
     lane = cpu.interrupt
-    until = cpu.now() + cpu.machine.budget
+    now = cpu.now()
+    until = now + cpu.machine.budget
     while True:
         run = turn(lane)
         if run is None:
             break
-        if run.state == STARTED:
-            execute(run)
-        else:
-            _run_locked(run)
-        if lane.queue and cpu.now() > until:
+        now = execute(run, now) if run.state == STARTED else _run_locked(run)
+        if lane.queue and now > until:
             end(lane)
             return True
     idle = cpu.idle
@@ -327,18 +333,19 @@ def hardclock(cpu: Cpu) -> bool:
     return more
 
 
-def _run_locked(run: Run) -> None:
-    """Run a direct callout under its spin mutex, which is waited for on the spot."""
+def _run_locked(run: Run) -> int:
+    """Run a direct callout under its spin mutex, which is waited for on the spot; return when it ended."""
+    now = run.cpu.now
     assert isinstance(run.lock, Mtx), "rule 1"
     try:
         run.lock.__enter__()
     except CalloutError as error:
         run.cpu.machine.report(error, run.callout)
-        return
+        return now()
     if confirm(run):
-        execute(run)
-    else:
-        _skip(run)
+        return execute(run, now())
+    _skip(run)
+    return now()
 
 
 # -- softclock ---------------------------------------------------------------------------------------------------------
@@ -366,13 +373,8 @@ async def softclock(cpu: Cpu) -> None:
             if not await _get_lock(run):
                 continue
             begun = now()
-        func = run.func
-        execute(run)
-        spent = now() - begun
-        begun += spent
-        if spent > machine.slow and func is not None:
-            machine.expensive(func, spent)
-        run = func = None  # an idle softclock keeps nobody's callout alive
+        begun = execute(run, begun)
+        run = None  # an idle softclock keeps nobody's callout alive
         if begun - sliced > machine.budget:
             end(lane)  # nobody shall wait for a run whose callback has returned
             await machine.platform.checkpoint()

@@ -886,8 +886,9 @@ async def test_a_call_that_was_not_refused_runs() -> None:
 
 
 @pytest.mark.trio
-async def test_an_expensive_callback_is_named(caplog: pytest.LogCaptureFixture) -> None:
-    """A callback that takes longer than the threshold is named in the log, with its time."""
+@pytest.mark.parametrize("flags", [0, C_DIRECT_EXEC])
+async def test_an_expensive_callback_is_named(caplog: pytest.LogCaptureFixture, flags: int) -> None:
+    """A callback that takes longer than the threshold, a direct one too, is named in the log, with its time."""
     with caplog.at_level(logging.WARNING, "callout"):
         async with open_callouts(expensive=1e-9):
             tell = Tell()
@@ -895,7 +896,7 @@ async def test_an_expensive_callback_is_named(caplog: pytest.LogCaptureFixture) 
             def dear(arg: object) -> None:
                 tell(arg)
 
-            callout_reset(fresh(), 1, dear, None)
+            callout_reset_sbt(fresh(), 0, 0, dear, None, flags)
             await tell.ran.wait()
 
     (record,) = [record.getMessage() for record in caplog.records if "callout.expensive" in record.getMessage()]

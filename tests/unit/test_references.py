@@ -35,8 +35,9 @@ from callout import (
     open_callouts,
 )
 from callout._core.invariants import check_cpu
-from callout._core.lifecycle import quiesce
+from callout._core.lifecycle import enter, quiesce
 from callout._core.machine import Machine
+from callout._core.phases import Phase
 from callout._core.units import NEVER
 from callout.testing import VirtualSMP
 from callout_linux.timer import timer_list, timer_setup
@@ -225,6 +226,7 @@ def test_what_is_pending_at_the_end_dies_after_the_locks_were_released(vm: Virtu
     left = [leave_to_the_engine(vm, seen, how) for how in ("plainly", "under a lock", "directly")]
     assert seen == []
 
+    enter(vm.machine, Phase.CANCELLING)
     vm.run(lambda: quiesce(vm.machine))
     gc.collect()
 
