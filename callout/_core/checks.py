@@ -87,12 +87,11 @@ def machine_of(c: Callout) -> Machine:
     if not issubclass(type(c), Callout):
         not_a_callout(frames.entry(), c)
     try:
-        cpu = c.cpu
+        if c.cpu.id < 0:
+            never(c)
+        machine = c.cpu.machine
     except AttributeError:
         not_a_callout(frames.entry(), c)
-    if cpu.id < 0:
-        never(c)
-    machine = cpu.machine
     if phases.IN_CHILD:
         admit(frames.entry(), machine, Use.LOOK)
     return machine
