@@ -71,7 +71,7 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def mutants(session: nox.Session) -> None:
-    """Check that the list of mutants is complete, and kill a sample; ``python -m tests.mutants --run`` runs them all."""
+    """Check that the list of mutants is complete, and kill a sample; ``python -m tests.mutants --run`` runs all."""
     install(session, "test")
     session.env.pop("PYTHONSAFEPATH")  # the mutants are those of this tree
     session.run("pytest", "tests/mutants", *session.posargs)

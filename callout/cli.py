@@ -14,6 +14,7 @@ from ._core.errors import MissingExtraError
 
 __all__ = ["main", "run"]
 
+_INTERRUPTED: Final = 130  # as a shell says of it: 128 + SIGINT
 _NOBODY_READS: Final = 141  # what a shell says of a command that a closed pipe ended: 128 + SIGPIPE
 
 
@@ -43,12 +44,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+    if sys.stdout is None:
+        print("callout: cannot write to standard output: it is closed", file=sys.stderr)
+        return 2
     try:
         try:
             return _main(argv)
         finally:
-            if sys.stdout is not None:
-                sys.stdout.flush()  # here, where a closed pipe can be told from an error
+            sys.stdout.flush()  # here, where a closed pipe can be told from an error
     except BrokenPipeError:
         _silence()
         return _NOBODY_READS
@@ -65,6 +68,17 @@ def _silence() -> None:
 
 
 def _main(argv: Sequence[str] | None) -> int:
+    try:
+        return _command(argv)
+    except MissingExtraError as error:
+        print(f"callout: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("callout: interrupted", file=sys.stderr)
+        return _INTERRUPTED
+
+
+def _command(argv: Sequence[str] | None) -> int:
     parser = argparse.ArgumentParser(prog="callout", description="FreeBSD's callout(9) for Python on trio.")
     parser.add_argument("--version", action="version", version=f"callout {_version()}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -91,14 +105,8 @@ def _main(argv: Sequence[str] | None) -> int:
             "was used afterwards, else 1.",
         )
     )
-    try:
-        args = parser.parse_args(argv)
-        return conformance.run(args) if args.command == "conformance" else demo(args)
-    except MissingExtraError as error:
-        print(f"callout: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return conformance.INTERRUPTED
+    args = parser.parse_args(argv)
+    return conformance.run(args) if args.command == "conformance" else demo(args)
 
 
 def _version() -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from ._core.checks import check_callout
 from ._core.drain import async_drain
 from ._core.results import STOP_RESULT
 from ._core.state import Callout
@@ -28,4 +29,5 @@ def callout_async_drain(c: Callout, func: Callable[[Any], object], /) -> int:
         LockNotHeldError: *c* has a lock, other than Giant, and the caller does not hold it.
         ArgumentTypeError: *func* is not a plain function.
     """
+    check_callout("callout_async_drain", c)
     return STOP_RESULT[async_drain("callout_async_drain", c, func)]

@@ -30,8 +30,8 @@ CORE: Final = (
     ("_core.cpu", "_core.deadline"),
     ("_core.wheel",),
     ("_core.state",),
-    ("_core.refusal", "_core.signatures", "_core.describe", "_core.units", "_core.guard", "_core.phases"),
-    ("_core.frames",),
+    ("_core.refusal", "_core.signatures", "_core.units", "_core.guard", "_core.phases"),
+    ("_core.frames", "_core.describe"),
     ("_core.errors",),
 )
 

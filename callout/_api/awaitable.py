@@ -12,7 +12,8 @@ from collections.abc import Coroutine, Generator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from .._core.checks import machine_of
+from .._core.checks import check_callout, machine_of
+from .._core.describe import shown
 from .._core.drain import check_locks, is_inside
 from .._core.errors import ArgumentTypeError, LoopThreadError, NotAwaitedError, SelfDrainError, SleepError
 from .._core.guard import protected
@@ -120,7 +121,7 @@ def must_await(call: str, coroutine: Coroutine[Any, Any, T], twin: str = "", /) 
     """
     if not isinstance(coroutine, Coroutine):
         raise ArgumentTypeError(
-            f"must_await: give the coroutine that {call}() returns, not {coroutine!r}", call="must_await"
+            f"must_await: give the coroutine that {call}() returns, not {shown(coroutine)}", call="must_await"
         )
     named: Any = coroutine  # Any: what is compiled has a type of its own, with these two all the same
     named.__name__ = named.__qualname__ = call
@@ -135,8 +136,7 @@ def refuse_wait(call: str, c: Callout, *, blocking: bool | None = False) -> Mach
 
     *blocking*: it blocks the thread; None: it does, and looks itself whether this thread runs a loop.
     """
-    if not isinstance(c, Callout):
-        raise ArgumentTypeError(f"{call}: the first argument must be a Callout, not {c!r}", call=call)
+    check_callout(call, c)
     machine = machine_of(c)
     refuse_closed(call, machine)
     run = c.run

@@ -15,9 +15,10 @@ from typing import Any, TypeVar
 
 from .._core import phases, signatures
 from .._core.arm import arm, default_precision, destination, initialize
-from .._core.checks import check_cpu, check_func, machine_of
+from .._core.checks import check_callout, check_cpu, check_func, machine_of, not_a_callout
 from .._core.cpu import BARRIER, DRAIN, T_CLOSE, Cpu
 from .._core.deadline import after_ticks, at_sbt, ticks_since_boot
+from .._core.describe import shown
 from .._core.drain import drain_async, wait, wait_blocking
 from .._core.errors import LockClassError
 from .._core.machine import Machine, current_machine
@@ -60,6 +61,7 @@ def callout_init(c: Callout, mpsafe: int, /) -> None:
     See callout(9), ``callout_init()``.
     """
     machine = current_machine("callout_init")
+    check_callout("callout_init", c)
     initialize("callout_init", machine, c, None if mpsafe else machine.giant, 0)
 
 
@@ -103,9 +105,10 @@ def callout_init_rm(c: Callout, rm: RmLock, flags: int = 0, /) -> None:
 
 def _init_lock(call: str, c: Callout, lock: Lock, kind: type[Lock], flags: int) -> None:
     machine = current_machine(call)
+    check_callout(call, c)
     if not isinstance(lock, kind) or (kind is RwLock and isinstance(lock, RmLock)):
         raise LockClassError(
-            f"{call}: the lock must be a callout.{kind.__name__}, not {lock!r}: softclock has to know its owner, "
+            f"{call}: the lock must be a callout.{kind.__name__}, not {shown(lock)}: softclock has to know its owner, "
             "and must never find it held across an await, as a trio.Lock can be",
             call=call,
         )
@@ -121,7 +124,10 @@ def callout_pending(c: Callout, /) -> int:
     During a deferred migration this is 1, too. Without the callout's lock the result may be out of date when it is
     returned. See callout(9).
     """
-    state = c.state
+    try:
+        state = c.state
+    except AttributeError:
+        not_a_callout("callout_pending", c)
     if state & FRESH or phases.IN_CHILD:
         machine_of(c)  # raises
     return state & PENDING
@@ -135,7 +141,10 @@ def callout_active(c: Callout, /) -> int:
     and ``callout_stop()`` returns -1 and leaves it so. See callout(9), ``callout_active()``; kern_timeout.c,
     _callout_stop_safe().
     """
-    state = c.state
+    try:
+        state = c.state
+    except AttributeError:
+        not_a_callout("callout_active", c)
     if state & FRESH or phases.IN_CHILD:
         machine_of(c)  # raises
     return (state & ACTIVE) // ACTIVE
@@ -143,6 +152,7 @@ def callout_active(c: Callout, /) -> int:
 
 def callout_deactivate(c: Callout, /) -> None:
     """Clear the active flag, and nothing else: what is scheduled still runs. Never blocks. See callout(9)."""
+    check_callout("callout_deactivate", c)
     deactivate(c)
 
 
@@ -163,12 +173,15 @@ def _in_ticks(call: str, c: Callout, ticks: int) -> tuple[int, int]:
     return when, default_precision(machine, when)
 
 
-def _in_sbt(call: str, machine: Machine, sbt: int, precision: int, flags: int) -> tuple[int, int]:
-    """Return time and precision in ns, as callout_when() of kern_timeout.c reckons them, but never early."""
-    check_flags(call, flags, C_ALL)
-    check_sbt(call, "sbt", sbt)
-    check_sbt(call, "precision", precision)
-    return at_sbt(machine, sbt, precision, flags)
+def _in_sbt(call: str, machine: Machine, sbt: int, precision: int, flags: int) -> tuple[int, int, bool]:
+    """Return time and precision in ns, as callout_when() of kern_timeout.c reckons them, but never early; and whether
+    the callback is to run directly.
+    """
+    flags = check_flags(call, flags, C_ALL)
+    sbt = check_sbt(call, "sbt", sbt)
+    precision = check_sbt(call, "precision", precision)
+    when, precision = at_sbt(machine, sbt, precision, flags)
+    return when, precision, bool(flags & C_DIRECT_EXEC)
 
 
 @signatures.reset_on
@@ -222,8 +235,8 @@ def callout_reset_sbt(
     See callout(9), ``callout_reset_sbt()``.
     """
     check_func("callout_reset_sbt", func)
-    when, pr = _in_sbt("callout_reset_sbt", machine_of(c), sbt, precision, flags)
-    return _reset("callout_reset_sbt", c, when, pr, func, arg, None, bool(flags & C_DIRECT_EXEC))
+    when, pr, direct = _in_sbt("callout_reset_sbt", machine_of(c), sbt, precision, flags)
+    return _reset("callout_reset_sbt", c, when, pr, func, arg, None, direct)
 
 
 @signatures.reset_sbt_on
@@ -233,8 +246,8 @@ def callout_reset_sbt_on(
     """Arm *c* as ``callout_reset_sbt()`` does, on CPU number *cpu*. See callout(9), ``callout_reset_sbt_on()``."""
     check_func("callout_reset_sbt_on", func)
     to = check_cpu("callout_reset_sbt_on", machine_of(c), cpu)
-    when, pr = _in_sbt("callout_reset_sbt_on", machine_of(c), sbt, precision, flags)
-    return _reset("callout_reset_sbt_on", c, when, pr, func, arg, to, bool(flags & C_DIRECT_EXEC))
+    when, pr, direct = _in_sbt("callout_reset_sbt_on", machine_of(c), sbt, precision, flags)
+    return _reset("callout_reset_sbt_on", c, when, pr, func, arg, to, direct)
 
 
 @signatures.reset_sbt
@@ -244,8 +257,8 @@ def callout_reset_sbt_curcpu(
     """Arm *c* as ``callout_reset_sbt()`` does, on the CPU on which this code runs. See callout(9)."""
     check_func("callout_reset_sbt_curcpu", func)
     to = _curcpu(c)
-    when, pr = _in_sbt("callout_reset_sbt_curcpu", machine_of(c), sbt, precision, flags)
-    return _reset("callout_reset_sbt_curcpu", c, when, pr, func, arg, to, bool(flags & C_DIRECT_EXEC))
+    when, pr, direct = _in_sbt("callout_reset_sbt_curcpu", machine_of(c), sbt, precision, flags)
+    return _reset("callout_reset_sbt_curcpu", c, when, pr, func, arg, to, direct)
 
 
 def callout_schedule(c: Callout, ticks: int, /) -> int:
@@ -278,22 +291,22 @@ def callout_schedule_curcpu(c: Callout, ticks: int, /) -> int:
 
 def callout_schedule_sbt(c: Callout, sbt: int, precision: int, flags: int = 0, /) -> int:
     """Arm *c* as ``callout_reset_sbt()`` does, with the function and argument that it has. See callout(9)."""
-    when, pr = _in_sbt("callout_schedule_sbt", machine_of(c), sbt, precision, flags)
-    return _reset("callout_schedule_sbt", c, when, pr, None, None, None, bool(flags & C_DIRECT_EXEC))
+    when, pr, direct = _in_sbt("callout_schedule_sbt", machine_of(c), sbt, precision, flags)
+    return _reset("callout_schedule_sbt", c, when, pr, None, None, None, direct)
 
 
 def callout_schedule_sbt_on(c: Callout, sbt: int, precision: int, cpu: int, flags: int = 0, /) -> int:
     """Arm *c* as ``callout_schedule_sbt()`` does, on CPU number *cpu*. See callout(9)."""
     to = check_cpu("callout_schedule_sbt_on", machine_of(c), cpu)
-    when, pr = _in_sbt("callout_schedule_sbt_on", machine_of(c), sbt, precision, flags)
-    return _reset("callout_schedule_sbt_on", c, when, pr, None, None, to, bool(flags & C_DIRECT_EXEC))
+    when, pr, direct = _in_sbt("callout_schedule_sbt_on", machine_of(c), sbt, precision, flags)
+    return _reset("callout_schedule_sbt_on", c, when, pr, None, None, to, direct)
 
 
 def callout_schedule_sbt_curcpu(c: Callout, sbt: int, precision: int, flags: int = 0, /) -> int:
     """Arm *c* as ``callout_schedule_sbt()`` does, on the CPU on which this code runs. See callout(9)."""
     to = _curcpu(c)
-    when, pr = _in_sbt("callout_schedule_sbt_curcpu", machine_of(c), sbt, precision, flags)
-    return _reset("callout_schedule_sbt_curcpu", c, when, pr, None, None, to, bool(flags & C_DIRECT_EXEC))
+    when, pr, direct = _in_sbt("callout_schedule_sbt_curcpu", machine_of(c), sbt, precision, flags)
+    return _reset("callout_schedule_sbt_curcpu", c, when, pr, None, None, to, direct)
 
 
 def callout_when(sbt: int, precision: int, flags: int = 0, /) -> tuple[int, int]:
@@ -302,7 +315,7 @@ def callout_when(sbt: int, precision: int, flags: int = 0, /) -> tuple[int, int]
 
     Pass them on with ``C_PRECALC``, to arm many callouts for one moment. See callout(9), ``callout_when()``.
     """
-    when, pr = _in_sbt("callout_when", current_machine("callout_when"), sbt, precision, flags)
+    when, pr, _ = _in_sbt("callout_when", current_machine("callout_when"), sbt, precision, flags)
     return min(ns_to_sbt(when), SBT_MAX), min(ns_to_sbt(pr), SBT_MAX)
 
 
@@ -355,6 +368,7 @@ def callout_drain_async(c: Callout, func: Callable[[T], object], arg: T, /) -> i
 
     Source: the kern_timeout.c rewrite of December 2014, callout_drain_async().
     """
+    check_callout("callout_drain_async", c)
     return WAITED_RESULT[drain_async("callout_drain_async", c, func, arg)]
 
 

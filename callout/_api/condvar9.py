@@ -13,6 +13,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 from .._core.deadline import after_ticks
+from .._core.describe import shown
 from .._core.drain import run_blocking
 from .._core.errors import ArgumentTypeError, ArgumentValueError, BusyError, LockDestroyedError
 from .._core.machine import current_machine
@@ -21,7 +22,7 @@ from .._core.units import check_ticks
 from .._locks.mutex import Mtx
 from . import sleepqueue
 from .awaitable import must_await
-from .sleepqueue import Timeout, check_sleep, check_wmesg, queues_of, sleep
+from .sleepqueue import Timeout, check_sleep, check_str, queues_of, sleep
 
 
 class Cv:
@@ -38,8 +39,8 @@ class Cv:
             NoSystemError: no system is open here.
             ArgumentTypeError: *name* is not a str.
         """
-        self._machine = current_machine("cv_init")
-        check_wmesg("cv_init", name)
+        self._machine = current_machine("Cv")
+        check_str("Cv", "name", name)
         self._destroyed = False
         self.name = name
 
@@ -49,7 +50,7 @@ class Cv:
 
 def _check(call: str, cv: Cv) -> None:
     if not isinstance(cv, Cv):
-        raise ArgumentTypeError(f"{call}: the first argument must be a Cv, not {cv!r}", call=call)
+        raise ArgumentTypeError(f"{call}: the first argument must be a Cv, not {shown(cv)}", call=call)
     if cv._destroyed:
         raise LockDestroyedError(f"{call}: {cv!r} was destroyed", call=call)
     if cv._machine is not current_machine(call):
@@ -80,6 +81,8 @@ async def _wait_for_ever(cv: Cv, mtx: Mtx) -> None:
 
 def cv_init(desc: str, /) -> Cv:
     """Return a new condition variable of the current system. Never blocks. See condvar(9), ``cv_init()``."""
+    current_machine("cv_init")
+    check_str("cv_init", "desc", desc)
     return Cv(desc)
 
 

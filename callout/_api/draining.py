@@ -6,9 +6,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 
+from .._core.checks import check_callout
 from .._core.cpu import DRAIN
 from .._core.drain import wait
-from .._core.errors import ArgumentTypeError, CalloutError, ClosedError
+from .._core.errors import CalloutError, ClosedError
 from .._core.guard import protected
 from .._core.machine import current_machine
 from .._core.once import AsyncBlock
@@ -31,8 +32,7 @@ def draining(*callouts: Callout) -> AsyncBlock[None]:
         BusyError: what this has returned was entered before.
     """
     for c in callouts:
-        if not isinstance(c, Callout):
-            raise ArgumentTypeError(f"draining: every argument must be a Callout, not {c!r}", call="draining")
+        check_callout("draining", c)
     return AsyncBlock("draining", partial(_draining, callouts))
 
 

@@ -6,6 +6,8 @@ readers.
 
 from __future__ import annotations
 
+from .._core.describe import shown
+from .._core.errors import ArgumentTypeError
 from .._locks.mutex import MTX_DEF, Mtx
 from .._locks.rwlock import RmLock, RwLock
 
@@ -14,7 +16,15 @@ def mtx_init(name: str, type: str | None = None, opts: int = MTX_DEF, /) -> Mtx:
     """Return a new mutex of the current system.
 
     *type* is the kernel's class name for its lock order checker, unused yet. Never blocks.
+
+    Raises:
+        ArgumentTypeError: *type* is neither a str nor None: options come after it.
+        NoSystemError, ArgumentTypeError, ArgumentValueError: as ``Mtx()``.
     """
+    if type is not None and not isinstance(type, str):
+        raise ArgumentTypeError(
+            f"mtx_init: type must be a str or None, not {shown(type)}; options are the third argument", call="mtx_init"
+        )
     return Mtx(name, opts)
 
 

@@ -17,7 +17,7 @@ from typing import Any, Final, TypeVar
 from .._core import phases
 from .._core.arm import IF_EARLIER, IF_IDLE, IF_PENDING, STAY, UNCHANGED
 from .._core.calls import call_on
-from .._core.checks import check_cpu, check_func, machine_of, refuse_unrun
+from .._core.checks import check_callout, check_cpu, check_func, machine_of, not_a_callout, refuse_unrun
 from .._core.cpu import SYNC, T_CLOSE
 from .._core.drain import barrier, is_inside, run_blocking, wait, wait_blocking
 from .._core.errors import ArgumentValueError, SelfDrainError
@@ -61,6 +61,7 @@ def callout_arm(c: Callout, tick: int, func: Callable[[T], object], arg: T, flag
     Raises:
         ArgumentTypeError, ArgumentValueError: *tick* is not an int, *func* not a plain function; unknown flag.
     """
+    check_callout("callout_arm", c)
     return arm_at_tick("callout_arm", c, tick, func, arg, None, flags)
 
 
@@ -102,7 +103,11 @@ def callout_armed_with(c: Callout, arg: object, /) -> int:
     """
     if phases.IN_CHILD:
         machine_of(c)  # raises
-    if c.arg != arg:
+    try:
+        armed_with = c.arg
+    except AttributeError:
+        not_a_callout("callout_armed_with", c)
+    if armed_with != arg:
         if c.state & FRESH:
             machine_of(c)  # raises
         return 0
@@ -117,7 +122,10 @@ def callout_armed_with(c: Callout, arg: object, /) -> int:
 
 def callout_terminated(c: Callout, /) -> int:
     """Return 1 if *c* was closed for good, by ``callout_terminate()`` or with ``close``, else 0. Never blocks."""
-    state = c.state
+    try:
+        state = c.state
+    except AttributeError:
+        not_a_callout("callout_terminated", c)
     if state & FRESH or phases.IN_CHILD:
         machine_of(c)  # raises
     return (state & CLOSED) // CLOSED
@@ -189,6 +197,7 @@ def callout_quiesce(c: Callout, /, *, close: bool = False) -> Coroutine[Any, Any
 
 def callout_quiesce_sync(c: Callout, /, *, close: bool = False) -> int:
     """Do as ``callout_quiesce()``, and block the thread, which must not run an event loop (``LoopThreadError``)."""
+    check_callout("callout_quiesce_sync", c)
     _refuse_other("callout_quiesce", c, refuse_wait("callout_quiesce", c, blocking=None))
     return wait_blocking("callout_quiesce", c, SYNC | T_CLOSE if close else SYNC)
 

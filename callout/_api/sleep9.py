@@ -16,16 +16,17 @@ from collections.abc import Coroutine
 from typing import Any, Final
 
 from .._core.deadline import after_ticks
+from .._core.describe import shown
 from .._core.drain import run_blocking
 from .._core.errors import ArgumentTypeError, ArgumentValueError
 from .._core.machine import Machine, current_machine
 from .._core.rules import LockClass
-from .._core.units import C_ALL, C_DIRECT_EXEC, check_flags, check_ticks
+from .._core.units import C_ALL, C_DIRECT_EXEC, check_flags, check_sbt, check_ticks, exact_int
 from .._locks.mutex import Mtx
 from . import sleepqueue
 from .awaitable import must_await
 from .callout9 import _in_sbt
-from .sleepqueue import Timeout, check_chan, check_sleep, check_wmesg, sleep
+from .sleepqueue import Timeout, check_chan, check_sleep, check_str, sleep
 
 PCATCH: Final = 0x100
 PDROP: Final = 0x200
@@ -36,31 +37,34 @@ _FLAGS: Final = C_ALL & ~C_DIRECT_EXEC  # a timeout is direct in any case
 
 def _ticks(call: str, machine: Machine, timo: int, *, least: int) -> Timeout | None:
     """Return the time *timo* ticks from now; None for 0 unless *least* says that 0 counts as more."""
-    if check_ticks(call, timo) < 0:
-        raise ArgumentValueError(f"{call}: timo must not be negative, got {timo}", call=call)
+    timo = check_ticks(call, timo)
+    if timo < 0:
+        raise ArgumentValueError(f"{call}: timo must not be negative, got {shown(timo)}", call=call)
     timo = max(timo, least)
     return Timeout(after_ticks(machine, machine.platform.now(), timo), 0) if timo else None
 
 
 def _sbt(call: str, machine: Machine, sbt: int, pr: int, flags: int, *, least: int) -> Timeout | None:
     """Return the time that *sbt*, *pr* and *flags* mean."""
-    check_flags(call, flags, _FLAGS)
-    when, precision = _in_sbt(call, machine, sbt, pr, flags)
+    flags = check_flags(call, flags, _FLAGS)
+    sbt = check_sbt(call, "sbt", sbt)
+    when, precision, _ = _in_sbt(call, machine, sbt, pr, flags)
     if sbt:
         return Timeout(when, precision)
     return Timeout(after_ticks(machine, machine.platform.now(), 1), 0) if least else None
 
 
 def _drop(call: str, priority: int) -> bool:
-    if not isinstance(priority, int):
+    exact = exact_int(priority)
+    if exact is None:
         raise ArgumentTypeError(
-            f"{call}: priority must be an int, or'ed with PCATCH or PDROP, not {priority!r}", call=call
+            f"{call}: priority must be an int, or'ed with PCATCH or PDROP, not {shown(priority)}", call=call
         )
-    if priority & ~_PRIORITY:
+    if exact & ~_PRIORITY:
         raise ArgumentValueError(
-            f"{call}: unknown flag {priority & ~_PRIORITY:#x} in priority; PCATCH and PDROP are known", call=call
+            f"{call}: unknown flag {exact & ~_PRIORITY:#x} in priority; PCATCH and PDROP are known", call=call
         )
-    return bool(priority & PDROP)
+    return bool(exact & PDROP)
 
 
 class _Call:
@@ -82,7 +86,7 @@ class _Call:
         pause: bool = False,
     ) -> None:
         machine = self._machine = current_machine(call)
-        check_wmesg(call, wmesg)
+        check_str(call, "wmesg", wmesg)
         if not pause:
             check_chan(call, chan)
         self._drop = _drop(call, priority)
@@ -152,7 +156,8 @@ def msleep_sbt(
 ) -> Coroutine[Any, Any, int]:
     """Sleep as ``msleep()`` does, for *sbt* at most, late by *pr* at most, both in sbintime; 0: without an end.
 
-    *flags* as for ``callout_reset_sbt()``. See sleep(9), ``msleep_sbt()``.
+    *flags* as for ``callout_reset_sbt()``, but ``C_DIRECT_EXEC``, which is refused: there is no callback. See sleep(9),
+    ``msleep_sbt()``.
     """
     return _Call("msleep_sbt", wmesg, chan, mtx, priority=priority, sbt=(sbt, pr, flags)).awaited()
 
@@ -205,7 +210,8 @@ def pause_sbt(wmesg: str, sbt: int, pr: int, flags: int = 0, /) -> Coroutine[Any
     """Sleep for *sbt*, and *pr* more at most, both in sbintime; 0 counts as one tick. Nobody can wake it. Hold no lock
     but Giant.
 
-    *flags* as for ``callout_reset_sbt()``. Returns ``errno.EWOULDBLOCK``, always. See sleep(9), ``pause_sbt()``.
+    *flags* as for ``callout_reset_sbt()``, but ``C_DIRECT_EXEC``, which is refused: there is no callback. Returns
+    ``errno.EWOULDBLOCK``, always. See sleep(9), ``pause_sbt()``.
     """
     return _Call("pause_sbt", wmesg, None, None, kind=None, sbt=(sbt, pr, flags), pause=True).awaited()
 

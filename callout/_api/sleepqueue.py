@@ -25,6 +25,7 @@ from typing import Final, NamedTuple
 from weakref import WeakKeyDictionary
 
 from .._core.arm import arm, initialize
+from .._core.describe import shown
 from .._core.drain import _reacquire
 from .._core.errors import (
     ArgumentTypeError,
@@ -149,15 +150,17 @@ def check_chan(call: str, chan: object) -> None:
     if isinstance(chan, (*_VALUES, *_METHODS)):
         raise ArgumentTypeError(
             f"{call}: a channel is an object that sleeper and waker both have, told apart by identity, such as the "
-            f"structure that is waited for, or an object() in it; not {chan!r}",
+            f"structure that is waited for, or an object() in it; not {shown(chan)}",
             call=call,
         )
 
 
-def check_wmesg(call: str, wmesg: object) -> None:
-    """Raise unless *wmesg* is a text."""
-    if not isinstance(wmesg, str):
-        raise ArgumentTypeError(f"{call}: wmesg must be a str that says what is waited for, not {wmesg!r}", call=call)
+def check_str(call: str, what: str, value: object) -> None:
+    """Raise unless *value* is a str: *what* says for people what something is, or is waited for."""
+    if not isinstance(value, str):
+        raise ArgumentTypeError(
+            f"{call}: {what} must be a str that says what is waited for, not {shown(value)}", call=call
+        )
 
 
 def check_sleep(call: str, machine: Machine, mtx: Mtx | None, kind: LockClass | None, blocking: bool) -> None:
@@ -176,7 +179,8 @@ def check_sleep(call: str, machine: Machine, mtx: Mtx | None, kind: LockClass | 
 def _check_mutex(call: str, machine: Machine, mtx: object, kind: LockClass) -> None:
     if not isinstance(mtx, Mtx):
         raise LockClassError(
-            f"{call}: give the mutex, a callout.Mtx, that guards what is waited for, not {mtx!r}; tsleep() takes none",
+            f"{call}: give the mutex, a callout.Mtx, that guards what is waited for, not {shown(mtx)}; "
+            "tsleep() takes none",
             call=call,
         )
     if mtx.lock_class is not kind:

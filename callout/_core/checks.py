@@ -10,11 +10,12 @@ from typing import Any, Final, NoReturn
 
 from . import frames, phases
 from .cpu import Cpu
-from .describe import name_of
-from .errors import ArgumentTypeError, ArgumentValueError
+from .describe import name_of, shown
+from .errors import ArgumentTypeError, ArgumentValueError, NotInitializedError
 from .machine import Machine
 from .phases import Use, admit
 from .state import Callout
+from .units import exact_int
 
 _REFUSED_CODE: Final = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR | inspect.CO_GENERATOR
 
@@ -22,9 +23,9 @@ _REFUSED_CODE: Final = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR | inspe
 def check_int(call: str, name: str, value: object, low: int, high: int) -> int:
     """Return *value* if it is an int in that range."""
     if type(value) is not int:
-        raise ArgumentTypeError(f"{call}: {name} must be an int, not {value!r}", call=call)
+        raise ArgumentTypeError(f"{call}: {name} must be an int, not {shown(value)}", call=call)
     if not low <= value <= high:
-        raise ArgumentValueError(f"{call}: {name} must be from {low} to {high}, got {value}", call=call)
+        raise ArgumentValueError(f"{call}: {name} must be from {low} to {high}, got {shown(value)}", call=call)
     return value
 
 
@@ -35,15 +36,15 @@ def check_func(call: str, func: object, what: str = "the callback must be a func
         target = target.func
     if type(target) is not FunctionType and type(target) is not MethodType:
         if not callable(target):
-            raise ArgumentTypeError(f"{call}: {what}, not {func!r}", call=call)
+            raise ArgumentTypeError(f"{call}: {what}, not {shown(func)}", call=call)
         if not isinstance(target, type):
             method = type(target).__call__
             target = method if isinstance(method, FunctionType) else target
     code = getattr(target, "__code__", None)
     if code is not None and code.co_flags & _REFUSED_CODE:
         raise ArgumentTypeError(
-            f"{call}: {func!r} is a coroutine or generator function, and calling it would run nothing; give a plain "
-            "function, and start asynchronous work from it with system.cpu(0).start_soon(async_function, ...)",
+            f"{call}: {shown(func)} is a coroutine or generator function, and calling it would run nothing; give a "
+            "plain function, and start asynchronous work from it with system.cpu(0).start_soon(async_function, ...)",
             call=call,
         )
 
@@ -51,19 +52,44 @@ def check_func(call: str, func: object, what: str = "the callback must be a func
 def check_cpu(call: str, machine: Machine, cpu: object) -> Cpu:
     """Return the CPU of that number."""
     if type(cpu) is not int:
-        raise ArgumentTypeError(f"{call}: cpu must be an int, not {cpu!r}", call=call)
+        raise ArgumentTypeError(f"{call}: cpu must be an int, not {shown(cpu)}", call=call)
     if not 0 <= cpu < len(machine.cpus):
         raise ArgumentValueError(
-            f"{call}: there is no cpu {cpu}; this system has {len(machine.cpus)}, counted from 0", call=call
+            f"{call}: there is no cpu {shown(cpu)}; this system has {len(machine.cpus)}, counted from 0", call=call
         )
     return machine.cpus[cpu]
 
 
+def not_a_callout(call: str, c: object) -> NoReturn:
+    """Raise, for a first argument that is not a Callout, or that has none of a Callout's fields.
+
+    For the ``except AttributeError`` of a short path, which so looks at nothing, and for ``check_callout()``.
+    """
+    if issubclass(type(c), Callout):
+        raise NotInitializedError(
+            f"{call}: this {type(c).__qualname__} was never made: its __init__() did not call Callout.__init__()",
+            call=call,
+            callout=c,
+        ) from None
+    raise ArgumentTypeError(f"{call}: the first argument must be a Callout, not {shown(c)}", call=call) from None
+
+
+def check_callout(call: str, c: object) -> None:
+    """Raise unless *c* is a Callout."""
+    if not issubclass(type(c), Callout) or not hasattr(c, "cpu"):
+        not_a_callout(call, c)
+
+
 def machine_of(c: Callout) -> Machine:
     """Return the machine of *c*, or raise if it has none."""
-    if c.cpu.id < 0:
-        never(c)
-    machine = c.cpu.machine
+    if not issubclass(type(c), Callout):
+        not_a_callout(frames.entry(), c)
+    try:
+        if c.cpu.id < 0:
+            never(c)
+        machine = c.cpu.machine
+    except AttributeError:
+        not_a_callout(frames.entry(), c)
     if phases.IN_CHILD:
         admit(frames.entry(), machine, Use.LOOK)
     return machine
@@ -75,12 +101,14 @@ def never(c: Callout) -> NoReturn:
     raise AssertionError("the lock of no CPU can be acquired")
 
 
-def check_tick(call: str, tick: object) -> None:
-    """Raise unless *tick* is an int, whatever its size: ticks wrap."""
-    if not isinstance(tick, int):
+def check_tick(call: str, tick: object) -> int:
+    """Return *tick* if it is an int, whatever its size: ticks wrap. What is returned is of no subclass."""
+    exact = exact_int(tick)
+    if exact is None:
         raise ArgumentTypeError(
-            f"{call}: tick must be an int, a clock tick as ticks() counts them, not {tick!r}", call=call
+            f"{call}: tick must be an int, a clock tick as ticks() counts them, not {shown(tick)}", call=call
         )
+    return exact
 
 
 def refuse_unrun(func: object, result: object) -> None:

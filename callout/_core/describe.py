@@ -1,4 +1,5 @@
-"""How messages name functions: without running any code of the user.
+"""How messages name functions, without running any code of the user; and how they show what was given instead of
+what was wanted.
 
 A report may be made about a function whose ``repr`` raises, or about a callable object that was freed meanwhile. So
 only what the type of a callable says is looked at, and of plain functions their name.
@@ -10,6 +11,7 @@ from functools import partial
 from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Final, cast
 
+_SHOWN_BITS: Final = 256  # of an int that is shown in full: Python refuses to write very long ones in decimal
 _NAMED: Final = (FunctionType, BuiltinFunctionType)
 
 
@@ -28,3 +30,15 @@ def name_of(func: object) -> str:
     if type(func) in _NAMED:
         return cast("FunctionType", func).__qualname__
     return "None" if func is None else f"a {type(func).__qualname__}"
+
+
+def shown(value: object) -> str:
+    """Return how to show an argument that is not what it should be: whatever it is, a message comes of it."""
+    if issubclass(type(value), int) and type(value) is not bool:
+        number = int.__int__(cast("int", value))
+        text = str(number) if number.bit_length() <= _SHOWN_BITS else f"an int of {number.bit_length()} bits"
+        return text if type(value) is int else f"{text}, {name_of(value)}"
+    try:
+        return repr(value)
+    except Exception:  # the user's, or Python's of an int in it that is too long
+        return name_of(value)

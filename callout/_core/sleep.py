@@ -16,6 +16,7 @@ from enum import Enum
 
 from .arm import arm, initialize
 from .deadline import from_seconds
+from .describe import shown
 from .errors import ArgumentTypeError, ArgumentValueError, ClosedError
 from .guard import protected
 from .machine import Machine
@@ -23,6 +24,7 @@ from .phases import Phase, Use, admit
 from .platform import Waiter
 from .state import Callout
 from .stop import stop
+from .units import exact_int
 
 
 class Why(Enum):
@@ -56,11 +58,14 @@ def timeout_to_ns(call: str, timeout: object) -> int | None:
     """Return *timeout*, seconds or None, in nanoseconds, rounded up."""
     if timeout is None:
         return None
-    if isinstance(timeout, bool) or not isinstance(timeout, int | float):
-        raise ArgumentTypeError(f"{call}: timeout must be a number of seconds or None, not {timeout!r}", call=call)
-    if not timeout >= 0:
-        raise ArgumentValueError(f"{call}: timeout must be a number of seconds from 0 up, got {timeout!r}", call=call)
-    return from_seconds(timeout)
+    exact = float.__float__(timeout) if isinstance(timeout, float) else exact_int(timeout)
+    if exact is None or isinstance(timeout, bool):
+        raise ArgumentTypeError(f"{call}: timeout must be a number of seconds or None, not {shown(timeout)}", call=call)
+    if not exact >= 0:
+        raise ArgumentValueError(
+            f"{call}: timeout must be a number of seconds from 0 up, got {shown(timeout)}", call=call
+        )
+    return from_seconds(exact)
 
 
 @protected

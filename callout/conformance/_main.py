@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import ctypes
 import difflib
 import importlib
 import json
 import math
+import os
 import sys
 import threading
 import time
@@ -99,14 +101,15 @@ def run(args: argparse.Namespace) -> int:
         _check_options(args)
         if args.show:
             return _show(args)
-        scenarios = _select(args, _load(args))
         if args.list_tags:
-            return _list_tags(scenarios)
-        with _import_path(), _stdout_for(args) as out, _junit(args) as junit:
-            return _replay(args, scenarios, out, junit)
+            return _list_tags(_select(args, _load(args)))
+        return _replay(args)
     except CalloutError as error:
         print(f"callout conformance: {error}", file=sys.stderr)
         return UNUSABLE
+    except KeyboardInterrupt:
+        print("callout conformance: interrupted", file=sys.stderr)
+        return INTERRUPTED
 
 
 def _timeout(value: str | None) -> float | None:
@@ -313,12 +316,50 @@ def _said(error: BaseException) -> str:
 @contextlib.contextmanager
 def _stdout_for(args: argparse.Namespace) -> Iterator[TextIO]:
     """Give standard output to the report; with --json, what an implementation prints goes to standard error."""
-    out = sys.stdout
     if not args.json:
+        yield sys.stdout
+        return
+    with _descriptor_of_its_own() as out, contextlib.redirect_stdout(sys.stderr):
+        yield out
+
+
+@contextlib.contextmanager
+def _descriptor_of_its_own() -> Iterator[TextIO]:
+    """Give what is sys.stdout now; let descriptor 1, to which C code and child processes print, lead to standard
+    error.
+    """
+    out = sys.stdout
+    out.flush()
+    try:
+        os.fstat(1)
+    except OSError:  # there is none to which anything could be printed
         yield out
         return
-    with contextlib.redirect_stdout(sys.stderr):
-        yield out
+    try:
+        elsewhere = os.dup(2)
+    except OSError:  # there is no standard error
+        elsewhere = os.open(os.devnull, os.O_WRONLY)
+    kept = os.dup(1)
+    try:
+        os.dup2(elsewhere, 1)
+        if _descriptor(out) != 1:
+            yield out
+        else:
+            with open(kept, "w", encoding=out.encoding, errors=out.errors, closefd=False) as own:
+                yield own
+    finally:
+        with contextlib.suppress(AttributeError, OSError, TypeError):  # not every system has it
+            ctypes.CDLL(None).fflush(None)  # what C code has printed and not written yet
+        os.dup2(kept, 1)
+        os.close(kept)
+        os.close(elsewhere)
+
+
+def _descriptor(file: TextIO) -> int | None:
+    try:
+        return file.fileno()
+    except (OSError, ValueError):  # it is in memory, or closed
+        return None
 
 
 @contextlib.contextmanager
@@ -351,11 +392,27 @@ def _same(one: Path, other: Path) -> bool:
         return False
 
 
-def _replay(
-    args: argparse.Namespace, scenarios: Sequence[Scenario], out: TextIO, junit: Callable[[Tally], None] | None
-) -> int:
-    platform, each, factories = _factories(args)
-    tally = Tally(args.impl or "freebsd", platform, len(scenarios) * each)
+def _replay(args: argparse.Namespace) -> int:
+    tally = Tally(args.impl or "freebsd", None, 0)
+    scenarios: list[Scenario] = []
+    try:
+        scenarios = _select(args, _load(args))
+    except KeyboardInterrupt:
+        tally.interrupted = True
+    with _import_path(), _stdout_for(args) as out, _junit(args) as junit:
+        try:
+            _judge_all(args, scenarios, tally)
+        except KeyboardInterrupt:
+            tally.interrupted = True
+        return _report(args, tally, out, junit)
+
+
+def _judge_all(args: argparse.Namespace, scenarios: Sequence[Scenario], tally: Tally) -> None:
+    tally.planned = len(scenarios)
+    if tally.interrupted:
+        return
+    tally.platform, each, factories = _factories(args)
+    tally.planned *= each
     judge = Judge(_timeout(args.timeout))
     progress = _Progress(tally)
     try:
@@ -365,13 +422,12 @@ def _replay(
                 tally.add(judge.judge(scenario, factory, seed))
                 if args.max_failures and len(tally.failures) >= args.max_failures:
                     tally.capped = True
-                    break
-            if tally.capped:
-                break
-    except KeyboardInterrupt:
-        tally.interrupted = True
+                    return
     finally:
         progress.clear()
+
+
+def _report(args: argparse.Namespace, tally: Tally, out: TextIO, junit: Callable[[Tally], None] | None) -> int:
     failed: UsageError | None = None
     if junit is not None:
         try:

@@ -36,8 +36,10 @@ NAME_RULE: Final = "1 to 100 letters, digits and _ . : + / -"
 THREAD: Final = "thread"
 FN: Final = "fn"
 BOTH: Final = "thread or fn"
-INT: Final = "an integer"
-VOID: Final = "null"
+# What a call can return, besides an error and "blocked".
+VOID: Final = ()  # null
+DONE: Final = (0, 1)  # whether something was scheduled
+FOUND: Final = (-1, 0, 1)  # callout(9), RETURN VALUES; try_to_del_timer_sync()
 
 
 class SchemaError(ValueError):
@@ -45,11 +47,11 @@ class SchemaError(ValueError):
 
 
 class Op(NamedTuple):
-    """An operation: what may do it, the kinds of its arguments, what it returns, whether it may block."""
+    """An operation: what may do it, the kinds of its arguments, what it can return, whether it may block."""
 
     by: str
     args: tuple[str, ...]
-    result: str = INT
+    results: tuple[int, ...]
     blocks: bool = False
 
 
@@ -63,26 +65,26 @@ _LOCKS: Final = {
 OPS: Final[Mapping[str, Mapping[str, Op]]] = {
     "freebsd": _LOCKS
     | {
-        "reset": Op(BOTH, ("callout", "integer", "fn", "integer", "cpu or null")),
-        "reset_direct": Op(BOTH, ("callout", "integer", "fn", "integer", "cpu or null")),
-        "schedule": Op(BOTH, ("callout", "integer", "cpu or null")),
-        "stop": Op(BOTH, ("callout",)),
-        "drain": Op(THREAD, ("callout",), blocks=True),
-        "async_drain": Op(BOTH, ("callout", "name")),
+        "reset": Op(BOTH, ("callout", "integer", "fn", "integer", "cpu or null"), DONE),
+        "reset_direct": Op(BOTH, ("callout", "integer", "fn", "integer", "cpu or null"), DONE),
+        "schedule": Op(BOTH, ("callout", "integer", "cpu or null"), DONE),
+        "stop": Op(BOTH, ("callout",), FOUND),
+        "drain": Op(THREAD, ("callout",), FOUND, blocks=True),
+        "async_drain": Op(BOTH, ("callout", "name"), FOUND),
         "deactivate": Op(BOTH, ("callout",), VOID),
     },
     "linux": _LOCKS
     | {
         "add": Op(BOTH, ("callout", "delta"), VOID),
         "add_on": Op(BOTH, ("callout", "delta", "cpu"), VOID),
-        "mod": Op(BOTH, ("callout", "delta")),
-        "mod_pending": Op(BOTH, ("callout", "delta")),
-        "reduce": Op(BOTH, ("callout", "delta")),
-        "del": Op(BOTH, ("callout",)),
-        "try_del_sync": Op(BOTH, ("callout",)),
-        "del_sync": Op(THREAD, ("callout",), blocks=True),
-        "shutdown": Op(BOTH, ("callout",)),
-        "shutdown_sync": Op(THREAD, ("callout",), blocks=True),
+        "mod": Op(BOTH, ("callout", "delta"), DONE),
+        "mod_pending": Op(BOTH, ("callout", "delta"), DONE),
+        "reduce": Op(BOTH, ("callout", "delta"), DONE),
+        "del": Op(BOTH, ("callout",), DONE),
+        "try_del_sync": Op(BOTH, ("callout",), FOUND),
+        "del_sync": Op(THREAD, ("callout",), DONE, blocks=True),
+        "shutdown": Op(BOTH, ("callout",), DONE),
+        "shutdown_sync": Op(THREAD, ("callout",), DONE, blocks=True),
     },
 }
 DEVICES: Final = {
@@ -238,7 +240,8 @@ class _Scenario:
         self.threads: list[str]
         self.ticks = 0
         self.absent_cpu = False
-        self.blocked: dict[str, Op] = {}  # thread -> what it is blocked in
+        self.blocked: dict[str, tuple[Op, str, list[Any]]] = {}  # thread -> what it is blocked in, with its arguments
+        self.held: dict[str, list[tuple[str, bool]]] = {}  # thread -> the locks that it holds, and whether shared
         self.calls: dict[str, _Call] = {}  # CPU -> the callback that it is in
 
     def check(self) -> None:
@@ -326,10 +329,12 @@ class _Scenario:
         self._check_result(step["ret"], begun, "ret", may_block=True)
         if self.absent_cpu and not isinstance(step["ret"], dict):
             raise SchemaError(f"there is no CPU {args[-1]}, so ret must be an error")
+        if step["ret"] != "blocked":
+            self._hold(actor, op, args, step["ret"])
         for name, events in _object(step["events"], "events").items():
             self._check_actor(name, events)
         if step["ret"] == "blocked":
-            self.blocked[actor] = begun
+            self.blocked[actor] = begun, op, args
         size = 2 if self.raw["api"] == "freebsd" else 1
         for name, state in _object(step["state"], "state").items():
             _member(name, self.callouts, "callout", "state: the scenario's are")
@@ -357,10 +362,28 @@ class _Scenario:
         elif value == "blocked" and may_block:
             if not op.blocks:
                 raise SchemaError(f"{what}: this op never blocks")
-        elif op.result == INT:
-            _integer(value, what, *_RANGE)
+        elif op.results:
+            if _integer(value, what, *_RANGE) not in op.results:
+                raise SchemaError(f"{what} must be {' or '.join(map(str, op.results))}, not {short(value)}")
         elif value is not None:
             raise SchemaError(f"{what} must be null, as this op returns nothing, not {short(value)}")
+
+    def _hold(self, thread: str, op: str, args: list[Any], result: object) -> None:
+        """Note what *thread* has acquired or released; what a callback holds meanwhile is not looked at."""
+        if result is not None or op not in _LOCKS:
+            return
+        lock, shared = args[0], op in ("rlock", "runlock")
+        mine = self.held.setdefault(thread, [])
+        if op in ("unlock", "runlock"):
+            if (lock, shared) not in mine:
+                raise SchemaError(f"{thread} does not hold {lock}{' shared' * shared}, so the result must be an error")
+            mine.remove((lock, shared))
+            return
+        for other, held in self.held.items():
+            # Giant is released by a drain while that waits.
+            if other != thread and lock != GIANT and ((lock, False) in held or (not shared and (lock, True) in held)):
+                raise SchemaError(f"{thread} cannot have acquired {lock}, which {other} holds")
+        mine.append((lock, shared))
 
     # -- events --------------------------------------------------------------------------------------------------
 
@@ -391,7 +414,9 @@ class _Scenario:
             raise SchemaError(f"a thread has no event {name!r}: a CPU has")
         if actor not in self.blocked:
             raise SchemaError(f"{actor} was not blocked before this step")
-        self._check_result(args[0], self.blocked.pop(actor), "the result")
+        op, name, its_args = self.blocked.pop(actor)
+        self._check_result(args[0], op, "the result")
+        self._hold(actor, name, its_args, args[0])
 
     def _cpu_event(self, cpu: str, name: str, args: list[Any]) -> None:
         call = self.calls.get(cpu)
@@ -403,13 +428,17 @@ class _Scenario:
             callout, fn, _ = args
             if self.raw["api"] == "linux" and fn != self.callouts[callout]["fn"]:
                 raise SchemaError(f"{callout} was set up with {self.callouts[callout]['fn']}, not with {fn}")
-            self.calls[cpu] = _Call(callout, fn, list(self.fns[fn]))
+            how = self.callouts[callout]
+            self.calls[cpu] = _Call(
+                callout, fn, list(self.fns[fn]), GIANT if how["init"] == "giant" else how.get("lock")
+            )
         elif name in ("op", "gate", "return"):
             if call is None:
                 raise SchemaError(f"{name!r} belongs into a callback, and {cpu} is in none")
             done = call.advance(name, args)
             if name == "op":
                 self._check_result(args[2], self.ops[done], "the result")
+                call.release(cpu, done, args)
             elif name == "return":
                 del self.calls[cpu]
         elif call is not None:
@@ -441,9 +470,10 @@ class _Scenario:
 class _Call:
     """A callback in progress: what of its program is to come."""
 
-    def __init__(self, callout: str, fn: str, program: list[list[Any]]) -> None:
+    def __init__(self, callout: str, fn: str, program: list[list[Any]], lock: str | None) -> None:
         self.callout = callout
         self.fn = fn
+        self.lock = lock  # the callout's, while it is held
         self.rest = program[::-1]
 
     def advance(self, event: str, args: list[Any]) -> str:
@@ -458,6 +488,13 @@ class _Call:
             what = " ".join(map(str, following)) if following else "the return"
             raise SchemaError(f"the next thing in the program of {self.fn} is {what}")
         return str(following[0]) if following else "return"
+
+    def release(self, cpu: str, op: str, args: list[Any]) -> None:
+        """Note that the callback has released a lock, of which it can have its callout's only."""
+        if op in ("unlock", "runlock") and args[2] is None:
+            if args[1] != self.lock:
+                raise SchemaError(f"{cpu} does not hold {args[1]} in the callback of {self.callout}, so {op} must fail")
+            self.lock = None
 
 
 _RANGE: Final = (-(2**INT_BITS), 2**INT_BITS - 1)

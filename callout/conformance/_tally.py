@@ -59,8 +59,8 @@ class Tally:
     def last_line(self) -> str:
         """Return the counts."""
         counts = f"{self.passed} passed, {len(self.failures)} failed"
-        if not self.not_run:
-            return counts
+        if not self.not_run:  # it is not known yet how many there would have been
+            return f"{counts} (interrupted)" if self.interrupted else counts
         why = "interrupted" if self.interrupted else "--max-failures"
         return f"{counts}, {self.not_run} not run ({why})"
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from .._core.checks import check_int
+from .._core.describe import shown
 from .._core.errors import ArgumentTypeError, ArgumentValueError, CalloutError
 from .._core.lifecycle import MAX_CPUS, MAX_HZ
 from .._worlds.virtual import records
@@ -81,13 +82,13 @@ def _parse(schedule: object) -> tuple[Setting, list[int]]:
     """Return what a schedule says, or raise."""
     if not isinstance(schedule, str):
         raise ArgumentTypeError(
-            f"replay: a schedule is the string that a Violation names, not {schedule!r}", call="replay"
+            f"replay: a schedule is the string that a Violation names, not {shown(schedule)}", call="replay"
         )
     match = _SCHEDULE.fullmatch(schedule)
     if match is None:
-        shown = schedule if len(schedule) <= 80 else f"{schedule[:77]}..."
+        short = schedule if len(schedule) <= 80 else f"{schedule[:77]}..."
         raise ArgumentValueError(
-            f"replay: {shown!r} is not a schedule; give the string that a Violation names, whole, which is like "
+            f"replay: {short!r} is not a schedule; give the string that a Violation names, whole, which is like "
             "'v2,cpus=2,hz=1000,bound=2,paths=short:0.0.1'",
             call="replay",
         )
@@ -211,7 +212,7 @@ def _check_setting(call: str, scenario: object, cpus: int, hz: int, bound: int, 
     check_int(call, "hz", hz, 1, MAX_HZ)
     check_int(call, "bound", bound, 0, MAX_BOUND)
     if not isinstance(short_paths, bool):
-        raise ArgumentTypeError(f"{call}: short_paths must be True or False, not {short_paths!r}", call=call)
+        raise ArgumentTypeError(f"{call}: short_paths must be True or False, not {shown(short_paths)}", call=call)
     return Setting(cpus, hz, bound, short_paths)
 
 

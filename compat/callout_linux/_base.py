@@ -7,7 +7,7 @@ it is decided, under the CPU's lock: what one reads is always what was armed, in
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from typing import Any, ClassVar, Final, TypeVar
+from typing import Any, ClassVar, Final, NoReturn, TypeVar
 
 from callout import (
     ARM_IF_IDLE,
@@ -16,6 +16,7 @@ from callout import (
     ArgumentTypeError,
     BusyError,
     Callout,
+    CalloutError,
     NotInitializedError,
     callout_init,
     callout_pending,
@@ -102,7 +103,10 @@ def set_up(call: str, timer: TimerBase) -> None:
     if not isinstance(timer, TimerBase):
         raise no_timer(call, timer)
     assigned = timer.expires
-    callout_init(timer.entry, 1)
+    try:
+        callout_init(timer.entry, 1)
+    except CalloutError as error:
+        fail(call, timer, error)
     timer._assigned = assigned
 
 
@@ -120,12 +124,32 @@ def run_function(function: Callable[..., object], /, *args: object) -> None:
 
 def no_timer(call: str, timer: object) -> ArgumentTypeError:
     """Return the error for what is no timer."""
-    return ArgumentTypeError(f"{call}: the first argument must be a timer, a timer_list, not {timer!r}")
+    return ArgumentTypeError(f"{call}: the first argument must be a timer, a timer_list, not {timer!r}", call=call)
 
 
 def not_set_up(call: str, timer: TimerBase) -> NotInitializedError:
     """Return the error for a timer that was never set up."""
-    return NotInitializedError(f"{call}: {timer!r} was never set up: call timer_setup() first (init_timer() in v2_3)")
+    return NotInitializedError(
+        f"{call}: {timer!r} was never set up: call timer_setup() first (init_timer() in v2_3)", call=call, callout=timer
+    )
+
+
+def fail(call: str, timer: TimerBase, error: CalloutError) -> NoReturn:
+    """Raise *error*, which is being handled, as an error of *call* for *timer*: these are what its user knows, and not
+    the function of callout(9) that has raised it, nor the callout.
+    """
+    if isinstance(error, NotInitializedError):
+        raise not_set_up(call, timer) from None
+    if not error.call.startswith("callout_"):
+        raise error
+    if isinstance(error, BusyError):
+        text = (
+            f"{call}: {timer!r} is in use; wait for its end first, with timer_delete_sync() (del_timer_sync() in v2_3)"
+        )
+    else:
+        text = str(error).replace(error.call, call)
+    about = None if error.callout is None else timer
+    raise type(error)(text, call=call, callout=about, lock=error.lock, cpu=error.cpu) from None
 
 
 def refuse_pending(call: str, timer: TimerBase, facts: int) -> None:
@@ -144,8 +168,8 @@ def refuse_not_set_up(call: str, timer: TimerBase) -> None:
         raise no_timer(call, timer)
     try:
         callout_running(timer.entry)
-    except NotInitializedError:
-        raise not_set_up(call, timer) from None
+    except CalloutError as error:
+        fail(call, timer, error)
 
 
 def refuse_wait(call: str, timer: TimerBase, *, blocking: bool = False) -> None:

@@ -10,11 +10,12 @@ Source: include/linux/jiffies.h; kernel/time/time.c; kernel/time/timer.c for ``r
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import Final, cast
 
 from callout import ArgumentTypeError, NoSystemError, curcpu, hz, ticks
 
 BITS_PER_LONG: Final = 64
+INT_MAX: Final = 0x7FFF_FFFF
 _SIGN: Final = 1 << BITS_PER_LONG - 1
 _MASK: Final = (1 << BITS_PER_LONG) - 1
 
@@ -27,7 +28,8 @@ class Variable:
     """An int that is looked up each time it is used.
 
     ``v()`` and ``int(v)`` give it, and every operator does with it what it does with an int; ``str()`` and format
-    codes show the number, ``repr()`` says what it is.
+    codes show the number, ``repr()`` says what it is. It cannot be hashed, since its value changes: use ``v()`` as a
+    key.
     """
 
     __slots__ = ("_name", "_read")
@@ -66,9 +68,7 @@ class Variable:
     def __round__(self, digits: int | None = None) -> int:
         return round(self._read(), digits)
 
-    # No __hash__ that follows the value: a key must not change.
-    def __hash__(self) -> int:
-        return id(self)
+    __hash__ = None  # type: ignore[assignment]  # it equals ints, and a key must not change
 
     def __eq__(self, other: object) -> bool:
         return self._read() == (other._read() if isinstance(other, Variable) else other)
@@ -175,19 +175,39 @@ class Variable:
         return result
 
 
+class Constant(Variable):
+    """A variable that has one value for as long as the system is the current one, and so the hash of that."""
+
+    __slots__ = ()
+
+    def __hash__(self) -> int:  # type: ignore[override]  # a constant may be a key
+        return hash(self._read())
+
+
 jiffies: Final = Variable("jiffies", ticks)
-HZ: Final = Variable("HZ", hz)
+HZ: Final = Constant("HZ", hz)
+
+
+def exact_int(value: object) -> int | None:
+    """Return *value* as an int of no subclass, whose code could do anything; None if it is no int."""
+    return int.__int__(cast("int", value)) if issubclass(type(value), int) else None
+
+
+def shown(number: int) -> str:
+    """Return how a message shows *number*: Python refuses to write very long ones in decimal."""
+    return str(number) if number.bit_length() <= 256 else f"an int of {number.bit_length()} bits"
 
 
 def check_jiffies(call: str, what: str, value: object) -> int:
     """Return *value* as a signed 64-bit number of jiffies: an ``unsigned long`` that has wrapped lies in the past."""
     if isinstance(value, Variable):
         return value()
-    if not isinstance(value, int):
+    exact = exact_int(value)
+    if exact is None:
         raise ArgumentTypeError(
             f"{call}: {what} must be an int, a time in jiffies such as jiffies + 10, not {value!r}", call=call
         )
-    return ((value + _SIGN) & _MASK) - _SIGN
+    return ((exact + _SIGN) & _MASK) - _SIGN
 
 
 # -- comparing -----------------------------------------------------------------------------------------------------
@@ -266,9 +286,10 @@ def _an_int(call: str, value: object) -> int:
     """Return *value* if it is an int, or ``jiffies`` or ``HZ``."""
     if isinstance(value, Variable):
         return value()
-    if not isinstance(value, int):
+    exact = exact_int(value)
+    if exact is None:
         raise ArgumentTypeError(f"{call}: give an int, not {value!r}", call=call)
-    return value
+    return exact
 
 
 def _to_jiffies(call: str, count: object, per_second: int) -> int:
@@ -280,8 +301,11 @@ def _to_jiffies(call: str, count: object, per_second: int) -> int:
 
 
 def msecs_to_jiffies(m: int | Variable, /) -> int:
-    """Return *m* milliseconds in jiffies, rounded up; a negative number gives ``MAX_JIFFY_OFFSET``. Never blocks."""
-    return _to_jiffies("msecs_to_jiffies", m, 1000)
+    """Return *m* milliseconds in jiffies, rounded up; a negative number gives ``MAX_JIFFY_OFFSET``, and so does one
+    from 2**31 up, which C takes for negative. Never blocks.
+    """
+    m = _an_int("msecs_to_jiffies", m)
+    return MAX_JIFFY_OFFSET if m > INT_MAX else _to_jiffies("msecs_to_jiffies", m, 1000)
 
 
 def usecs_to_jiffies(u: int | Variable, /) -> int:

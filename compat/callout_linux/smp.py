@@ -40,6 +40,7 @@ from callout import (
 )
 
 from ._base import run_function
+from ._jiffies import shown
 
 T = TypeVar("T")
 Func = Callable[[T], object]
@@ -184,7 +185,7 @@ def _check_cpus(call: str, cpus: Iterable[int]) -> list[int]:
             raise ArgumentTypeError(f"{call}: a cpu must be an int, not {cpu!r}", call=call)
         if not 0 <= cpu < there:
             raise ArgumentValueError(
-                f"{call}: there is no cpu {cpu}; this system has {there}, counted from 0", call=call
+                f"{call}: there is no cpu {shown(cpu)}; this system has {there}, counted from 0", call=call
             )
     return list(dict.fromkeys(wanted))
 

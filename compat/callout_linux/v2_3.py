@@ -20,6 +20,7 @@ from callout import (
     ARM_UNCHANGED,
     CALLOUT_REMOVED,
     CALLOUT_RUNNING,
+    CalloutError,
     NotInitializedError,
     callout_arm,
     callout_barrier,
@@ -38,10 +39,11 @@ from ._base import (
     TimerBase,
     Waiting,
     check_function,
+    fail,
     no_timer,
-    not_set_up,
     quiesce,
     quiesce_blocking,
+    refuse_not_set_up,
     refuse_pending,
     refuse_wait,
     run_function,
@@ -98,11 +100,14 @@ def _arm(call: str, timer: timer_list, expires: int, how: int) -> int:
     if not isinstance(timer, TimerBase):
         raise no_timer(call, timer)
     if timer._function is None:
-        raise not_set_up(call, timer)
+        refuse_not_set_up(call, timer)
+        raise NotInitializedError(
+            f"{call}: {timer!r} has no function: assign timer.function first", call=call, callout=timer
+        )
     try:
         facts = callout_arm(timer.entry, expires + 1, timer, expires, how)
-    except NotInitializedError:
-        raise not_set_up(call, timer) from None
+    except CalloutError as error:
+        fail(call, timer, error)
     return facts
 
 
@@ -138,8 +143,8 @@ def timer_pending(timer: timer_list, /) -> int:
         raise no_timer("timer_pending", timer)
     try:
         return callout_pending(timer.entry)
-    except NotInitializedError:
-        raise not_set_up("timer_pending", timer) from None
+    except CalloutError as error:
+        fail("timer_pending", timer, error)
 
 
 def del_timer(timer: timer_list, /) -> int:
@@ -151,8 +156,8 @@ def del_timer(timer: timer_list, /) -> int:
         raise no_timer("del_timer", timer)
     try:
         return callout_dequeue(timer.entry) & CALLOUT_REMOVED
-    except NotInitializedError:
-        raise not_set_up("del_timer", timer) from None
+    except CalloutError as error:
+        fail("del_timer", timer, error)
 
 
 # Andrew Morton's name for it: with it a call site says that it does not want to wait, and those that say nothing can
@@ -237,8 +242,8 @@ def timer_is_running(timer: timer_list, /) -> int:
         raise no_timer("timer_is_running", timer)
     try:
         return callout_running(timer.entry)
-    except NotInitializedError:
-        raise not_set_up("timer_is_running", timer) from None
+    except CalloutError as error:
+        fail("timer_is_running", timer, error)
 
 
 def timer_synchronize(timer: timer_list, /) -> Coroutine[Any, Any, None]:

@@ -13,6 +13,7 @@ from callout import (
     ArgumentValueError,
     BusyError,
     Callout,
+    CalloutError,
     LockHeldError,
     LoopThreadError,
     Mtx,
@@ -38,6 +39,7 @@ from callout_linux.timer import (
     mod_timer,
     mod_timer_pending,
     msecs_to_jiffies,
+    schedule_timeout,
     timer_delete,
     timer_delete_sync,
     timer_delete_sync_blocking,
@@ -210,6 +212,58 @@ def test_a_cpu_that_is_not_there(s: Stage, cpu: int, error: type[Exception]) -> 
 
     assert s.do(timer_pending, timer) == 0
     assert s.ran == []
+
+
+def in_use() -> timer_list:
+    """Return a timer that is pending."""
+    timer = DEFINE_TIMER(ignore)
+    mod_timer(timer, 5)
+    return timer
+
+
+def without_function() -> v2_3.timer_list:
+    """Return a timer of 2000 that was initialised, and has no function."""
+    timer = v2_3.timer_list()
+    v2_3.init_timer(timer)
+    return timer
+
+
+# What is done, the error, and the words of it after the name of the call that was made.
+MISUSE: dict[str, tuple[Callable[[], object], type[CalloutError], str]] = {
+    "add_timer_on": (lambda: add_timer_on(DEFINE_TIMER(ignore), 5), ArgumentValueError, "there is no cpu 5"),
+    "add_timer_on.": (lambda: add_timer_on(DEFINE_TIMER(ignore), "0"), ArgumentTypeError, "cpu must be an int"),  # type: ignore[arg-type]  # the mistake
+    "timer_setup": (lambda: timer_setup(in_use(), ignore, 0), BusyError, "<timer_list ignore on cpu 0: pending"),
+    "add_timer": (lambda: v2_3.add_timer(without_function()), NotInitializedError, "<timer_list None on cpu 0: idle"),
+    "mod_timer": (lambda: v2_3.mod_timer(without_function(), 1), NotInitializedError, "<timer_list None on cpu 0"),
+    "timer_delete": (lambda: timer_delete(timer_list()), NotInitializedError, "<timer_list None on cpu -1: not set up"),
+    "timer_pending": (lambda: timer_pending(None), ArgumentTypeError, "the first argument must be a timer"),  # type: ignore[arg-type]  # the mistake
+    "smp_call_function_many": (
+        lambda: smp_call_function_many([10**5000], ignore, 0, wait=False),
+        ArgumentValueError,
+        "there is no cpu an int of 16610 bits",
+    ),
+    "schedule_timeout": (lambda: schedule_timeout(10**5000), ArgumentValueError, "timeout must be from 0"),
+}
+
+
+@pytest.mark.parametrize("name", MISUSE)
+def test_an_error_names_the_call_that_was_made(s: Stage, name: str) -> None:
+    """Text and attributes of an error name the function of Linux and its timer, and no function of callout(9)."""
+    misuse, kind, words = MISUSE[name]
+    call = name.removesuffix(".")
+    with pytest.raises(kind) as caught:
+        s.do(misuse)
+
+    assert str(caught.value).startswith(f"{call}: {words}")
+    assert caught.value.call == call
+    assert "callout_" not in str(caught.value)
+    assert not isinstance(caught.value.callout, Callout)
+
+
+def test_a_timer_without_a_function_is_told_what_it_lacks(s: Stage) -> None:
+    """A timer of 2000 that was initialised is not said to have never been; it lacks its function."""
+    with pytest.raises(NotInitializedError, match=r"has no function: assign timer\.function first"):
+        s.do(lambda: v2_3.add_timer(without_function()))
 
 
 def test_cpus_that_are_no_collection(s: Stage) -> None:

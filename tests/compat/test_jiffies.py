@@ -302,6 +302,20 @@ def test_a_negative_timeout_is_for_ever(rate: int) -> None:
     assert msecs_to_jiffies(1 << 70) == MAX_JIFFY_OFFSET
 
 
+def test_milliseconds_that_c_takes_for_negative_are_for_ever(rate: int) -> None:
+    """The largest finite number of milliseconds is INT_MAX; whatever is more is MAX_JIFFY_OFFSET, as in Linux."""
+    assert msecs_to_jiffies((1 << 31) - 1) == -(-((1 << 31) - 1) * rate // 1000)
+    assert {msecs_to_jiffies(each) for each in (1 << 31, (1 << 32) - 1, 1 << 32)} == {MAX_JIFFY_OFFSET}
+
+
+def test_equal_constants_hash_alike_and_what_changes_cannot_be_hashed(vm: VirtualSMP) -> None:
+    """HZ is found in a set by its number and the other way round; jiffies is refused as a key."""
+    assert {HZ, 100} == {100}
+    assert {100, HZ} == {HZ}
+    with pytest.raises(TypeError, match="unhashable"):
+        hash(jiffies)
+
+
 def test_nanoseconds_are_rounded_down(rate: int) -> None:
     """nsecs_to_jiffies() counts whole jiffies only, and jiffies_to_nsecs() what they last."""
     one = jiffies_to_nsecs(1)

@@ -512,7 +512,8 @@ WRONG: Final[dict[str, tuple[type[Exception], Callable[[Mtx, Mtx, Mtx], object]]
     "cv_signal: .*must be a Cv": (ArgumentTypeError, lambda m, _, __: cv_signal(m)),  # type: ignore[arg-type]
     "cv_timedwait_sync: ticks must be": (ArgumentTypeError, lambda m, _, __: cv_timedwait_sync(Cv(), m, "1")),  # type: ignore[arg-type]
     "cv_wait_sync: give the mutex": (LockClassError, lambda m, _, __: cv_wait_sync(Cv(), None)),  # type: ignore[arg-type]
-    "cv_init: wmesg must be": (ArgumentTypeError, lambda *_: cv_init(5)),  # type: ignore[arg-type]
+    "cv_init: desc must be a str": (ArgumentTypeError, lambda *_: cv_init(5)),  # type: ignore[arg-type]
+    "Cv: name must be a str": (ArgumentTypeError, lambda *_: Cv(5)),  # type: ignore[arg-type]
     "pause_sync: timo must not be negative": (ArgumentValueError, lambda *_: pause_sync("t", -1)),
     "pause_sync: release .*<Mtx 'held'": (SleepError, lambda *_: pause_sync("t", 1)),
     "tsleep_sync: release .*<Mtx 'held'": (SleepError, lambda *_: tsleep_sync(Chan(), 0, "t", 1)),

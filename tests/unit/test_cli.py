@@ -34,7 +34,7 @@ def scenario_like(name: str, **changed: object) -> dict[str, Any]:
 def wrong(name: str, **changed: object) -> dict[str, Any]:
     """Return a scenario that no implementation can pass."""
     scenario = scenario_like(name, **changed)
-    scenario["steps"][0]["ret"] = 17
+    scenario["steps"][0]["ret"] = 1
     return scenario
 
 
@@ -74,11 +74,11 @@ def test_the_last_line_counts_and_the_status_is_0_when_all_pass(
 def test_a_mismatch_names_scenario_step_expected_and_got(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """What differs is printed so that one can look it up, and the status is 1."""
     scenario = one_scenario()
-    scenario["steps"][0]["ret"] = 17
+    scenario["steps"][0]["ret"] = 1
 
     assert main(["conformance", write(tmp_path / "one.jsonl", scenario)]) == 1
     out = capsys.readouterr().out
-    assert out.startswith("FAILED result of reset: expected 17, got 0 (1)\n")
+    assert out.startswith("FAILED result of reset: expected 1, got 0 (1)\n")
     assert scenario["title"] in out
     assert "step 0: t0 reset" in out
     assert out.endswith("0 passed, 1 failed\n")
@@ -261,6 +261,49 @@ def test_json_is_all_that_is_on_standard_output(
     assert captured.err == "imported\nmade\n"
 
 
+@pytest.mark.parametrize(
+    "prints",
+    [
+        "os.write(1, b'noise\\n')",
+        "os.system('echo noise')",
+        "subprocess.run(['echo', 'noise'])",
+        pytest.param(
+            "ctypes.CDLL(None).puts(b'noise')",
+            marks=pytest.mark.skipif(sys.platform == "win32", reason="finds no C library in this way"),
+        ),
+    ],
+)
+def test_json_is_alone_on_the_descriptor_too(tmp_path: Path, own: Callable[[str], str], prints: str) -> None:
+    """What an implementation prints past sys.stdout, itself or by a child process, goes to standard error."""
+    module = own(
+        "import ctypes, os, subprocess\nfrom callout.conformance import builtin\n"
+        f"def make(scenario):\n    {prints}\n    return builtin(scenario)\n"
+    )
+    path = write(tmp_path / "s", one_scenario())
+    done = subprocess.run(
+        [sys.executable, "-m", "callout", "conformance", "--json", "--impl", f"{module}:make", path],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert json.loads(done.stdout)["passed"] == 1
+    assert done.stderr == "noise\n"
+
+
+def test_without_standard_error_what_is_printed_goes_nowhere(tmp_path: Path, own: Callable[[str], str]) -> None:
+    """JSON is alone on standard output also where there is no standard error."""
+    module = own(
+        "import os\nfrom callout.conformance import builtin\n"
+        "def make(scenario):\n    os.system('echo noise')\n    print('noise')\n    return builtin(scenario)\n"
+    )
+    path = write(tmp_path / "s", one_scenario())
+    command = [sys.executable, "-m", "callout", "conformance", "--json", "--impl", f"{module}:make", path]
+    done = subprocess.run(["/bin/sh", "-c", 'exec "$@" 2>&-', "sh", *command], stdout=subprocess.PIPE, check=False)
+
+    assert json.loads(done.stdout)["passed"] == 1
+
+
 def test_junit_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """--junit writes a test case for each replay, beside the text."""
     path = write(tmp_path / "s", one_scenario(), wrong("other"))
@@ -329,6 +372,70 @@ def test_ctrl_c_prints_the_counts_so_far(
     assert done.stderr == ""
     assert done.stdout.endswith("1 passed, 1 failed, 2 not run (interrupted)\n")
     assert ET.parse(tmp_path / "junit.xml").getroot().get("tests") == "2"  # noqa: S314 - our own
+
+
+def interrupted(path: Path) -> Iterator[Any]:
+    """Be a trace file in the middle of which Ctrl-C comes."""
+    yield 1, next(load(path))
+    raise KeyboardInterrupt
+
+
+def test_ctrl_c_while_files_are_loaded_prints_counts_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The status is 130 and the counts are 0, in every form of the report; where there are none, a line says why."""
+    path = write(tmp_path / "s", one_scenario())
+    junit = tmp_path / "junit.xml"
+    monkeypatch.setattr("callout.conformance._main.numbered", interrupted)
+
+    assert main(["conformance", path]) == 130
+    assert capsys.readouterr().out == "0 passed, 0 failed (interrupted)\n"
+
+    assert main(["conformance", "--json", "--junit", str(junit), path]) == 130
+    report = json.loads(capsys.readouterr().out)
+    assert (report["interrupted"], report["passed"], report["scenarios"]) == (True, 0, [])
+    assert ET.parse(junit).getroot().get("tests") == "0"  # noqa: S314 - our own
+
+    for looks in (["--list-tags"], ["--show", "fbs-0001"]):
+        assert main(["conformance", *looks, path]) == 130
+        captured = capsys.readouterr()
+        assert (captured.out, captured.err) == ("", "callout conformance: interrupted\n")
+
+
+def test_ctrl_c_while_an_implementation_is_imported_prints_counts_too(
+    tmp_path: Path, own: Callable[[str], str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The status is 130, and everything counts as not run."""
+    module = own("raise KeyboardInterrupt\n")
+
+    assert main(["conformance", "--impl", f"{module}:make", write(tmp_path / "s", one_scenario())]) == 130
+    assert capsys.readouterr().out == "0 passed, 0 failed, 1 not run (interrupted)\n"
+
+
+def test_ctrl_c_while_the_command_is_imported_is_one_line() -> None:
+    """The command's own modules are imported late; an interrupt then is no traceback."""
+    code = (
+        "import sys\nfrom callout.cli import main\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'callout.conformance': raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Finder())\nsys.exit(main(['conformance']))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "callout: interrupted\n")
+
+
+@pytest.mark.parametrize("options", [["--json"], [], ["--list-tags"]])
+def test_standard_output_that_is_closed_is_one_line(tmp_path: Path, options: list[str]) -> None:
+    """As in ``callout conformance --json >&-``: status 2 and a reason, as for other output that cannot be written."""
+    command = [sys.executable, "-m", "callout", "conformance", *options, write(tmp_path / "s", one_scenario())]
+    done = subprocess.run(
+        ["/bin/sh", "-c", 'exec "$@" >&-', "sh", *command], stderr=subprocess.PIPE, text=True, check=False
+    )
+
+    assert done.returncode == 2
+    assert done.stderr == "callout: cannot write to standard output: it is closed\n"
 
 
 def test_a_pipe_that_is_closed_ends_the_command_quietly() -> None:

@@ -110,7 +110,7 @@ class Iterates:
         None,
         5,
     ],
-    ids=str,
+    ids=lambda it: type(it).__name__,
 )
 async def test_what_is_no_async_function_is_refused_unrun(func: Wrong, capsys: pytest.CaptureFixture[str]) -> None:
     """start_soon() refuses what is certainly no async function, and does not run it to find out."""
@@ -183,7 +183,7 @@ async def test_a_plain_function_is_found_out_when_it_has_returned() -> None:
 
 
 @pytest.mark.trio
-@pytest.mark.parametrize("func", [None, 5, asynchronous, partial(asynchronous), Task(0), generates], ids=str)
+@pytest.mark.parametrize("func", [None, 5, asynchronous, partial(asynchronous), Task(0), generates])
 async def test_call_refuses_what_would_run_nothing(func: Wrong) -> None:
     """call() of a CPU of either platform refuses what is no plain function before anything is sent."""
     async with open_callouts() as system:

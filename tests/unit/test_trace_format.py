@@ -169,6 +169,10 @@ WRONG: Final[list[tuple[str, str]]] = [
     (with_step({**STEP, "do": ["t0", "stop", "c0"], "ret": {"error": 1}}), "ret: error must be a text, not 1"),
     (with_step({**STEP, "do": ["t0", "stop", "c0"], "ret": {}}), "ret has no 'error'"),
     (with_step({**STEP, "do": ["t0", "lock", "L0"], "ret": 0}), "ret must be null, as this op returns nothing, not 0"),
+    (with_step({**STEP, "do": ["t0", "stop", "c0"], "ret": 2}), "ret must be -1 or 0 or 1, not 2"),
+    (with_step({**STEP, "do": ["t0", "schedule", "c0", 1, None], "ret": -1}), "ret must be 0 or 1, not -1"),
+    (with_step({**STEP, "do": ["t0", "unlock", "L0"]}), "t0 does not hold L0, so the result must be an error"),
+    (with_step({**STEP, "do": ["t0", "runlock", "R0"]}), "t0 does not hold R0 shared, so the result must be an error"),
     # events
     (events("cpu1", CALL), "unknown actor 'cpu1'; events: the scenario's are cpu0, t0"),
     (events("cpu0"), "events: cpu0 has an empty list"),
@@ -185,6 +189,7 @@ WRONG: Final[list[tuple[str, str]]] = [
     (events("cpu0", CALL, OP, ["gate", "g1"]), "the next thing in the program of f0 is the return"),
     (events("cpu0", CALL, OP, ["return", "c1"]), "the callback that returns is that of c0, not of c1"),
     (events("cpu0", CALL, ["op", "stop", "c0", None]), "the result must be an integer, not null"),
+    (events("cpu0", CALL, ["op", "stop", "c0", 7]), "the result must be -1 or 0 or 1, not 7"),
     (events("cpu0", CALL, ["drained", "c0"]), "'drained' cannot be in the middle of the callback of c0"),
     (events("cpu0", ["waitlock", "L9"]), "unknown lock 'L9'"),
     (events("cpu0", ["unblocked", 1]), "a CPU has no event 'unblocked'"),
@@ -227,6 +232,76 @@ def test_a_blocked_thread_begins_nothing(tmp_path: Path) -> None:
     path.write_text(changed(lambda s: s.update(steps=[with_lock, with_lock])))
     with pytest.raises(TraceError, match=r":1: step 1: t0 begins an op, but it is still blocked in another"):
         list(load(path))
+
+
+def step(thread: str, op: str, lock: str, ret: object = None, **events: object) -> dict[str, Any]:
+    """Return a step that does something with a lock."""
+    return {"do": [thread, op, lock], "ret": ret, "events": events, "state": {}}
+
+
+def in_callback(op: str, lock: str, result: object, callout: str = "c1", fn: str = "f0") -> dict[str, Any]:
+    """Return a step in which a callback releases a lock."""
+    return {
+        **STEP,
+        "do": ["clock", "advance", 1],
+        "events": {"cpu0": [["call", callout, fn, 0], ["op", op, lock, result]]},
+    }
+
+
+ERROR: Final = {"error": "not held"}
+# What threads and callbacks do with locks, and what is wrong with it; "" for nothing.
+LOCKING: Final[list[tuple[list[dict[str, Any]], str]]] = [
+    ([step("t0", "lock", "L0"), step("t0", "unlock", "L0")], ""),
+    ([step("t0", "lock", "L0"), step("t0", "unlock", "L0"), step("t0", "unlock", "L0")], "step 2: t0 does not hold L0"),
+    ([step("t0", "unlock", "L0", ERROR)], ""),
+    ([step("t0", "lock", "L0"), step("t1", "unlock", "L0")], "step 1: t1 does not hold L0"),
+    ([step("t0", "rlock", "R0"), step("t0", "unlock", "R0")], "step 1: t0 does not hold R0"),
+    ([step("t0", "rlock", "R0"), step("t1", "rlock", "R0"), step("t1", "runlock", "R0")], ""),
+    ([step("t0", "lock", "L0"), step("t1", "lock", "L0")], "step 1: t1 cannot have acquired L0, which t0 holds"),
+    ([step("t0", "lock", "R0"), step("t1", "rlock", "R0")], "step 1: t1 cannot have acquired R0, which t0 holds"),
+    ([step("t0", "rlock", "R0"), step("t1", "lock", "R0")], "step 1: t1 cannot have acquired R0, which t0 holds"),
+    (
+        [
+            step("t0", "lock", "L0"),
+            step("t1", "lock", "L0", "blocked"),
+            step("t0", "unlock", "L0", t1=[["unblocked", None]]),
+            step("t1", "unlock", "L0"),
+        ],
+        "",
+    ),
+    (
+        [
+            step("t0", "lock", "L0"),
+            step("t1", "lock", "L0", "blocked"),
+            step("t0", "lock", "Giant", t1=[["unblocked", None]]),
+        ],
+        "step 2: events: t1[0]: t1 cannot have acquired L0, which t0 holds",
+    ),
+    ([in_callback("unlock", "L0", None)], ""),
+    ([in_callback("unlock", "L0", None, callout="c0")], "cpu0 does not hold L0 in the callback of c0"),
+    ([in_callback("unlock", "L0", ERROR, callout="c0")], ""),
+    ([in_callback("unlock", "Giant", None, fn="f1")], "cpu0 does not hold Giant in the callback of c1"),
+]
+
+
+@pytest.mark.parametrize(("steps", "reason"), LOCKING, ids=range(len(LOCKING)))
+def test_a_lock_is_released_by_its_owner(tmp_path: Path, steps: list[dict[str, Any]], reason: str) -> None:
+    """A release of a lock that is not held, and an acquisition of one that another thread holds, are no results of a
+    kernel.
+    """
+    path = tmp_path / "traces.jsonl"
+    path.write_text(
+        changed(
+            lambda s: s.update(
+                threads=["t0", "t1"], fns={"f0": [["unlock", "L0"]], "f1": [["unlock", "Giant"]]}, steps=steps
+            )
+        )
+    )
+    if reason:
+        with pytest.raises(TraceError, match=re.escape(reason)):
+            list(load(path))
+    else:
+        assert len(list(load(path))) == 1
 
 
 def test_the_ticks_of_a_scenario_are_counted_together(tmp_path: Path) -> None:
@@ -316,7 +391,7 @@ def test_the_format_page_says_which_operations_may_block() -> None:
     assert void
     assert blocking
 
-    assert set(re.findall(r"`(\w+)`", void[1])) == {name for name, op in ops.items() if op.result == _schema.VOID}
+    assert set(re.findall(r"`(\w+)`", void[1])) == {name for name, op in ops.items() if not op.results}
     assert set(re.findall(r"`(\w+)`", blocking[1])) == {name for name, op in ops.items() if op.blocks}
 
 

@@ -13,6 +13,7 @@ from typing import Final
 import trio
 
 from ..._core.checks import check_int
+from ..._core.describe import shown
 from ..._core.errors import ArgumentTypeError, ArgumentValueError, ClockError, LoopError
 from ..._core.lifecycle import boot, enter
 from ..._core.machine import CURRENT
@@ -36,11 +37,12 @@ def _check_arguments(cpus: object, on_error: object, expensive: object) -> None:
     check_on_error(on_error)
     if not isinstance(expensive, int | float):
         raise ArgumentTypeError(
-            f"open_callouts: expensive must be a number of seconds, not {expensive!r}", call="open_callouts"
+            f"open_callouts: expensive must be a number of seconds, not {shown(expensive)}", call="open_callouts"
         )
     if not expensive > 0:
         raise ArgumentValueError(
-            f"open_callouts: expensive must be a number of seconds above 0, got {expensive!r}", call="open_callouts"
+            f"open_callouts: expensive must be a number of seconds above 0, got {shown(expensive)}",
+            call="open_callouts",
         )
 
 

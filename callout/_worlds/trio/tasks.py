@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
-from ..._core.describe import name_of
+from ..._core.describe import name_of, shown
 from ..._core.errors import ArgumentTypeError, ClosedError
 from ..._core.guard import protected
 from ..._core.machine import Machine
@@ -80,7 +80,7 @@ class Tasks:
             )
         if not _may_be_async(async_fn):
             raise ArgumentTypeError(
-                f"start_soon: the first argument must be an async function, not {text_of(async_fn)}; have a plain one "
+                f"start_soon: the first argument must be an async function, not {shown(async_fn)}; have a plain one "
                 "called by call()",
                 call="start_soon",
             )

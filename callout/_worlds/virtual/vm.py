@@ -10,6 +10,7 @@ from typing import Any, Self, TypeVar
 
 from ..._core.calls import call_on
 from ..._core.checks import check_int
+from ..._core.describe import shown
 from ..._core.errors import (
     ArgumentTypeError,
     BusyError,
@@ -139,7 +140,7 @@ class VirtualSMP:
             check_int("spawn", "cpu", cpu, 0, len(self.machine.cpus) - 1)
         check_thread("spawn", func)
         if name is not None and not isinstance(name, str):
-            raise ArgumentTypeError(f"spawn: name must be a str, not {name!r}", call="spawn")
+            raise ArgumentTypeError(f"spawn: name must be a str, not {shown(name)}", call="spawn")
         self.platform.me()
         name = name or str(getattr(func, "__name__", "thread"))
         return self.platform.spawn(name, self._play, func, args, cpu=cpu, bound=bound)
@@ -180,7 +181,7 @@ class VirtualSMP:
                 "run: give a function that makes the coroutine: vm.run(lambda: callout_drain(c))", call="run"
             )
         if not callable(make):
-            raise ArgumentTypeError(f"run: give a function that makes a coroutine, not {make!r}", call="run")
+            raise ArgumentTypeError(f"run: give a function that makes a coroutine, not {shown(make)}", call="run")
         me = self.platform.me()
         if me.kind in (SOFTCLOCK, INTERRUPT) or me.runs_loop:
             raise LoopThreadError(
@@ -280,7 +281,7 @@ def check_thread(call: str, func: object) -> None:
             f"{call}: give the coroutine function, not the coroutine that it has returned", call=call
         )
     if not callable(func):
-        raise ArgumentTypeError(f"{call}: give a function, not {func!r}", call=call)
+        raise ArgumentTypeError(f"{call}: give a function, not {shown(func)}", call=call)
     if inspect.isgeneratorfunction(func) or inspect.isasyncgenfunction(func):
         raise ArgumentTypeError(
             f"{call}: {func!r} is a generator function, and calling it would run nothing", call=call

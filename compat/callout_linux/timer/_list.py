@@ -16,6 +16,7 @@ from callout import (
     ArgumentTypeError,
     ArgumentValueError,
     BusyError,
+    CalloutError,
     NotInitializedError,
     callout_arm_curcpu,
     callout_arm_on,
@@ -31,8 +32,8 @@ from .._base import (
     TimerBase,
     Waiting,
     check_function,
+    fail,
     no_timer,
-    not_set_up,
     quiesce,
     quiesce_blocking,
     refuse_not_set_up,
@@ -40,7 +41,7 @@ from .._base import (
     run_function,
     set_up,
 )
-from .._jiffies import Variable, check_jiffies
+from .._jiffies import Variable, check_jiffies, exact_int
 
 TIMER_DEFERRABLE: Final = 0x0008_0000
 TIMER_PINNED: Final = 0x0010_0000
@@ -103,15 +104,16 @@ def timer_setup(timer: timer_list, function: Callable[[timer_list], object], fla
     See timer_setup() of include/linux/timer.h.
     """
     check_function("timer_setup", function)
-    if not isinstance(flags, int):
+    exact = exact_int(flags)
+    if exact is None:
         raise ArgumentTypeError(
             f"timer_setup: flags must be an int, or'ed together from TIMER_*, not {flags!r}", call="timer_setup"
         )
-    if flags & ~TIMER_INIT_FLAGS:
-        raise ArgumentValueError(f"timer_setup: unknown flag {flags & ~TIMER_INIT_FLAGS:#x}", call="timer_setup")
+    if exact & ~TIMER_INIT_FLAGS:
+        raise ArgumentValueError(f"timer_setup: unknown flag {exact & ~TIMER_INIT_FLAGS:#x}", call="timer_setup")
     set_up("timer_setup", timer)
     timer._function = function
-    timer.flags = flags
+    timer.flags = exact
 
 
 def DEFINE_TIMER(function: Callable[[timer_list], object], /) -> timer_list:  # noqa: N802 - the kernel's name
@@ -157,8 +159,8 @@ def timer_pending(timer: timer_list, /) -> int:
         raise no_timer("timer_pending", timer)
     try:
         return callout_pending(timer.entry)
-    except NotInitializedError:
-        raise not_set_up("timer_pending", timer) from None
+    except CalloutError as error:
+        fail("timer_pending", timer, error)
 
 
 # -- arming --------------------------------------------------------------------------------------------------------
@@ -170,8 +172,8 @@ def _add(call: str, timer: timer_list) -> None:
     expires = timer.expires
     try:
         facts = callout_arm_curcpu(timer.entry, expires + 1, timer, expires, ADD)
-    except NotInitializedError:
-        raise not_set_up(call, timer) from None
+    except CalloutError as error:
+        fail(call, timer, error)
     refuse_pending(call, timer, facts)
     timer.consumed(expires)
 
@@ -216,8 +218,8 @@ def add_timer_on(timer: timer_list, cpu: int, /) -> None:
     expires = timer.expires
     try:
         facts = callout_arm_on(timer.entry, expires + 1, timer, expires, cpu, ARM_IF_IDLE)
-    except NotInitializedError:
-        raise not_set_up("add_timer_on", timer) from None
+    except CalloutError as error:
+        fail("add_timer_on", timer, error)
     refuse_pending("add_timer_on", timer, facts)
     timer.consumed(expires)
     timer.flags |= TIMER_PINNED
@@ -229,8 +231,8 @@ def _mod(call: str, timer: timer_list, expires: int | Variable, how: int) -> int
     expires = check_jiffies(call, "expires", expires)
     try:
         facts = callout_arm_curcpu(timer.entry, expires + 1, timer, expires, how)
-    except NotInitializedError:
-        raise not_set_up(call, timer) from None
+    except CalloutError as error:
+        fail(call, timer, error)
     if timer._assigned is not None:
         timer.consumed(expires)
     return facts & CALLOUT_REMOVED
@@ -261,8 +263,8 @@ def mod_timer(timer: timer_list, expires: int | Variable, /) -> int:
         return 1
     try:
         facts = callout_arm_curcpu(c, expires + 1, timer, expires, _MOD)
-    except NotInitializedError:
-        raise not_set_up("mod_timer", timer) from None
+    except CalloutError as error:
+        fail("mod_timer", timer, error)
     if timer._assigned is not None:
         timer.consumed(expires)
     return facts & CALLOUT_REMOVED
@@ -301,8 +303,8 @@ def timer_delete(timer: timer_list, /) -> int:
         raise no_timer("timer_delete", timer)
     try:
         return callout_dequeue(timer.entry) & CALLOUT_REMOVED
-    except NotInitializedError:
-        raise not_set_up("timer_delete", timer) from None
+    except CalloutError as error:
+        fail("timer_delete", timer, error)
 
 
 def try_to_del_timer_sync(timer: timer_list, /) -> int:
@@ -318,8 +320,8 @@ def try_to_del_timer_sync(timer: timer_list, /) -> int:
         raise no_timer("try_to_del_timer_sync", timer)
     try:
         facts = callout_dequeue(timer.entry, if_not_running=True)
-    except NotInitializedError:
-        raise not_set_up("try_to_del_timer_sync", timer) from None
+    except CalloutError as error:
+        fail("try_to_del_timer_sync", timer, error)
     return -1 if facts & CALLOUT_RUNNING else facts
 
 
@@ -336,8 +338,8 @@ def timer_shutdown(timer: timer_list, /) -> int:
         raise no_timer("timer_shutdown", timer)
     try:
         return callout_dequeue(timer.entry, close=True) & CALLOUT_REMOVED
-    except NotInitializedError:
-        raise not_set_up("timer_shutdown", timer) from None
+    except CalloutError as error:
+        fail("timer_shutdown", timer, error)
 
 
 def timer_delete_sync(timer: timer_list, /) -> Waiting:

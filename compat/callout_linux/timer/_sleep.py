@@ -8,18 +8,21 @@ from __future__ import annotations
 from callout import ArgumentTypeError, ArgumentValueError, Event, must_await
 
 from .._base import Waiting
-from .._jiffies import MAX_SCHEDULE_TIMEOUT, Variable, jiffies
+from .._jiffies import MAX_SCHEDULE_TIMEOUT, Variable, exact_int, jiffies, shown
 from ._list import DEFINE_TIMER, mod_timer, timer_delete
 
 
 def _check(call: str, timeout: int | Variable) -> int:
     if isinstance(timeout, Variable):
         timeout = timeout()
-    if not isinstance(timeout, int):
+    exact = exact_int(timeout)
+    if exact is None:
         raise ArgumentTypeError(f"{call}: timeout must be an int, a number of jiffies, not {timeout!r}", call=call)
-    if not 0 <= timeout <= MAX_SCHEDULE_TIMEOUT:
-        raise ArgumentValueError(f"{call}: timeout must be from 0 to MAX_SCHEDULE_TIMEOUT, got {timeout}", call=call)
-    return timeout
+    if not 0 <= exact <= MAX_SCHEDULE_TIMEOUT:
+        raise ArgumentValueError(
+            f"{call}: timeout must be from 0 to MAX_SCHEDULE_TIMEOUT, got {shown(exact)}", call=call
+        )
+    return exact
 
 
 class _Nap:
