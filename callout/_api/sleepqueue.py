@@ -22,7 +22,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from types import BuiltinMethodType, MethodType, MethodWrapperType
 from typing import Final, NamedTuple
-from weakref import WeakKeyDictionary
+from weakref import ref
 
 from .._core.arm import arm, initialize
 from .._core.drain import _reacquire
@@ -132,13 +132,14 @@ class SleepQueues:
         return id(chan) in self._queues
 
 
-_QUEUES: Final[WeakKeyDictionary[Machine, SleepQueues]] = WeakKeyDictionary()
+# A machine mostly dies in a garbage collection, in which a Ctrl-C would be lost if Python code ran: the callback is C.
+_QUEUES: Final[dict[ref[Machine], SleepQueues]] = {}
 
 
 def queues_of(machine: Machine) -> SleepQueues:
     """Return the queues of *machine*."""
-    queues = _QUEUES.get(machine)
-    return _QUEUES.setdefault(machine, SleepQueues(machine)) if queues is None else queues
+    queues = _QUEUES.get(ref(machine))
+    return _QUEUES.setdefault(ref(machine, _QUEUES.pop), SleepQueues(machine)) if queues is None else queues
 
 
 # -- checks: before anything changes -------------------------------------------------------------------------------

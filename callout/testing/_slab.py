@@ -30,8 +30,9 @@ from typing import Final, Generic, NoReturn, ParamSpec, TypeVar, cast
 from .._core import describe
 from .._core.errors import ArgumentTypeError, ArgumentValueError, UseAfterFree
 from .._core.guard import protected
+from .._worlds.virtual.weak import WeakValues
 from ._allocation import Allocation, current, look
-from ._poison import MUTEX, Burial, grave_of, is_freed, name_of_class, poison_for
+from ._poison import MUTEX, Burial, forget_dead, grave_of, is_freed, name_of_class, poison_for
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -39,11 +40,11 @@ T = TypeVar("T")
 MAX_REPORTS: Final = 1000
 
 # By the id of the object: what is allocated, from whatever slab. An allocation that is not freed refers to its object.
-_ALLOCATED: Final[weakref.WeakValueDictionary[int, Allocation[object]]] = weakref.WeakValueDictionary()
+_ALLOCATED: Final[WeakValues[Allocation[object]]] = WeakValues()
 
 
 def _is_allocated(obj: object) -> bool:
-    return id(obj) in _ALLOCATED
+    return _ALLOCATED.get(id(obj)) is not None
 
 
 class Slab(Generic[T]):
@@ -133,6 +134,7 @@ class Slab(Generic[T]):
         if is_freed(obj):
             self._refuse_freed(obj, "it was handed out again by alloc()")
         poison = poison_for("Slab.alloc", obj)
+        forget_dead()
         where, _ = look()
         machine = current()
         with MUTEX:
@@ -154,7 +156,7 @@ class Slab(Generic[T]):
             allocation._machine = None if machine is None else weakref.ref(machine)
             self._live[id(obj)] = allocation
             self._slots[id(obj)] = slot
-            _ALLOCATED[id(obj)] = cast("Allocation[object]", allocation)
+            _ALLOCATED.set(id(obj), cast("Allocation[object]", allocation))
         return obj
 
     @protected
@@ -204,7 +206,7 @@ class Slab(Generic[T]):
         finally:
             with MUTEX:
                 del self._live[id(obj)]
-                _ALLOCATED.pop(id(obj), None)
+                _ALLOCATED.pop(id(obj))
                 self._unused.append(self._slots.pop(id(obj)))
                 self._freed += 1
             allocation.obj = allocation._poison = None

@@ -37,6 +37,7 @@ from callout.testing import VirtualSMP
 
 Wait = Callable[[Callout], Coroutine[Any, Any, int]]
 
+
 def event_set() -> Event:
     """Return an event that was set."""
     event = Event()

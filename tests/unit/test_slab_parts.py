@@ -712,6 +712,8 @@ def test_a_use_in_a_finalizer_is_found(slab: Slab[Thing], monkeypatch: pytest.Mo
 
     assert seen == [UseAfterFree]
     assert len(slab.reports) == 1
+    _poison.forget_dead()
+
     assert key not in _poison._GRAVES
 
 

@@ -15,12 +15,13 @@ from ..._core.lifecycle import fork
 from ..._core.machine import FINDERS, Machine
 
 _OPEN: Final[dict[int, list[Machine]]] = {}  # a loop's thread -> its systems, outermost first
-_MACHINES: Final[weakref.WeakSet[Machine]] = weakref.WeakSet()
+# Every system that lives. Python code that runs in a garbage collection may lose a Ctrl-C: the callback is C.
+_MACHINES: Final[set[weakref.ref[Machine]]] = set()
 
 
 def opened(machine: Machine) -> None:
     """This thread is the loop of one of the machine's CPUs from now on."""
-    _MACHINES.add(machine)
+    _MACHINES.add(weakref.ref(machine, _MACHINES.discard))
     _OPEN.setdefault(threading.get_ident(), []).append(machine)
 
 
@@ -41,8 +42,10 @@ def _innermost() -> Machine | None:
 
 def _after_fork() -> None:
     """In a forked child: refuse every use of the parent's systems."""
-    for machine in list(_MACHINES):
-        fork(machine)
+    for ref in list(_MACHINES):
+        machine = ref()
+        if machine is not None:
+            fork(machine)
 
 
 FINDERS.append(_innermost)

@@ -21,13 +21,13 @@ from collections.abc import Callable, Coroutine
 from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any, Final, TypeVar
-from weakref import WeakValueDictionary
 
 from ..._core.errors import CalloutError
 from ..._core.platform import Entry, Thread
 from ..._core.state import Callout
 from ..._core.units import NEVER, NS_PER_S
 from .scheduler import INTERRUPT, SOFTCLOCK, Chooser, Context, RunOn, Scheduler
+from .weak import WeakValues
 
 __all__ = ["CpuLock", "Interrupt", "RunOn", "TaskWaiter", "ThreadWaiter", "VirtualLock", "VirtualPlatform"]
 
@@ -331,9 +331,10 @@ class VirtualPlatform(Scheduler):
         """Return a subclass of a callout record in which unlocked reads are switch points."""
         if issubclass(record, _Racy):
             return record
-        made = _RACY.get(record)
+        made = _RACY.get(id(record))
         if made is None:
-            made = _RACY[record] = type(record.__name__, (_Racy, record), {"__slots__": ()})
+            made = type(record.__name__, (_Racy, record), {"__slots__": ()})
+            _RACY.set(id(record), made)
         return made
 
     # -- loops ----------------------------------------------------------------------------------------------------
@@ -426,6 +427,6 @@ _Racy.cpu = _racy_field("cpu")  # type: ignore[attr-defined]  # added to the cla
 _Racy.state = _racy_field("state")  # type: ignore[attr-defined]  # as above
 
 # Weak: a class that a scenario defines goes with it. The one of Callout itself stays.
-_RACY: Final[WeakValueDictionary[type, type]] = WeakValueDictionary()
+_RACY: Final[WeakValues[type]] = WeakValues()  # by the id of the class
 _RACY_CALLOUT: Final = type(Callout.__name__, (_Racy, Callout), {"__slots__": ()})
-_RACY[Callout] = _RACY_CALLOUT
+_RACY.set(id(Callout), _RACY_CALLOUT)
