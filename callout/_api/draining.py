@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from .._core.checks import machine_of
 from .._core.cpu import DRAIN
 from .._core.drain import wait
 from .._core.errors import ClosedError
 from .._core.guard import protected
 from .._core.phases import Phase
-from .._core.state import Callout
+from .._core.state import NOWHERE, Callout
 
 
 @asynccontextmanager
@@ -40,9 +41,9 @@ async def draining(*callouts: Callout) -> AsyncIterator[None]:
 
 @protected
 async def _drain_surely(c: Callout, problems: list[BaseException]) -> None:
-    while c.cpu.id >= 0 and c.cpu.machine.phase < Phase.CLOSED:
+    while c.cpu is not NOWHERE and (c.cpu.id < 0 or c.cpu.machine.phase < Phase.CLOSED):
         try:
-            with c.cpu.machine.platform.shield():
+            with machine_of(c).platform.shield():  # raises if it was freed
                 await wait("callout_drain", c, DRAIN)
         except KeyboardInterrupt as error:
             problems.append(error)  # and wait on
