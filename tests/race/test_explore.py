@@ -36,9 +36,12 @@ from callout import (
     callout_drain_sync,
     callout_init,
     callout_init_mtx,
+    callout_pending,
     callout_reset,
     callout_reset_on,
     callout_stop,
+    tsleep_sync,
+    wakeup,
 )
 from callout._core.state import CAREFUL
 from callout.explore import NondeterminismError, Violation, explore, replay
@@ -291,7 +294,7 @@ def test_what_the_first_run_leaves_behind_is_noticed_though_it_is_the_only_one()
             vm.platform.point()
         runs.append(1)
 
-    with pytest.raises(NondeterminismError, match="first schedule"):
+    with pytest.raises(NondeterminismError, match="schedule 1, run again"):
         explore(scenario, bound=0)
     assert len(runs) == 2
 
@@ -716,6 +719,106 @@ def test_what_is_no_string_is_no_schedule(schedule: str) -> None:
     """Only the string is taken."""
     with pytest.raises(ArgumentTypeError, match="replay"):
         replay(nothing, schedule)
+
+
+@pytest.mark.parametrize("act", ["acquire", "arm", "look", "set", "wake"])
+def test_the_same_steps_with_other_objects_are_nondeterminism(act: str) -> None:
+    """Runs in which as many threads make as many steps differ if a thread uses its locks, callouts or waits in another
+    order.
+    """
+    runs: list[int] = []
+
+    def scenario(vm: VirtualSMP) -> None:
+        runs.append(1)
+        locks = Mtx("m"), Mtx("m")
+        callouts = Callout(), Callout()
+        events = Event(), Event()
+        channels: tuple[list[int], list[int]] = [], []
+        for c, event, channel in zip(callouts, events, channels, strict=True):
+            callout_init(c, 1)
+            if act == "set":
+                vm.spawn(event.wait_sync)
+            if act == "wake":
+                vm.spawn(tsleep_sync, channel, 0, "test", 0)
+        order = (0, 1) if len(runs) % 2 else (1, 0)
+
+        def thread() -> None:
+            for which in order:
+                if act == "acquire":
+                    with locks[which]:
+                        pass
+                elif act == "arm":
+                    callout_reset(callouts[which], 1, nothing, None)
+                elif act == "look":
+                    callout_pending(callouts[which])
+                elif act == "set":
+                    events[which].set()
+                else:
+                    wakeup(channels[which])
+
+        vm.spawn(thread)
+
+    with pytest.raises(NondeterminismError, match="not deterministic"):
+        explore(scenario, cpus=1, bound=0)
+    assert len(runs) == 2
+
+
+def test_a_schedule_that_goes_well_once_is_nondeterminism() -> None:
+    """What goes wrong only when the same schedule is run again is no violation: replaying it would find nothing."""
+    runs: list[int] = []
+
+    def scenario(vm: VirtualSMP) -> None:
+        runs.append(1)
+        assert len(runs) != 2, "it failed once"
+
+    with pytest.raises(NondeterminismError, match=r"went well, and run again it ended in .*it failed once"):
+        explore(scenario, bound=0)
+
+
+def test_names_that_a_counter_makes_are_no_difference() -> None:
+    """A lock may have another name in each run: it is known by its place in the order in which they were made."""
+    runs: list[int] = []
+
+    def scenario(vm: VirtualSMP) -> None:
+        runs.append(1)
+        with Mtx(f"connection {len(runs)}"):
+            pass
+
+    assert explore(scenario, bound=1).exhausted
+    assert len(runs) > 2
+
+
+def test_callouts_that_come_and_go_are_no_difference() -> None:
+    """A callout that has got the memory of one that died is another one, in every run."""
+    kept: list[object] = []
+
+    def scenario(vm: VirtualSMP) -> None:
+        for _ in range(3):
+            c = Callout()
+            callout_init(c, 1)
+            callout_pending(c)
+            if len(kept) % 2:
+                kept.append(object())
+        kept.append(object())
+
+    assert explore(scenario, bound=1).exhausted
+
+
+def test_a_task_may_be_what_the_package_gives_to_be_awaited() -> None:
+    """A function of the package that has to be awaited can be spawned like a coroutine function."""
+    done: list[int] = []
+
+    def scenario(vm: VirtualSMP) -> None:
+        event, c = Event(), armed()
+        vm.spawn(event.wait, cpu=0)
+        vm.spawn(callout_drain, c)
+        event.set()
+        vm.settle()
+        done.append(callout_pending(c))
+
+    explore(scenario, cpus=1, bound=0)
+
+    assert set(done) == {False}
 
 
 # -- names, paths ------------------------------------------------------------------------------------------------------

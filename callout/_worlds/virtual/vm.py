@@ -148,7 +148,8 @@ class VirtualSMP:
         """Be the thread or task that runs *func*."""
         result = func(*args)
         if isinstance(result, Coroutine):
-            if not inspect.iscoroutinefunction(func):
+            # What the package itself gives to be awaited is no plain coroutine: callout_drain(), Event.wait().
+            if inspect.iscoroutine(result) and not inspect.iscoroutinefunction(func):
                 result.close()
                 raise ArgumentTypeError(
                     f"{func!r} has returned a coroutine, and nothing has awaited it: give the coroutine function itself"
