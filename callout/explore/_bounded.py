@@ -74,13 +74,27 @@ class Setting(NamedTuple):
     short_paths: bool
 
     def __str__(self) -> str:
-        return f"v2,cpus={self.cpus},hz={self.hz},bound={self.bound},paths={'short' if self.short_paths else 'long'}"
+        paths = "short" if self.short_paths else "long"
+        return f"{VERSION},cpus={self.cpus},hz={self.hz},bound={self.bound},paths={paths}"
 
 
+VERSION: Final = "v3"
+
+# The number of choices comes last, so that nothing can be cut off.
 _SCHEDULE: Final = re.compile(
-    r"v2,cpus=([0-9]{1,9}),hz=([0-9]{1,9}),bound=([0-9]{1,9}),paths=(short|long):((?:[0-9]{1,9}(?:\.[0-9]{1,9})*)?)",
+    rf"{VERSION},cpus=([0-9]{{1,9}}),hz=([0-9]{{1,9}}),bound=([0-9]{{1,9}}),paths=(short|long)"
+    r":((?:[0-9]{1,9}(?:\.[0-9]{1,9})*)?),choices=([0-9]{1,9})",
     re.ASCII,
 )
+_OLDER: Final = re.compile(r"v[0-2],", re.ASCII)
+
+
+def _write(setting: Setting, taken: Sequence[int]) -> str:
+    """Return the schedule with these choices; the zeros at the end go without saying."""
+    length = len(taken)
+    while length and not taken[length - 1]:
+        length -= 1
+    return f"{setting}:{'.'.join(map(str, taken[:length]))},choices={length}"
 
 
 def _parse(schedule: object) -> tuple[Setting, list[int]]:
@@ -92,12 +106,18 @@ def _parse(schedule: object) -> tuple[Setting, list[int]]:
     match = _SCHEDULE.fullmatch(schedule)
     if match is None:
         shown = schedule if len(schedule) <= 80 else f"{schedule[:77]}..."
+        if _OLDER.match(schedule):
+            raise ArgumentValueError(
+                f"replay: {shown!r} is a schedule of an older version, which this one, {VERSION}, cannot replay; "
+                "explore the scenario again",
+                call="replay",
+            )
         raise ArgumentValueError(
             f"replay: {shown!r} is not a schedule; give the string that a Violation names, whole, which is like "
-            "'v2,cpus=2,hz=1000,bound=2,paths=short:0.0.1'",
+            f"{_write(Setting(2, 1000, 2, short_paths=True), [0, 0, 1])!r}",
             call="replay",
         )
-    cpus, hz, bound, paths, choices = match.groups()
+    cpus, hz, bound, paths, choices, count = match.groups()
     setting = Setting(
         check_int("replay: the schedule", "cpus", int(cpus), 1, MAX_CPUS),
         check_int("replay: the schedule", "hz", int(hz), 1, MAX_HZ),
@@ -105,9 +125,15 @@ def _parse(schedule: object) -> tuple[Setting, list[int]]:
         paths == "short",
     )
     taken = [int(choice) for choice in choices.split(".")] if choices else []
+    if len(taken) != int(count):
+        raise ArgumentValueError(
+            f"replay: the schedule says that it has {int(count)} choices, and it has {len(taken)}: was a part of it "
+            "cut out?",
+            call="replay",
+        )
     if taken and not taken[-1]:
         raise ArgumentValueError(
-            "replay: a schedule does not end in choices of 0: was a part of it cut off?", call="replay"
+            "replay: a schedule does not end in choices of 0: was a part of it cut out?", call="replay"
         )
     return setting, taken
 
@@ -204,11 +230,8 @@ class _Search:
         return self.differs
 
     def schedule(self) -> str:
-        """Return the setting, and the choices without the zeros at the end."""
-        taken = self.taken
-        while taken and not taken[-1]:
-            taken = taken[:-1]
-        return f"{self.setting}:{'.'.join(map(str, taken))}"
+        """Return the string that replays it."""
+        return _write(self.setting, self.taken)
 
     def _note(self, context: Context) -> Context:
         if not self.lanes or self.lanes[-1] != context.name:

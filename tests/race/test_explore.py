@@ -238,9 +238,9 @@ def test_what_survives_from_an_earlier_schedule_is_told_at_once() -> None:
         with pytest.raises(NondeterminismError, match=left):
             explore(scenario, bound=1)
         kept.clear()
-        replay(scenario, "v2,cpus=1,hz=1000,bound=0,paths=short:")
+        replay(scenario, "v3,cpus=1,hz=1000,bound=0,paths=short:,choices=0")
         with pytest.raises(ClosedError, match=left):
-            replay(scenario, "v2,cpus=1,hz=1000,bound=0,paths=short:")
+            replay(scenario, "v3,cpus=1,hz=1000,bound=0,paths=short:,choices=0")
     with pytest.raises(NondeterminismError, match="does it keep anything"):  # it was set, and stays so after the close
         explore(event, bound=1)
 
@@ -363,7 +363,7 @@ def test_what_would_run_nothing_is_refused(scenario: Scenario) -> None:
     with VirtualSMP() as vm:
         for call in (
             lambda: explore(scenario),
-            lambda: replay(scenario, "v2,cpus=1,hz=1000,bound=0,paths=short:"),
+            lambda: replay(scenario, "v3,cpus=1,hz=1000,bound=0,paths=short:,choices=0"),
             lambda: vm.spawn(scenario),
         ):
             with pytest.raises(ArgumentTypeError):
@@ -660,20 +660,21 @@ def test_a_schedule_names_all_that_it_needs() -> None:
     with pytest.raises(Violation) as caught:
         explore(wrong_in_one_schedule, cpus=3, hz=100, bound=2, short_paths=False)
 
-    assert caught.value.schedule.startswith("v2,cpus=3,hz=100,bound=2,paths=long:")
+    assert caught.value.schedule.startswith("v3,cpus=3,hz=100,bound=2,paths=long:")
     with pytest.raises(AssertionError, match="it ran before"):
         replay(wrong_in_one_schedule, caught.value.schedule)
 
 
 def test_a_violation_can_be_sent_from_another_process() -> None:
     """Pickled and unpickled it says the same."""
-    violation = Violation("v2,cpus=1,hz=1000,bound=0,paths=short:", 7, ["main", "cpu0"])
+    violation = Violation("v3,cpus=1,hz=1000,bound=0,paths=short:,choices=0", 7, ["main", "cpu0"])
     again = pickle.loads(pickle.dumps(violation))  # noqa: S301 - it is our own
 
     assert (str(again), again.schedule) == (str(violation), violation.schedule)
 
 
-GOOD: Final = "v2,cpus=1,hz=1000,bound=2,paths=short:"
+GOOD: Final = "v3,cpus=1,hz=1000,bound=2,paths=short:"
+ARABIC: Final = "\N{ARABIC-INDIC DIGIT ONE}"
 
 
 @pytest.mark.parametrize(
@@ -683,25 +684,33 @@ GOOD: Final = "v2,cpus=1,hz=1000,bound=2,paths=short:"
         ":",
         "2:0.0.1",
         "-5:",
-        "v1,cpus=1,hz=1000,bound=2,paths=short:1",
-        "v2,cpus=1,hz=1000,bound=2:1",
-        "v2,cpus=0,hz=1000,bound=2,paths=short:1",
-        "v2,cpus=99999,hz=1000,bound=2,paths=short:1",
-        "v2,cpus=1,hz=1000,bound=-2,paths=short:1",
-        f"{GOOD}-1",
-        f"{GOOD}0.-1",
-        f"{GOOD}1.",
-        f"{GOOD}.1",
-        f"{GOOD}1..1",
-        f"{GOOD}1 ",
-        f"{GOOD}1\n",
-        f"{GOOD}1.0",
-        f"{GOOD}0",
-        f"{GOOD}\N{ARABIC-INDIC DIGIT ONE}",
-        f"{GOOD}{'9' * 5000}",
-        f"{GOOD}{'0.' * 60}1",
-        f"{GOOD}7",
-        f"{GOOD}{'0.' * 100_000}1",
+        "v4,cpus=1,hz=1000,bound=2,paths=short:1,choices=1",
+        "v3,cpus=1,hz=1000,bound=2:1,choices=1",
+        "v3,cpus=0,hz=1000,bound=2,paths=short:1,choices=1",
+        "v3,cpus=99999,hz=1000,bound=2,paths=short:1,choices=1",
+        "v3,cpus=1,hz=1000,bound=-2,paths=short:1,choices=1",
+        f"{GOOD}1",
+        f"{GOOD}1,choices=",
+        f"{GOOD}1,choices=0",
+        f"{GOOD}1,choices=2",
+        f"{GOOD}1,choices=-1",
+        f"{GOOD},choices=1",
+        f"{GOOD}-1,choices=1",
+        f"{GOOD}0.-1,choices=2",
+        f"{GOOD}1.,choices=2",
+        f"{GOOD}.1,choices=2",
+        f"{GOOD}1..1,choices=3",
+        f"{GOOD}1 ,choices=1",
+        f"{GOOD}1,choices=1 ",
+        f"{GOOD}1,choices=1\n",
+        f"{GOOD}1.0,choices=2",
+        f"{GOOD}0,choices=1",
+        f"{GOOD}{ARABIC},choices=1",
+        f"{GOOD}1,choices={ARABIC}",
+        f"{GOOD}{'9' * 5000},choices=1",
+        f"{GOOD}{'0.' * 60}1,choices=61",
+        f"{GOOD}7,choices=1",
+        f"{GOOD}{'0.' * 100_000}1,choices=100001",
     ],
 )
 def test_what_is_no_schedule_or_that_of_another_scenario_is_refused(schedule: str) -> None:
@@ -712,6 +721,25 @@ def test_what_is_no_schedule_or_that_of_another_scenario_is_refused(schedule: st
 
     with pytest.raises(ArgumentValueError, match="replay"):
         replay(scenario, schedule)
+
+
+def test_no_part_of_a_schedule_can_be_cut_off() -> None:
+    """No beginning of a schedule is one, though a run with fewer choices would go well."""
+    with pytest.raises(Violation) as caught:
+        explore(wrong_in_one_schedule, cpus=3, hz=100, bound=2)
+    whole = caught.value.schedule
+
+    for length in range(len(whole)):
+        with pytest.raises(ArgumentValueError, match=r"is not a schedule; give the string .*, whole|says that it has"):
+            replay(wrong_in_one_schedule, whole[:length])
+    assert whole.endswith(f",choices={whole.count('.') + 1}")
+
+
+@pytest.mark.parametrize("schedule", ["v2,cpus=1,hz=1000,bound=2,paths=short:0.1", "v1,cpus=1,hz=1000,bound=2:0.1"])
+def test_a_schedule_of_an_older_version_is_called_that(schedule: str) -> None:
+    """A string from before is not taken for one that was cut off."""
+    with pytest.raises(ArgumentValueError, match="of an older version"):
+        replay(wrong_in_one_schedule, schedule)
 
 
 @pytest.mark.parametrize("schedule", [None, 3, b"v2", ["v2"]])
