@@ -1,4 +1,4 @@
-"""What belongs to an object: the callouts, locks and events that are freed with it, and what they are called there.
+"""What belongs to an object: what is freed with it (callouts, locks, events, condition variables), by what names.
 
 They are looked for in its attributes, and in containers of Python's own there. What other objects hold is somebody
 else's, unless their class says ``slab_parts = ("attribute", …)``: then they are parts themselves, and what these
@@ -16,6 +16,7 @@ from collections.abc import Collection, Iterable, Iterator
 from types import GetSetDescriptorType, MemberDescriptorType, SimpleNamespace
 from typing import Final, cast
 
+from .._api.condvar9 import Cv
 from .._api.event import Event
 from .._core.state import Callout
 from .._locks.lock import Lock
@@ -32,7 +33,7 @@ mro_of = type.__dict__["__mro__"].__get__
 _machine = Lock.__dict__["machine"]
 
 # Their own slots are the package's business.
-_RECORDS: Final = (*Callout.__mro__, *Event.__mro__, Lock, Mtx, RwLock, RmLock)
+_RECORDS: Final = (*Callout.__mro__, *Event.__mro__, Cv, Lock, Mtx, RwLock, RmLock)
 _PLAIN_KEYS: Final = (str, bytes, int, float, bool, type(None))
 
 
@@ -93,7 +94,7 @@ class Parts:
 def _kind(value: object) -> bool:
     """Whether *value* is a part wherever it is found."""
     cls = type(value)
-    return issubclass(cls, (Callout, Lock, Event)) or _declared(cls) is not None
+    return issubclass(cls, (Callout, Lock, Event, Cv)) or _declared(cls) is not None
 
 
 def _is_giant(value: object) -> bool:

@@ -18,7 +18,9 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
 from typing import Final, NoReturn, TypeVar, cast
 
+from .._api.condvar9 import Cv
 from .._api.event import Event
+from .._api.sleepqueue import disown
 from .._core import describe
 from .._core.arm import arm, initialize, unschedule
 from .._core.cpu import WAITING, Cpu, Run
@@ -489,6 +491,20 @@ _event_machine = Event.__dict__["_machine"]
 _event_sleepers = Event.__dict__["_sleepers"]
 
 
+class _CvPart(_Part):
+    """A condition variable. What waits for it is woken, to find out."""
+
+    __slots__ = ()
+
+    def carry_out(self, old: list[object]) -> None:
+        machine = _cv_machine.__get__(self.thing)
+        super().carry_out(old)
+        disown(machine, self.thing)
+
+
+_cv_machine = Cv.__dict__["_machine"]
+
+
 class _CalloutPart(_Part):
     """A callout. If it is scheduled then, a stand-in takes its place."""
 
@@ -569,4 +585,10 @@ class _CalloutPart(_Part):
                 cpu.lock.release()
 
 
-_PARTS: Final[dict[type, type[_Part]]] = {Callout: _CalloutPart, Lock: _LockPart, Event: _EventPart, object: _Part}
+_PARTS: Final[dict[type, type[_Part]]] = {
+    Callout: _CalloutPart,
+    Lock: _LockPart,
+    Event: _EventPart,
+    Cv: _CvPart,
+    object: _Part,
+}

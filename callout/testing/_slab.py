@@ -5,6 +5,7 @@ goes on working. A ``Slab`` makes them show. What is freed is *poisoned*:
 
 - the object's class becomes one in which every use raises ``UseAfterFree``;
 - a ``Lock`` in it raises when it is acquired or released, and who waits for it is woken, to find out;
+- an ``Event`` or a ``Cv`` in it raises in every call, and what waits for it is woken, to find out;
 - a ``Callout`` in it raises in every call. If it is still scheduled then, softclock still holds on to it: a stand-in
   takes its place and raises at the moment at which softclock would have come to it. If softclock stands at its lock,
   it finds the poisoned lock.
@@ -60,12 +61,12 @@ class Slab(Generic[T]):
 
         assert not slab.leaks()
 
-    The callouts, locks and events that an object has as attributes, also in lists, tuples, sets, dicts and deques
-    there, belong to it and are poisoned with it; and so do objects whose class says which of its attributes to look at:
-    ``slab_parts = ("timer", "lock")``. The timers of ``callout_linux`` say that. *parts*, a function of the object,
-    returns what belongs to it besides: such things, containers of them, and any other objects, which are poisoned
-    like the object itself. Name in *borrowed* the attributes that are somebody else's. Giant always is, and so is
-    what was allocated from a slab on its own.
+    The callouts, locks, events and condition variables that an object has as attributes, also in lists, tuples, sets,
+    dicts and deques there, belong to it and are poisoned with it; and so do objects whose class says which of its
+    attributes to look at: ``slab_parts = ("timer", "lock")``. The timers of ``callout_linux`` say that. *parts*, a
+    function of the object, returns what belongs to it besides: such things, containers of them, and any other objects,
+    which are poisoned like the object itself. Name in *borrowed* the attributes that are somebody else's. Giant always
+    is, and so is what was allocated from a slab on its own.
 
     To learn where a callout was armed, open the system with ``checking=True``, as it is by default under pytest and on
     virtual CPUs.
@@ -161,8 +162,8 @@ class Slab(Generic[T]):
 
     @protected
     def free(self, obj: T, /) -> None:
-        """Poison *obj*: from now on every use of it, and of the callouts, locks and events in it, raises
-        ``UseAfterFree``.
+        """Poison *obj*: from now on every use of it, and of the callouts, locks, events and condition variables in it,
+        raises ``UseAfterFree``.
 
         Whether its callouts are stopped and its lock is free is not looked at: that is what the later uses show. No
         code of the user runs before all is done, but for the slab's *parts* function. Whatever is raised, the object

@@ -22,6 +22,7 @@ from callout import (
     ArgumentTypeError,
     ArgumentValueError,
     Callout,
+    Cv,
     Event,
     Mtx,
     ReentrantCallError,
@@ -34,6 +35,13 @@ from callout import (
     callout_reset,
     callout_reset_sbt,
     callout_stop,
+    cv_broadcast,
+    cv_destroy,
+    cv_signal,
+    cv_timedwait,
+    cv_timedwait_sync,
+    cv_wait,
+    cv_wait_sync,
     mtx_assert,
     open_callouts,
     rw_assert,
@@ -300,6 +308,114 @@ def test_who_waits_for_an_event_that_is_freed_finds_out(vm: VirtualSMP, slab: Sl
     vm.settle()
 
     assert len(caught) == 1
+
+
+CV_USES: Final[dict[str, Callable[[Cv, Mtx], object]]] = {
+    "signal": lambda cv, mtx: cv_signal(cv),
+    "broadcast": lambda cv, mtx: cv_broadcast(cv),
+    "destroy": lambda cv, mtx: cv_destroy(cv),
+    "wait": cv_wait,
+    "wait, blocking": cv_wait_sync,
+    "timedwait": lambda cv, mtx: cv_timedwait(cv, mtx, 1),
+    "timedwait, blocking": lambda cv, mtx: cv_timedwait_sync(cv, mtx, 1),
+    "name": lambda cv, mtx: cv.name,
+}
+
+
+@pytest.mark.parametrize("use", CV_USES)
+def test_every_use_of_a_freed_condition_variable_is_found(vm: VirtualSMP, slab: Slab[Thing], use: str) -> None:
+    """Each call of condvar(9) raises for a condition variable of a freed object, and names it."""
+    cv, mtx = Cv("ready"), Mtx("m")
+    slab.free(slab.alloc(Thing, cv))
+
+    with mtx, pytest.raises(UseAfterFree, match="of its part 'part' was read"):
+        CV_USES[use](cv, mtx)
+    assert mtx.holds() is False
+
+
+@pytest.mark.parametrize("many", [1, 3])
+def test_who_waits_for_a_condition_variable_that_is_freed_finds_out(
+    vm: VirtualSMP, slab: Slab[Thing], many: int
+) -> None:
+    """All that wait for the condition variable of an object get UseAfterFree when that is freed, and hold the mutex."""
+    cv, mtx = Cv("ready"), Mtx("m")
+    thing = slab.alloc(Thing, cv)
+    caught: list[bool] = []
+
+    def wait() -> None:
+        with mtx:
+            try:
+                cv_wait_sync(cv, mtx)
+            except UseAfterFree:
+                caught.append(mtx.owned())
+
+    for _ in range(many):
+        vm.spawn(wait)
+    vm.settle()
+    slab.free(thing)
+    vm.settle()
+
+    assert caught == [True] * many
+
+
+def test_what_was_woken_before_the_free_has_not_used_what_was_freed() -> None:
+    """In no schedule a waiter that was woken before the condition variable was freed touches it, and in each one that
+    was not finds out.
+    """
+    outcomes: set[tuple[str, ...]] = set()
+
+    def scenario(vm: VirtualSMP) -> None:
+        things: Slab[Thing] = Slab("thing")
+        thing, mtx, went = things.alloc(Thing, Cv("ready")), Mtx("m"), list[str]()
+        cv = thing.part
+        assert isinstance(cv, Cv)
+
+        def wait() -> None:
+            with mtx:
+                if "over" in went:
+                    return
+                went.append("waits")
+                cv_wait_sync(cv, mtx)
+                went.append("woken")
+
+        vm.spawn(wait)
+        with mtx:
+            went.append("over")
+            cv_broadcast(cv)
+        things.free(thing)
+        vm.settle()
+        outcomes.add(tuple(went))
+
+    explore(scenario, cpus=1, bound=2)
+
+    assert outcomes == {("over",), ("waits", "over", "woken")}
+
+
+def test_a_wait_that_begins_while_its_condition_variable_is_freed_is_found() -> None:
+    """No schedule of a wait and a free ends in a wait for ever: the wait finds out, however far it has come."""
+
+    def scenario(vm: VirtualSMP) -> None:
+        things: Slab[Thing] = Slab("thing")
+        thing, mtx, caught = things.alloc(Thing, Cv("ready")), Mtx("m"), list[BaseException]()
+        cv = thing.part
+        assert isinstance(cv, Cv)
+        assert vm.machine.faults is not None
+
+        def wait() -> None:
+            try:
+                with mtx:
+                    cv_wait_sync(cv, mtx)
+            except UseAfterFree as error:
+                caught.append(error)
+
+        vm.spawn(wait)
+        vm.platform.point()
+        things.free(thing)
+        vm.settle()
+        assert len(caught) == 1
+        vm.machine.faults.clear()
+
+    assert explore(scenario, cpus=1, bound=2).schedules > 5
 
 
 LOCK_USES: Final[dict[str, Callable[[Any], object]]] = {
