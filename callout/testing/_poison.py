@@ -207,6 +207,12 @@ def _describe(self: object) -> str:
     return f"<freed {part}{grave.allocation.name} ({grave.allocation.type_name})>"
 
 
+def _format(self: object, spec: str) -> str:
+    if spec:  # for its own class to interpret
+        _use(self, "method __format__()", "was called")
+    return str(self)
+
+
 def _poisoned(name: str) -> Callable[..., NoReturn]:
     def use(self: object, *args: object, **kwargs: object) -> NoReturn:
         _use(self, f"method {name}()", "was called")
@@ -228,7 +234,7 @@ _KEPT: Final = frozenset(
 def _namespace(cls: type) -> dict[str, object]:
     """Return what the freed objects of *cls* have in place of what they had."""
     namespace: dict[str, object] = {_MARK: True, "__repr__": _describe, "__str__": _describe}
-    namespace["__format__"] = object.__format__
+    namespace["__format__"] = _format
     if issubclass(cls, Callout):
         namespace |= {"__getattribute__": _read_callout, "__setattr__": _write_callout, "__repr__": _describe_callout}
         namespace["__str__"] = _describe_callout
@@ -373,7 +379,16 @@ class _StandIn(Callout):
 @exposed
 def _ask(parts: Callable[[T], Iterable[object]], obj: T) -> list[object]:
     """Call the user's function."""
-    return list(parts(obj))
+    named = parts(obj)
+    try:
+        each = iter(named)
+    except TypeError:
+        raise ArgumentTypeError(
+            f"Slab.free: the slab's parts function has returned a {name_of_class(named)}; it must return a collection "
+            "of objects",
+            call="Slab.free",
+        ) from None
+    return list(each)
 
 
 class Burial:

@@ -33,6 +33,7 @@ from .._core.errors import ArgumentTypeError, ArgumentValueError, UseAfterFree
 from .._core.guard import protected
 from .._worlds.virtual.weak import WeakValues
 from ._allocation import Allocation, current, look
+from ._parts import check_declared
 from ._poison import MUTEX, Burial, forget_dead, grave_of, is_freed, name_of_class, poison_for
 
 P = ParamSpec("P")
@@ -88,11 +89,16 @@ class Slab(Generic[T]):
         """Make an empty slab of things called *name*.
 
         Raises:
-            ArgumentTypeError: *borrowed* is a str instead of a collection of them; *parts* cannot be called.
+            ArgumentTypeError: *name* is not a str; *borrowed* is no collection of them; *parts* cannot be called.
         """
-        if isinstance(borrowed, str):
+        if not isinstance(name, str):
+            raise ArgumentTypeError(f"Slab: name must be a str, not {name!r}", call="Slab")
+        given: object = borrowed
+        names = frozenset(given) if isinstance(given, Iterable) and not isinstance(given, str) else {None}
+        if not all(isinstance(each, str) for each in names):
             raise ArgumentTypeError(
-                f"Slab: borrowed must be a collection of attribute names: [{borrowed!r}]", call="Slab"
+                f"Slab: borrowed must be a collection of attribute names, such as ('lock',), not {borrowed!r}",
+                call="Slab",
             )
         if parts is not None and not callable(parts):
             raise ArgumentTypeError(
@@ -100,7 +106,7 @@ class Slab(Generic[T]):
             )
         self.name = name
         self.reports: list[str] = []
-        self._borrowed = frozenset(borrowed)
+        self._borrowed = cast("frozenset[str]", names)
         self._parts = parts
         self._live: dict[int, Allocation[T]] = {}  # by the id of the object
         self._slots: dict[int, int] = {}  # id -> slot, of what lives
@@ -127,13 +133,15 @@ class Slab(Generic[T]):
 
         Raises:
             ArgumentTypeError: such objects cannot be poisoned. Instances of ordinary classes can, if their
-                ``__slots__``, where they have any, contain ``__weakref__``.
+                ``__slots__``, where they have any, contain ``__weakref__``. Or ``slab_parts`` of the class is no tuple
+                of names.
             ArgumentValueError: *make* has returned what is allocated already, from this slab or another.
             UseAfterFree: *make* has returned what was freed.
         """
         obj = make(*args, **kwargs)
         if is_freed(obj):
             self._refuse_freed(obj, "it was handed out again by alloc()")
+        check_declared(obj)
         poison = poison_for("Slab.alloc", obj)
         forget_dead()
         where, _ = look()
@@ -171,8 +179,9 @@ class Slab(Generic[T]):
 
         Raises:
             UseAfterFree: it was freed before, or another thread is doing so.
-            ArgumentValueError: it was not allocated here.
-            ArgumentTypeError: something that belongs to it cannot be poisoned.
+            ArgumentValueError: it was not allocated here; or ``slab_parts`` names what is no attribute.
+            ArgumentTypeError: something that belongs to it cannot be poisoned; *parts* has returned no collection of
+                objects.
             ReentrantCallError: a finalizer or signal handler that has interrupted the engine calls this, and a
                 callout of the object would have to be removed there.
         """

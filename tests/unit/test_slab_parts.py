@@ -11,7 +11,7 @@ import weakref
 from collections import ChainMap, UserDict, UserList, defaultdict, deque, namedtuple
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
-from typing import Any, ClassVar, Final, NoReturn
+from typing import Any, ClassVar, Final, NoReturn, cast
 from unittest.mock import MagicMock
 
 import pytest
@@ -271,11 +271,60 @@ def test_what_was_allocated_on_its_own_is_freed_on_its_own(vm: VirtualSMP, slab:
     timers.free(timer)
 
 
-@pytest.mark.parametrize("bad", [{"borrowed": "lock"}, {"parts": 1}])
+@pytest.mark.parametrize(
+    "bad", [{"borrowed": "lock"}, {"borrowed": 5}, {"borrowed": [5]}, {"borrowed": None}, {"parts": 1}, {"name": 5}]
+)
 def test_bad_options_are_refused(bad: dict[str, Any]) -> None:
-    """A str for ``borrowed`` and a ``parts`` that cannot be called are ArgumentTypeErrors."""
-    with pytest.raises(ArgumentTypeError):
-        Slab("thing", **bad)
+    """A ``borrowed`` that is no collection of str, a ``parts`` that cannot be called and a name that is no str are
+    ArgumentTypeErrors that name the argument.
+    """
+    with pytest.raises(ArgumentTypeError, match=f"Slab: {next(iter(bad))} must"):
+        Slab(**{"name": "thing"} | bad)
+
+
+@pytest.mark.parametrize("given", [None, 5, "part", [None], ["part"]])
+def test_a_parts_function_that_gives_no_objects_is_refused(given: object) -> None:
+    """What is no collection of objects is an ArgumentTypeError that names the function, and nothing is freed."""
+    things: Slab[Thing] = Slab("thing", parts=lambda thing: cast("list[object]", given))
+    thing = things.alloc(Thing)
+
+    with pytest.raises(ArgumentTypeError, match="parts function"):
+        things.free(thing)
+    assert thing.part is None
+    assert not things.is_freed(thing)
+
+
+def declaring(parts: object) -> type[Thing]:
+    """Return a class that declares that."""
+    return type("Declaring", (Thing,), {"slab_parts": parts, "__slots__": ("never",), "default": None})
+
+
+@pytest.mark.parametrize("parts", ["part", 5, (5,), ("part", None), {"part": 1}], ids=repr)
+def test_a_declaration_that_is_no_tuple_of_names_is_refused(slab: Slab[Thing], parts: object) -> None:
+    """A forgotten comma is an ArgumentTypeError: in alloc(), or, of an object in another, in free(), and nothing is
+    freed.
+    """
+    cls = declaring(parts)
+    with pytest.raises(ArgumentTypeError, match=r"Declaring\.slab_parts must be a tuple"):
+        slab.alloc(cls)
+    thing = slab.alloc(Thing, cls())
+    with pytest.raises(ArgumentTypeError, match=r"Declaring\.slab_parts must be a tuple"):
+        slab.free(thing)
+
+    assert slab.leaks()[0].obj is thing
+    assert isinstance(thing.part, Thing)
+
+
+def test_a_declaration_of_what_is_no_attribute_is_refused(slab: Slab[Thing]) -> None:
+    """A misspelt name is an ArgumentValueError, and nothing is freed; a slot that was never set is not misspelt."""
+    wrong = slab.alloc(declaring(("part", "prat")))
+    with pytest.raises(ArgumentValueError, match=r"Declaring\.slab_parts names 'prat'"):
+        slab.free(wrong)
+    assert not slab.is_freed(wrong)
+
+    right = slab.alloc(declaring(["part", "never", "default"]))
+    slab.free(right)
+    assert slab.is_freed(right)
 
 
 # -- events and locks -------------------------------------------------------------------------------------------------
@@ -1068,6 +1117,26 @@ def test_the_truth_of_any_freed_object_is_a_use(slab: Slab[Thing]) -> None:
     assert thing == thing  # noqa: PLR0124 - by identity
     assert len({thing, thing}) == 1
     assert f"{thing}" == str(thing) == "<freed thing 1, generation 1 (Thing)>"
+
+
+class Money:
+    """It has a way of its own to be printed."""
+
+    def __format__(self, spec: str) -> str:
+        return f"1.00 {spec}"
+
+
+@pytest.mark.parametrize("make", [Money, Thing, lambda: Mtx("m"), armed], ids=["own format", "plain", "Mtx", "Callout"])
+def test_printing_in_a_format_of_its_own_is_a_use(vm: VirtualSMP, make: Callable[[], object]) -> None:
+    """A freed object is printed without a format; with one, which its class would have to interpret, it is used."""
+    things: Slab[object] = Slab("thing")
+    thing = things.alloc(make)
+    things.free(thing)
+
+    assert f"{thing}" == str(thing) == repr(thing)
+    assert things.reports == []
+    with pytest.raises(UseAfterFree, match="__format__"):
+        f"{thing:EUR}"
 
 
 def test_what_a_subclass_of_callout_or_lock_adds_is_poisoned(vm: VirtualSMP) -> None:
