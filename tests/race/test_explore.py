@@ -791,6 +791,25 @@ def test_the_same_steps_with_other_objects_are_nondeterminism(act: str) -> None:
     assert len(runs) == 2
 
 
+def test_between_a_look_at_an_event_and_its_setting_others_run() -> None:
+    """``if not event.is_set(): event.set()`` in two threads is seen to be no test-and-set."""
+
+    def scenario(vm: VirtualSMP) -> None:
+        event, went = Event(), list[str]()
+
+        def once(name: str) -> None:
+            if not event.is_set():
+                event.set()
+                went.append(name)
+
+        for name in "ab":
+            vm.spawn(once, name, name=name)
+        vm.settle()
+        assert len(went) == 1, "it went twice"
+
+    assert "it went twice" in str(found(scenario))
+
+
 def test_a_schedule_that_goes_well_once_is_nondeterminism() -> None:
     """What goes wrong only when the same schedule is run again is no violation: replaying it would find nothing."""
     runs: list[int] = []

@@ -1,7 +1,7 @@
 """The primitives of the deterministic world: locks, waiters, the event timers and interrupts of virtual CPUs.
 
 CPUs, interrupts, softclocks and user threads are greenlets under one scheduler. Time is virtual and moves only when a
-clock interrupt occurs. Switch points are: acquiring or releasing a lock, a wake-up, a read that no lock guards.
+clock interrupt occurs. Switch points are: acquiring or releasing a lock, a wake-up, a use that no lock guards.
 
 A virtual CPU is one loop, as on trio: its interrupt and its tasks take turns and give way only where they await. So a
 direct callout runs when softclock is idle or parked at a lock, never in the middle of another callback of its CPU. A
@@ -362,6 +362,16 @@ class VirtualPlatform(Scheduler):
         number = self.trail.number("a callout")
         self._numbers[id(c)] = weakref.ref(c), number
         return number
+
+    def unguarded(self, label: str) -> Callable[[], None]:
+        """Return a function to be called before each use of a field that no lock guards: a switch point."""
+        at: At = "uses", self.trail.number(label)
+
+        def use() -> None:
+            if not (self.current or self.outside).cpu_locks:
+                self.point(at)
+
+        return use
 
     # -- loops ----------------------------------------------------------------------------------------------------
 
