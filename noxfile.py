@@ -62,9 +62,19 @@ def race(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
-    """Run all other tests, on every version. One after the other: those with real threads need their cores."""
+    """Run all other tests, on every version; on the newest in Python's development mode (-X dev)."""
     install(session, "test")
-    session.run("pytest", "--ignore=tests/race", "--ignore=tests/mutants", *session.posargs)
+    if session.python == PYTHONS[-1]:
+        session.env["PYTHONDEVMODE"] = "1"  # the option would not reach the workers of pytest-xdist
+    session.run("pytest", "--numprocesses=auto", "--ignore=tests/race", "--ignore=tests/mutants", *session.posargs)
+
+
+@nox.session
+def mutants(session: nox.Session) -> None:
+    """Check that the list of mutants is complete, and kill a sample; ``python -m tests.mutants --run`` runs them all."""
+    install(session, "test")
+    session.env.pop("PYTHONSAFEPATH")  # the mutants are those of this tree
+    session.run("pytest", "tests/mutants", *session.posargs)
 
 
 @nox.session
@@ -72,4 +82,4 @@ def lowest(session: nox.Session) -> None:
     """Run what touches trio and structlog most, with the lowest versions of them that pyproject.toml admits."""
     install(session, "test")
     session.install("trio==0.29.0", "structlog==22.2.0")
-    session.run("pytest", "tests/unit", "tests/compat", *session.posargs)
+    session.run("pytest", "--numprocesses=auto", "tests/unit", "tests/compat", *session.posargs)

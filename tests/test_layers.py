@@ -255,3 +255,17 @@ def test_a_step_up_is_seen(module: str, source: str) -> None:
 def test_a_step_down_is_not(module: str, source: str) -> None:
     """None of these imports is reported."""
     assert violations(module, source, is_package=module == "callout") == []
+
+
+def test_the_lock_of_a_cpu_is_acquired_in_one_place() -> None:
+    """Outside of cpulock only the short paths, which are cpulock's lines written out, mark a CPU as busy."""
+    marks = {
+        file.stem
+        for file in sorted((ROOT / "callout").rglob("*.py"))
+        for node in ast.walk(ast.parse(file.read_text("utf-8")))
+        if isinstance(node, ast.Assign)
+        and ast.unparse(node.value) == "True"
+        and any(isinstance(target, ast.Attribute) and target.attr == "busy" for target in node.targets)
+    }
+
+    assert marks == {"cpulock", "short"}

@@ -5,8 +5,8 @@ Ground rules (each was learned from a failing schedule; tests/race shows them):
 - A callout changes CPU only under both CPUs' locks, and only while nobody runs it. A reset onto another CPU during a
   run is *deferred*: kept in the run, carried out at its end.
 - A deferred migration sets PENDING, so what the old wheel has of the callout must go.
-- The event timer is programmed after the lock is released, so the CPU's deadline is read again afterwards: an older
-  call may have overwritten an earlier deadline.
+- The event timer is programmed before anything is changed, with the lock held. A call that is cut off there has set it
+  too early, which does no harm; the other order would leave a callout that nothing wakes.
 - What is replaced, function and argument, dies after the locks were released: it may be the last reference, and a
   finalizer may call anything.
 
@@ -26,9 +26,9 @@ from .cpu import CANCELLED, WAITING, Cpu, Move, Run
 from .cpulock import lock_callout, lock_callout_and, release_both
 from .deadline import share
 from .errors import ArgumentTypeError, ArgumentValueError, BusyError, NeverArmedError
-from .guard import need_stack, protected
+from .guard import protected
 from .machine import Machine
-from .phases import Phase, Use, admit
+from .phases import Phase
 from .rules import LockClass, Place, place
 from .state import (
     ACTIVE,
@@ -45,6 +45,7 @@ from .state import (
     Func,
 )
 from .units import CALLOUT_SHAREDLOCK, CALLOUT_TRYLOCK
+from .wheel import Bucket
 
 # Conditions of arming.
 IF_IDLE: Final = 0x1  # only if nothing is scheduled
@@ -113,29 +114,27 @@ def unschedule(cpu: Cpu, c: Callout) -> bool:
     return True
 
 
-def schedule(cpu: Cpu, c: Callout, when: int) -> bool:
-    """Put *c* into the wheel of *cpu*, on which it is; return whether the event timer must be set."""
+def prepare(cpu: Cpu, when: int, now: int) -> tuple[Bucket | None, int, int]:
+    """Make the calls that filing for *when* on *cpu* needs: plain stores do the rest. The lock is held.
+
+    Returns the place in the wheel, the number of the arming, and the deadline of the CPU, which is kept already.
+    """
     seq = cpu.seq = cpu.seq + 1
-    wheel = cpu.wheel
-    spot = wheel.spot(when, seq, cpu.now())
+    spot = cpu.wheel.spot(when, seq, now)
     look = when if spot is None else spot.begins
-    wheel.put(c, spot, when, seq, wheel)
+    deadline = cpu.deadline
+    if look < deadline:
+        cpu.machine.platform.set_event(cpu.id, look)
+        deadline = look
+    return spot, seq, deadline
+
+
+def schedule(cpu: Cpu, c: Callout, when: int) -> None:
+    """Put *c* into the wheel of *cpu*, on which it is."""
+    spot, seq, deadline = prepare(cpu, when, cpu.now())
+    cpu.wheel.put(c, spot, when, seq, cpu.wheel)
     c.state = c.state & ~(QUEUED | MOVING) | PENDING
-    if look < cpu.deadline:
-        cpu.deadline = look
-        return True
-    return False
-
-
-@protected
-def program(cpu: Cpu) -> None:
-    """Set the event timer of *cpu*. Called without its lock, after its deadline has changed."""
-    set_event = cpu.machine.platform.set_event
-    while True:
-        when = cpu.deadline
-        set_event(cpu.id, when)
-        if cpu.deadline == when:
-            return
+    cpu.deadline = deadline
 
 
 @protected
@@ -157,7 +156,7 @@ def arm(
     old: list[object] = []  # what is replaced; it dies with this frame
     cpu, to = _lock_for(c, to)
     try:
-        facts, earlier = _arm_locked(call, cpu, c, when, precision, func, arg, to, direct, how, old)
+        return _arm_locked(call, cpu, c, when, precision, func, arg, to, direct, how, old)
     finally:
         try:
             if to is not cpu:
@@ -166,9 +165,6 @@ def arm(
         finally:
             cpu.busy = False
             cpu.lock.release()
-    if earlier is not None:
-        program(earlier)
-    return facts
 
 
 def _arm_locked(
@@ -183,8 +179,8 @@ def _arm_locked(
     direct: bool,
     how: int,
     old: list[object],
-) -> tuple[int, Cpu | None]:
-    """Do what ``arm()`` does; the locks of both CPUs are held. Return the facts, and whose event timer is to be set."""
+) -> int:
+    """Do what ``arm()`` does; the locks of both CPUs are held."""
     machine = cpu.machine
     if func is None:
         func, arg = c.func, c.arg
@@ -198,16 +194,16 @@ def _arm_locked(
     run = c.run
     facts = 0 if run is None else RUNNING
     if state & CLOSED or machine.phase >= Phase.QUIESCING:
-        return facts, None
+        return facts
     if how and not _applies(c, how, when):
-        return facts | (REMOVED if state & PENDING else 0), None
+        return facts | (REMOVED if state & PENDING else 0)
     cancels = run is not None and run.state == WAITING
     if cancels:
         facts = REMOVED
     if run is not None and run.refusing:
         if cancels:
             run.state = CANCELLED
-        return facts, None
+        return facts
     if state & PENDING:
         facts |= REMOVED
     if machine.origins is not None:
@@ -216,18 +212,12 @@ def _arm_locked(
         old.append(run.move)
         if (state & MOVING or to is not cpu) and not how & STAY:
             _defer(cpu, c, run, cancels, Move(to, when, precision, func, arg, direct))
-            return facts, None
+            return facts
         to = cpu
     old += (c.func, c.arg)
-    wheel = to.wheel
-    seq = to.seq = to.seq + 1
-    spot = wheel.spot(when, seq, cpu.now())
-    look = when if spot is None else spot.begins
-    kick = look < to.deadline
-    if kick:
-        need_stack()  # for what follows when the locks are released
+    spot, seq, deadline = prepare(to, when, cpu.now())
     # From here on there are plain stores only, so that nothing can interrupt them; put() is made of them, too.
-    wheel.put(c, spot, when, seq, cpu.wheel)
+    to.wheel.put(c, spot, when, seq, cpu.wheel)
     c.cpu = to
     c.func = func
     c.arg = arg
@@ -237,11 +227,10 @@ def _arm_locked(
         run.move = None
         if cancels:
             run.state = CANCELLED
-    if kick:
-        to.deadline = look
+    to.deadline = deadline
     if cpu.wheel.emptied is not None:
         cpu.wheel.tidy()
-    return facts, to if kick else None
+    return facts
 
 
 def _defer(cpu: Cpu, c: Callout, run: Run, cancels: bool, move: Move) -> None:
@@ -285,10 +274,10 @@ def initialize(call: str, machine: Machine, c: Callout, lock: Lock | None, flags
         raise ArgumentTypeError(f"{call}: the first argument must be a Callout, not {c!r}", call=call)
     if lock is not None and lock.machine is not machine:
         raise ArgumentValueError(f"{call}: {lock!r} belongs to another callout system", call=call, callout=c, lock=lock)
+    if lock is not None:
+        lock.check_usable(call)
     place(call, lock_class_of(lock, flags), direct=False)
     home = machine.cpus[0]
-    if machine.phase >= Phase.CLOSED:  # not home.open: a CPU that takes no more calls can still be locked
-        admit(call, machine, Use.INIT)
     if c.cpu.id >= 0 and c.cpu.open:
         cpu = lock_callout(c)
         try:

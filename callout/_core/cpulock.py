@@ -47,7 +47,8 @@ def acquire(cpu: Cpu) -> None:
             raise
         if cpu.lock is lock:
             if cpu.busy:
-                refuse_reentry(cpu, lock)
+                lock.release()
+                refuse_reentry(cpu)
             cpu.busy = True
             return
         lock.release()
@@ -59,9 +60,8 @@ def release_if_owned(lock: RawLock) -> None:
         lock.release()
 
 
-def refuse_reentry(cpu: Cpu, lock: RawLock) -> NoReturn:
-    """Raise, having released the lock that was acquired a second time."""
-    lock.release()
+def refuse_reentry(cpu: Cpu) -> NoReturn:
+    """Raise. The caller has released the lock, which it acquired a second time."""
     call = frames.entry()
     raise ReentrantCallError(
         f"{call}() was called by a finalizer, weakref callback or signal handler that interrupted the engine on this "

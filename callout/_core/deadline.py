@@ -8,6 +8,7 @@ Source: kern_timeout.c, callout_when(); kern_tc.c, tc_adjprecision().
 
 from __future__ import annotations
 
+from math import ceil
 from typing import TYPE_CHECKING, Final
 
 from .units import C_ABSOLUTE, C_HARDCLOCK, C_PRECALC, C_PRELGET, NS_PER_S, SBT_MAX, sbt_to_ns
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from .machine import Machine
 
 FAR: Final = sbt_to_ns(SBT_MAX)  # no callout is ever armed for later than this
+_LONGEST: Final = 1 << 62  # ns: a wait of more than a century
 _SIGN: Final = 1 << 63  # ticks wrap as a long of C does: what is further ahead than this lies in the past
 
 
@@ -62,6 +64,11 @@ def at_sbt(machine: Machine, sbt: int, precision: int, flags: int) -> tuple[int,
         start = start_of_tick(machine, tick)
         when = start if start >= when else start_of_tick(machine, tick + 1)
     return min(when, FAR), pr
+
+
+def from_seconds(seconds: float) -> int:
+    """Return *seconds*, which may be infinite, in nanoseconds."""
+    return _LONGEST if seconds >= _LONGEST // NS_PER_S else ceil(seconds * NS_PER_S)
 
 
 def precision_exponent(alloweddeviation: int) -> int:

@@ -155,8 +155,6 @@ async def quiesce(machine: Machine) -> list[Callout]:
 
     From a task of CPU 0's loop. Arming is refused from now on, and calls from callbacks.
     """
-    if machine.phase < Phase.CANCELLING:
-        enter(machine, Phase.CANCELLING)
     enter(machine, Phase.QUIESCING)
     stopped = [c for cpu in machine.cpus for c in stop_all(cpu)]
     for cpu in machine.cpus:
@@ -222,8 +220,8 @@ def abandon(lane: Lane) -> None:
     if run is None:
         return
     try:
-        if run.lock is not None and run.lock.holds():
-            run.lock.release_as(run.shared)
+        if run.lock is not None:
+            run.lock.drop_all()
     except CalloutError as error:
         lane.cpu.machine.report(error, run.callout)
     end(lane)

@@ -109,7 +109,10 @@ class Platform(Protocol):
         ...
 
     def set_event(self, cpu: int, when: int) -> None:
-        """Program the event timer of *cpu* to call its hardclock at *when* nanoseconds (``NEVER``: not at all)."""
+        """Program the event timer of *cpu* to call its hardclock at *when* nanoseconds (``NEVER``: not at all).
+
+        Called with that CPU's lock held: it must neither block nor call anything of the engine.
+        """
         ...
 
     def interrupt(self, cpu: int) -> None:

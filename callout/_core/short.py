@@ -2,8 +2,7 @@
 
 Each does what the long way does (``arm``, ``stop``) for a callout that is plain: on the CPU where it was found, with
 nothing in progress, and with no bit in its state but ARMED, pending in the wheel or idle. One lock is acquired, once,
-and no queue is touched. Whatever is not plain goes the long way: a bit in the state makes the comparison fail. So does
-an arming for which the event timer has to be set.
+and no queue is touched. Whatever is not plain goes the long way: a bit in the state makes the comparison fail.
 
 These are public functions, so that no call is spent on a wrapper.
 """
@@ -14,7 +13,7 @@ from collections.abc import Callable
 from typing import Final, TypeVar
 
 from . import signatures
-from .arm import IF_EARLIER, IF_IDLE, IF_PENDING, STAY, UNCHANGED, arm, default_precision, destination
+from .arm import IF_EARLIER, IF_IDLE, IF_PENDING, STAY, UNCHANGED, arm, default_precision, destination, prepare
 from .checks import check_func, check_tick, machine_of
 from .cpu import Cpu
 from .cpulock import refuse_reentry, release_if_owned
@@ -62,7 +61,8 @@ def callout_reset(c: Callout, ticks: int, func: Callable[[T], object], arg: T, /
         release_if_owned(lock)
         raise
     if cpu.busy:
-        refuse_reentry(cpu, lock)
+        lock.release()
+        refuse_reentry(cpu)
     try:
         cpu.busy = True
         state = c.state
@@ -79,7 +79,7 @@ def callout_reset(c: Callout, ticks: int, func: Callable[[T], object], arg: T, /
                 c.arg = arg
                 c.precision = 0
                 return 1
-        # Idle; a function is given, and nothing has to look at the wheel earlier than it would.
+        # Idle, and a function is given.
         elif (
             not state & ~IDLE
             and c.run is None
@@ -89,19 +89,18 @@ def callout_reset(c: Callout, ticks: int, func: Callable[[T], object], arg: T, /
         ):
             now = cpu.now()
             when = now + (ticks if ticks > 0 else 1) * cpu.tick
+            spot, seq, deadline = prepare(cpu, when, now)
+            if state & TRACED:
+                cpu.machine.note(c)
+            _func, _arg = c.func, c.arg  # as above
             wheel = cpu.wheel
-            seq = cpu.seq = cpu.seq + 1
-            spot = wheel.spot(when, seq, now)
-            if (when if spot is None else spot.begins) >= cpu.deadline:
-                if state & TRACED:
-                    cpu.machine.note(c)
-                _func, _arg = c.func, c.arg  # as above
-                wheel.put(c, spot, when, seq, wheel)
-                c.func = func
-                c.arg = arg
-                c.precision = 0
-                c.state = state | ARMED
-                return 0
+            wheel.put(c, spot, when, seq, wheel)
+            c.func = func
+            c.arg = arg
+            c.precision = 0
+            c.state = state | ARMED
+            cpu.deadline = deadline
+            return 0
     finally:
         cpu.busy = False
         lock.release()
@@ -139,7 +138,8 @@ def callout_stop(c: Callout, /) -> int:
         release_if_owned(lock)
         raise
     if cpu.busy:
-        refuse_reentry(cpu, lock)
+        lock.release()
+        refuse_reentry(cpu)
     try:
         cpu.busy = True
         state = c.state
@@ -175,7 +175,8 @@ def callout_dequeue(c: Callout, /, *, if_not_running: bool = False, close: bool 
         release_if_owned(lock)
         raise
     if cpu.busy:
-        refuse_reentry(cpu, lock)
+        lock.release()
+        refuse_reentry(cpu)
     try:
         cpu.busy = True
         state = c.state
@@ -217,7 +218,8 @@ def callout_arm_curcpu(c: Callout, tick: int, func: Callable[[T], object], arg: 
         release_if_owned(lock)
         raise
     if cpu.busy:
-        refuse_reentry(cpu, lock)
+        lock.release()
+        refuse_reentry(cpu)
     try:
         cpu.busy = True
         state = c.state

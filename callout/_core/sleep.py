@@ -11,12 +11,11 @@ platform.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Coroutine
 from enum import Enum
-from typing import Final
 
 from .arm import arm, initialize
+from .deadline import from_seconds
 from .errors import ArgumentTypeError, ArgumentValueError, ClosedError
 from .guard import protected
 from .machine import Machine
@@ -24,9 +23,6 @@ from .phases import Phase, Use, admit
 from .platform import Waiter
 from .state import Callout
 from .stop import stop
-from .units import NS_PER_S
-
-_LONGEST: Final = 1 << 62  # ns
 
 
 class Why(Enum):
@@ -64,7 +60,7 @@ def timeout_to_ns(call: str, timeout: object) -> int | None:
         raise ArgumentTypeError(f"{call}: timeout must be a number of seconds or None, not {timeout!r}", call=call)
     if not timeout >= 0:
         raise ArgumentValueError(f"{call}: timeout must be a number of seconds from 0 up, got {timeout!r}", call=call)
-    return _LONGEST if timeout >= _LONGEST // NS_PER_S else math.ceil(timeout * NS_PER_S)
+    return from_seconds(timeout)
 
 
 @protected

@@ -25,7 +25,7 @@ from __future__ import annotations
 
 from .._locks.mutex import Mtx
 from .._locks.parking import acquire_parked
-from .arm import program, schedule, unschedule
+from .arm import prepare, schedule, unschedule
 from .checks import refuse_unrun
 from .cpu import CANCELLED, STARTED, T_CLOSE, T_DEQUEUE, WAITING, Cpu, Lane, Move, Run, Ticket
 from .cpulock import acquire, acquire_both
@@ -55,7 +55,7 @@ def turn(lane: Lane) -> Run | None:
     """
     cpu = lane.cpu
     run: Run | None = None
-    ended = refiled = False
+    ended = False
     while not ended:
         acquire(cpu)
         try:
@@ -64,17 +64,14 @@ def turn(lane: Lane) -> Run | None:
                 if done is not None:
                     done.callout.run = None
                     lane.run = None
-                deadline = cpu.deadline
                 run = _next(lane)
-                refiled = cpu.deadline < deadline
                 ended = True
         finally:
             cpu.busy = False
             cpu.lock.release()
         if not ended:
             end(lane)
-    if refiled:
-        program(cpu)
+            done = None  # the run has ended, and what only it refers to dies here, under no lock
     return run
 
 
@@ -140,10 +137,14 @@ def confirm(run: Run) -> bool:
 
 
 @protected
-def execute(run: Run) -> None:
-    """Call the function of a started run, and release its lock. Then report what went wrong."""
+def execute(run: Run, begun: int) -> int:
+    """Call the function of a started run, and release its lock. Then report what went wrong, and whether it was slow.
+
+    *begun*: what time it is. Returns when it ended.
+    """
     func = run.func
     assert func is not None
+    machine = run.cpu.machine
     errors: list[BaseException] = []
     try:
         call(func, run.arg)
@@ -152,7 +153,11 @@ def execute(run: Run) -> None:
     if run.lock is not None:
         _release_after(run, errors)
     for problem in errors:
-        run.cpu.machine.report(problem, run.callout)
+        machine.report(problem, run.callout)
+    ended = run.cpu.now()
+    if ended - begun > machine.slow:
+        machine.expensive(func, ended - begun)
+    return ended
 
 
 @protected
@@ -160,21 +165,28 @@ def _release_after(run: Run, errors: list[BaseException]) -> None:
     """Release the lock after the callback, and add to *errors* what was wrong with it."""
     lock = run.lock
     assert lock is not None
-    if run.unlocked:
-        if not lock.holds():
-            return
-        problem = f"the callback of {run.callout!r} is CALLOUT_RETURNUNLOCKED and returned with {lock!r} held"
-    else:
-        problem = ""
+    problem = ""
     try:
-        lock.release_as(run.shared)
+        if not run.unlocked:
+            try:
+                lock.release_as(run.shared)
+            except UseAfterFree:
+                raise
+            except CalloutError as error:
+                problem = (
+                    f"the callback of {run.callout!r} returned without {lock!r} ({error}); "
+                    "use CALLOUT_RETURNUNLOCKED if it releases it"
+                )
+        # Softclock acquires no lock that its thread holds already, so what is held now is the callback's.
+        if lock.holds():
+            problem = problem or (
+                f"the callback of {run.callout!r} is CALLOUT_RETURNUNLOCKED and returned with {lock!r} held"
+                if run.unlocked
+                else f"the callback of {run.callout!r} has acquired {lock!r} once more and not released it"
+            )
+            lock.drop_all()
     except UseAfterFree as error:  # it was freed while softclock held it: then that is what is reported
         errors.append(error)
-    except CalloutError as error:
-        problem = (
-            f"the callback of {run.callout!r} returned without {lock!r} ({error}); "
-            "use CALLOUT_RETURNUNLOCKED if it releases it"
-        )
     if problem:
         errors.append(CallbackLockError(problem, callout=run.callout, lock=lock, cpu=run.cpu.id))
 
@@ -198,7 +210,6 @@ def end(lane: Lane) -> None:
     c, cpu = run.callout, run.cpu
     move = run.move
     to = cpu if move is None else move.cpu
-    kick = False
     tickets: list[Ticket] | None
     while True:
         # A migration needs both CPUs' locks. Until it is carried out the run counts as in progress: c stays put.
@@ -211,7 +222,7 @@ def end(lane: Lane) -> None:
                     answer_tickets(cpu, c, tickets)
                     move = run.move
                 if move is not None:
-                    kick = _carry_out(cpu, c, move)
+                    _carry_out(cpu, c, move)
                 c.run = lane.run = None
                 break
         finally:
@@ -223,8 +234,6 @@ def end(lane: Lane) -> None:
                 cpu.busy = False
                 cpu.lock.release()
         to = move.cpu
-    if kick and move is not None:
-        program(move.cpu)
     if tickets is not None:
         serve(run, tickets)
 
@@ -243,17 +252,20 @@ def answer_tickets(cpu: Cpu, c: Callout, tickets: list[Ticket]) -> None:
         c.state |= CLOSED
 
 
-def _carry_out(cpu: Cpu, c: Callout, move: Move) -> bool:
-    """Arm the callout as the deferred reset wanted; return whether to set the event timer. Both locks are held."""
+def _carry_out(cpu: Cpu, c: Callout, move: Move) -> None:
+    """Arm the callout as the deferred reset wanted. Both locks are held."""
     if cpu.machine.phase >= Phase.QUIESCING:  # what is pending was stopped, and this is as well
         c.state &= ~(PENDING | ACTIVE | MOVING)
-        return False
-    c.cpu = move.cpu
+        return
+    to = move.cpu
+    spot, seq, deadline = prepare(to, move.time, cpu.now())
+    to.wheel.put(c, spot, move.time, seq, cpu.wheel)
+    c.cpu = to
     c.func = move.func
     c.arg = move.arg
     c.precision = move.precision
-    c.state |= ACTIVE | DIRECT if move.direct else ACTIVE
-    return schedule(move.cpu, c, move.time)
+    c.state = c.state & ~(QUEUED | MOVING) | (PENDING | ACTIVE | DIRECT if move.direct else PENDING | ACTIVE)
+    to.deadline = deadline
 
 
 @protected
@@ -276,15 +288,22 @@ def serve(run: Run, tickets: list[Ticket]) -> None:
 def _scan(cpu: Cpu) -> bool:
     """Move what is due from the wheel to the queues; return whether there is more."""
     acquire(cpu)
+    due: list[Callout] = []
     try:
-        due: list[Callout] = []
         more = cpu.wheel.expire(cpu.now(), due)
         for c in due:
             lane = cpu.interrupt if c.state & DIRECT and c.run is None else cpu.softclock
             lane.queue.append(c)
             c.state |= QUEUED
-        cpu.deadline = cpu.wheel.next_event()
+        when = cpu.wheel.next_event()
+        cpu.machine.platform.set_event(cpu.id, when)
+        cpu.deadline = when
         return more
+    except BaseException:  # from a signal handler: what has left the wheel is in no queue yet
+        for c in due:
+            if not c.state & QUEUED:
+                schedule(cpu, c, c.time)
+        raise
     finally:
         cpu.busy = False
         cpu.lock.release()
@@ -297,39 +316,36 @@ def hardclock(cpu: Cpu) -> bool:
         return False  # closed by this loop since the timer fired
     more = _scan(cpu)
     lane = cpu.interrupt
-    until = cpu.now() + cpu.machine.budget
+    now = cpu.now()
+    until = now + cpu.machine.budget
     while True:
         run = turn(lane)
         if run is None:
             break
-        if run.state == STARTED:
-            execute(run)
-        else:
-            _run_locked(run)
-        if lane.queue and cpu.now() > until:
+        now = execute(run, now) if run.state == STARTED else _run_locked(run)
+        if lane.queue and now > until:
             end(lane)
             return True
     idle = cpu.idle
     if idle is not None and cpu.softclock.queue:
         cpu.idle = None
         idle.set_here()
-    if not more:
-        program(cpu)
     return more
 
 
-def _run_locked(run: Run) -> None:
-    """Run a direct callout under its spin mutex, which is waited for on the spot."""
+def _run_locked(run: Run) -> int:
+    """Run a direct callout under its spin mutex, which is waited for on the spot; return when it ended."""
+    now = run.cpu.now
     assert isinstance(run.lock, Mtx), "rule 1"
     try:
         run.lock.__enter__()
     except CalloutError as error:
         run.cpu.machine.report(error, run.callout)
-        return
+        return now()
     if confirm(run):
-        execute(run)
-    else:
-        _skip(run)
+        return execute(run, now())
+    _skip(run)
+    return now()
 
 
 # -- softclock ---------------------------------------------------------------------------------------------------------
@@ -357,13 +373,8 @@ async def softclock(cpu: Cpu) -> None:
             if not await _get_lock(run):
                 continue
             begun = now()
-        func = run.func
-        execute(run)
-        spent = now() - begun
-        begun += spent
-        if spent > machine.slow and func is not None:
-            machine.expensive(func, spent)
-        run = func = None  # an idle softclock keeps nobody's callout alive
+        begun = execute(run, begun)
+        run = None  # an idle softclock keeps nobody's callout alive
         if begun - sliced > machine.budget:
             end(lane)  # nobody shall wait for a run whose callback has returned
             await machine.platform.checkpoint()

@@ -146,10 +146,16 @@ class Wheel:
     # -- time passes ---------------------------------------------------------------------------------------------------
 
     def next_event(self) -> int:
-        """Return when to look again: the earliest time, or when the next slot begins; ``NEVER`` if nothing waits."""
+        """Return when to look again: the earliest time, or when the next slot begins; ``NEVER`` if nothing waits.
+
+        Of keys that stand for nothing any more at most ``CHUNK`` are forgotten; where there are more the result is the
+        time of such a key, and the rest is forgotten at the next looks.
+        """
         heap, live = self._sorted, self._open
-        while heap and heap[0] not in live:
+        budget = CHUNK
+        while heap and heap[0] not in live and budget:
             heappop(heap)
+            budget -= 1
         when = _begins(self._keys[0]) if self._keys else NEVER
         return min(heap[0] >> SEQ_BITS, when) if heap else when
 

@@ -15,12 +15,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NoReturn, SupportsIndex
 
-from .._core.errors import ArgumentTypeError, LockDestroyedError, LockError
+from .._core.errors import ArgumentTypeError, ArgumentValueError, LockDestroyedError, LockError
 from .._core.machine import Machine, current_machine
 from .._core.platform import RawLock, Thread
 from .._core.refusal import Refusal
 from .._core.rules import LockClass
 from .parking import Parked
+
+
+def check_options(call: str, opts: object, known: int, words: str) -> None:
+    """Raise unless *opts* is an int with no bit but those of *known*, which are called *words*."""
+    if not isinstance(opts, int):
+        raise ArgumentTypeError(f"{call}: opts must be an int, {words}, not {opts!r}", call=call)
+    if opts & ~known:
+        raise ArgumentValueError(f"{call}: unknown option {opts:#x}; use {words}", call=call)
 
 
 class Lock:
@@ -30,6 +38,10 @@ class Lock:
 
     def __init__(self, name: str, lock_class: LockClass, machine: Machine | None) -> None:
         """Make a lock of the current system. Never blocks."""
+        if not isinstance(name, str):
+            raise ArgumentTypeError(
+                f"{type(self).__name__}: name must be a str, not {name!r}", call=type(self).__name__
+            )
         if machine is None:
             machine = current_machine(type(self).__name__)
         self.name = name
@@ -62,6 +74,10 @@ class Lock:
 
     def release_as(self, shared: bool) -> None:
         """Release what ``try_acquire`` has acquired."""
+        raise NotImplementedError
+
+    def drop_all(self) -> int:
+        """Release it however often this thread holds it, in whatever way; return how often that was. Never blocks."""
         raise NotImplementedError
 
     def owned(self) -> bool:
@@ -120,6 +136,12 @@ class Lock:
     def initialized(self) -> bool:
         """Return whether it was not destroyed. Never blocks. See ``mtx_initialized(9)``."""
         return not isinstance(self._raw, Refusal)
+
+    def check_usable(self, call: str) -> None:
+        """Raise, in the name of *call*, if it was destroyed or freed."""
+        raw = self._raw
+        if isinstance(raw, Refusal):
+            raw.refuse(call)
 
     def _destroy(self, call: str, held_elsewhere: bool) -> None:
         raw = self._raw

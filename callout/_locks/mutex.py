@@ -13,7 +13,7 @@ from .._core.machine import Machine
 from .._core.platform import RawLock, Thread
 from .._core.refusal import Refusal
 from .._core.rules import LockClass
-from .lock import Lock
+from .lock import Lock, check_options
 
 MTX_DEF: Final = 0x0
 MTX_SPIN: Final = 0x1
@@ -41,10 +41,7 @@ class Mtx(Lock):
             NoSystemError: no system is open here.
             ArgumentValueError: unknown option.
         """
-        if opts & ~(MTX_SPIN | MTX_RECURSE):
-            raise ArgumentValueError(
-                f"mtx_init: unknown option {opts:#x}; use MTX_DEF or MTX_SPIN, and MTX_RECURSE", call="mtx_init"
-            )
+        check_options("mtx_init", opts, MTX_SPIN | MTX_RECURSE, "MTX_DEF or MTX_SPIN, and MTX_RECURSE")
         super().__init__(name, LockClass.SPIN if opts & MTX_SPIN else LockClass.MUTEX, machine)
         self._owner: Thread = None
         self._depth = 0
@@ -78,7 +75,7 @@ class Mtx(Lock):
             try:
                 self._note_acquired()
             except BaseException:
-                self.__exit__()
+                self._undo()
                 raise
         return self
 
@@ -97,6 +94,19 @@ class Mtx(Lock):
             raw.release()
         finally:
             if self.parked:
+                self.parked.wake_all()
+
+    def _undo(self) -> None:
+        """Release what was acquired, and could not be noted: in a forked child, or for an exception of a handler."""
+        try:
+            self._note_released()
+        finally:
+            raw = self._raw
+            if self._depth > 1:
+                self._depth -= 1
+            else:
+                self._owner = None
+                raw.release()
                 self.parked.wake_all()
 
     def _acquire_contended(self, raw: RawLock, taken: bool) -> None:
@@ -119,10 +129,9 @@ class Mtx(Lock):
 
     def _check_kind(self, call: str, spin: bool) -> None:
         if (self.lock_class is LockClass.SPIN) is not spin:
+            instead = call.removesuffix("_spin") if spin else f"{call}_spin"
             raise LockClassError(
-                f"{call}: {self.name!r} is {self.lock_class.value}; use {'mtx_lock' if spin else 'mtx_lock_spin'}",
-                call=call,
-                lock=self,
+                f"{call}: {self.name!r} is {self.lock_class.value}; use {instead}", call=call, lock=self
             )
 
     def lock(self) -> None:
@@ -228,7 +237,7 @@ class Mtx(Lock):
             try:
                 self._note_acquired()
             except BaseException:
-                self.__exit__()
+                self._undo()
                 raise
         return True
 
@@ -237,7 +246,6 @@ class Mtx(Lock):
 
     @protected
     def drop_all(self) -> int:
-        """Release it however often it is held, and return how often that was; 0 if this thread does not hold it."""
         if not self.owned():
             return 0
         depth = self._depth

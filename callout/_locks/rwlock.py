@@ -16,7 +16,7 @@ from .._core.guard import protected
 from .._core.machine import Machine
 from .._core.platform import Thread
 from .._core.rules import LockClass
-from .lock import Lock
+from .lock import Lock, check_options
 
 RW_RECURSE: Final = 0x4
 RM_RECURSE: Final = 0x2
@@ -57,8 +57,7 @@ class RwLock(Lock):
 
     def __init__(self, name: str = "rwlock", opts: int = 0, *, machine: Machine | None = None) -> None:
         """Make a read/write lock of the current system; *opts* may be ``RW_RECURSE``. Never blocks."""
-        if opts & ~RW_RECURSE:
-            raise ArgumentValueError(f"rw_init: unknown option {opts:#x}; only RW_RECURSE is known", call="rw_init")
+        check_options("rw_init", opts, RW_RECURSE, "RW_RECURSE")
         self._setup(name, LockClass.EXCLUSIVE, bool(opts & RW_RECURSE), machine)
 
     def _setup(self, name: str, lock_class: LockClass, recurse: bool, machine: Machine | None) -> None:
@@ -166,6 +165,17 @@ class RwLock(Lock):
             finally:
                 if free and self.parked:
                     self.parked.wake_all()
+
+    @protected
+    def drop_all(self) -> int:
+        count = 0
+        while self.owned():
+            self._unlock(self._prefix, shared=False)
+            count += 1
+        while self.me() in self._readers:
+            self._unlock(self._prefix, shared=True)
+            count += 1
+        return count
 
     def wlock(self) -> None:
         """Acquire it for writing; blocks while others have it. Raises LockHeldError if this thread has it."""
@@ -292,9 +302,6 @@ class RmLock(RwLock):
 
     def __init__(self, name: str = "rmlock", opts: int = 0, *, machine: Machine | None = None) -> None:
         """Make a read-mostly lock of the current system; *opts* are ``RM_*``. Never blocks."""
-        if opts & ~(RM_RECURSE | RM_SLEEPABLE):
-            raise ArgumentValueError(
-                f"rm_init: unknown option {opts:#x}; RM_RECURSE and RM_SLEEPABLE are known", call="rm_init"
-            )
+        check_options("rm_init", opts, RM_RECURSE | RM_SLEEPABLE, "RM_RECURSE and RM_SLEEPABLE")
         lock_class = LockClass.SLEEPABLE if opts & RM_SLEEPABLE else LockClass.EXCLUSIVE
         self._setup(name, lock_class, bool(opts & RM_RECURSE), machine)

@@ -128,22 +128,28 @@ async def test_a_waiter_on_real_threads_waits_for_a_function_that_has_freed_its_
         v2_3.wait_on_timers_blocking()
         order.append("waited")
 
-    async with open_callouts(cpus=1):
+    def open_the_gate() -> None:
+        waits.wait()
+        gate.set()
+
+    async with open_callouts(cpus=1) as system:
+
+        def bound_wait() -> None:
+            with system.bound():
+                wait()
+
+        # Both are there before the function can block this loop.
+        threads = [threading.Thread(target=target) for target in (bound_wait, open_the_gate)]
+        for thread in threads:
+            thread.start()
         timer = slab.alloc(v2_3.timer_list)
         v2_3.init_timer(timer)
         timer.function = function
         timer.data = timer
         v2_3.mod_timer(timer, jiffies + 0)
         del timer
-
-        def open_the_gate() -> None:
-            waits.wait()
-            gate.set()
-
-        opener = threading.Thread(target=open_the_gate)
-        opener.start()
-        await trio.to_thread.run_sync(wait)
-        opener.join()
+        for thread in threads:
+            await trio.to_thread.run_sync(thread.join)
 
     assert order == ["returned", "waited"]
     assert not slab.reports

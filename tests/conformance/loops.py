@@ -87,6 +87,7 @@ class Holder:
 
     def __init__(self, system: CalloutSystem, mtx: Mtx, c: Callout, func: Callable[[object], object]) -> None:
         self.standing = trio.Event()  # softclock stands at the lock
+        self._token = trio.lowlevel.current_trio_token()
         self._go = threading.Event()
         self._system, self._mtx, self._c, self._func = system, mtx, c, func
         self._then: Callable[[], object] = lambda: None
@@ -95,7 +96,7 @@ class Holder:
         self._thread.start()
 
     async def _stall(self, c: Callout) -> None:
-        self.standing.set()
+        self._token.run_sync_soon(self.standing.set)
 
     def _main(self) -> None:
         with self._system.bound(), self._mtx:

@@ -12,9 +12,11 @@ from callout import (
     CALLOUT_RETURNUNLOCKED,
     CALLOUT_SHAREDLOCK,
     CALLOUT_TRYLOCK,
+    MTX_RECURSE,
     RA_RLOCKED,
     RA_WLOCKED,
     RM_SLEEPABLE,
+    RW_RECURSE,
     BusyError,
     CallbackLockError,
     Callout,
@@ -31,6 +33,7 @@ from callout import (
     callout_reset,
     callout_stop,
     curcpu,
+    giant,
     rw_assert,
 )
 
@@ -217,6 +220,71 @@ def test_other_callbacks_must_not_release_the_lock(s: Stage, kind: str) -> None:
     assert "CALLOUT_RETURNUNLOCKED" in str(error)
     assert free(s, lock)
     assert s.do(callout_drain_sync, c) == -1
+
+
+def once_more(lock: AnyLock) -> None:
+    """Acquire it a second time."""
+    lock.__enter__()
+
+
+def once_more_and_raise(lock: AnyLock) -> None:
+    """Acquire it a second time, and fail."""
+    lock.__enter__()
+    raise ValueError
+
+
+def downgraded(lock: AnyLock) -> None:
+    """Keep the lock for reading."""
+    assert isinstance(lock, RwLock)
+    lock.downgrade()
+
+
+def upgraded(lock: AnyLock) -> None:
+    """Keep the lock for writing."""
+    assert isinstance(lock, RwLock)
+    assert lock.try_upgrade()
+
+
+def read_once_more(lock: AnyLock) -> None:
+    """Acquire it a second time for reading."""
+    assert isinstance(lock, RwLock)
+    lock.rlock()
+
+
+@pytest.mark.parametrize("unlocked", [False, True])
+@pytest.mark.parametrize(
+    ("make", "flags", "keep"),
+    [
+        (lambda: Mtx("m", MTX_RECURSE), 0, once_more),
+        (lambda: Mtx("m", MTX_RECURSE), 0, once_more_and_raise),
+        (giant, 0, once_more),
+        (lambda: RwLock("rw", RW_RECURSE), 0, once_more),
+        (lambda: RwLock("rw"), 0, downgraded),
+        (lambda: RmLock("rm"), 0, downgraded),
+        (lambda: RwLock("rw"), CALLOUT_SHAREDLOCK, upgraded),
+        (lambda: RwLock("rw"), CALLOUT_SHAREDLOCK, read_once_more),
+    ],
+    ids=["mutex", "mutex, raises", "Giant", "rw", "rw downgraded", "rm downgraded", "rw upgraded", "read twice"],
+)
+def test_whatever_a_callback_has_kept_of_its_lock_is_released(
+    s: Stage, make: Callable[[], AnyLock], flags: int, keep: Callable[[AnyLock], None], unlocked: bool
+) -> None:
+    """However often and in whatever way the lock is held when the callback returns, it is reported, and then free."""
+    lock = s.do(make)
+    c = s.callout(lock, flags | (CALLOUT_RETURNUNLOCKED if unlocked else 0))
+    s.do(callout_reset, c, 1, keep, lock)
+    s.tick()
+    errors = [type(error) for error in s.errors]
+    s.errors.clear()
+
+    assert errors == [ValueError, CallbackLockError][keep is not once_more_and_raise :]
+    assert free(s, lock)
+
+    s.do(callout_reset, c, 1, s.seen, "again")
+    s.tick()
+
+    assert s.ran == ["again"]
+    s.errors.clear()  # with CALLOUT_RETURNUNLOCKED, that one has kept it as well
 
 
 @pytest.mark.parametrize("kind", ["rw", "rm"])

@@ -486,6 +486,28 @@ async def test_on_error_gets_it_instead(cpus: int) -> None:
 
 @pytest.mark.trio
 @each_count
+@pytest.mark.parametrize("flags", [0, C_DIRECT_EXEC])
+async def test_on_error_finds_the_callouts_lock_free(cpus: int, flags: int) -> None:
+    """When on_error is called, the lock of the callout that failed has been released, and no lock of a CPU is held."""
+    held: list[bool] = []
+
+    async with open_callouts(cpus, on_error=lambda error, c: on_error()) as system:
+        mtx, c, tell = Mtx("spin", MTX_SPIN), Callout(), Tell()
+
+        def on_error() -> None:
+            held.append(mtx.holds() or any(cpu.lock._is_owned() for cpu in system._machine.cpus))
+            with mtx:
+                tell(None)
+
+        callout_init_mtx(c, mtx)
+        callout_reset_sbt_on(c, SBT_1MS, 0, fail, "oops", cpus - 1, flags)
+        await tell.ran.wait()
+
+    assert held == [False]
+
+
+@pytest.mark.trio
+@each_count
 async def test_an_on_error_that_fails_ends_the_block(cpus: int) -> None:
     """What on_error itself raises leaves through the block."""
 
@@ -864,8 +886,9 @@ async def test_a_call_that_was_not_refused_runs() -> None:
 
 
 @pytest.mark.trio
-async def test_an_expensive_callback_is_named(caplog: pytest.LogCaptureFixture) -> None:
-    """A callback that takes longer than the threshold is named in the log, with its time."""
+@pytest.mark.parametrize("flags", [0, C_DIRECT_EXEC])
+async def test_an_expensive_callback_is_named(caplog: pytest.LogCaptureFixture, flags: int) -> None:
+    """A callback that takes longer than the threshold, a direct one too, is named in the log, with its time."""
     with caplog.at_level(logging.WARNING, "callout"):
         async with open_callouts(expensive=1e-9):
             tell = Tell()
@@ -873,7 +896,7 @@ async def test_an_expensive_callback_is_named(caplog: pytest.LogCaptureFixture) 
             def dear(arg: object) -> None:
                 tell(arg)
 
-            callout_reset(fresh(), 1, dear, None)
+            callout_reset_sbt(fresh(), 0, 0, dear, None, flags)
             await tell.ran.wait()
 
     (record,) = [record.getMessage() for record in caplog.records if "callout.expensive" in record.getMessage()]

@@ -190,8 +190,8 @@ MOVE_NOT_PENDING: Final = Mutant(
 )
 MOVE_NOT_PROGRAMMED: Final = Mutant(
     "the event timer of the new CPU is not programmed for a deferred migration",
-    softclock.end,
-    "kick and move is not None",
+    engine.prepare,
+    "look < deadline",
     "False",
 )
 MOVE_STOPPED_SAYS_1: Final = Mutant(
@@ -273,10 +273,10 @@ STOPPED_IN_QUEUE_RUNS: Final = Mutant(
     "state & QUEUED or cpu.wheel.remove(c)",
 )
 PROGRAMMED_ONCE: Final = Mutant(
-    "the event timer is programmed without a second look at the deadline",
-    engine.program,
-    "cpu.deadline == when",
-    "True",
+    "the clock interrupt does not program the event timer for what is due later",
+    softclock._scan,
+    "cpu.machine.platform.set_event(cpu.id, when)",
+    "pass",
 )
 WOKEN_BEFORE_FREE: Final = Mutant(
     "the release of a mutex wakes before it is free",

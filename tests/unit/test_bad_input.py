@@ -688,6 +688,25 @@ def test_use_after_close(call: str) -> None:
         CHANGING[call](c)
 
 
+@pytest.mark.parametrize("call", STOPPING)
+def test_stopping_after_close_without_the_callouts_lock(call: str) -> None:
+    """Of a closed system's callout that has a lock the error says that the system was closed, held or not."""
+    c, mtx = Callout(), []
+
+    async def main() -> None:
+        async with open_callouts():
+            mtx.append(Mtx("mine"))
+            callout.callout_init_mtx(c, mtx[0])
+            callout.callout_reset(c, 1000, ignore, None)
+
+    trio.run(main)
+
+    with refused(ClosedError, f"{call}: ", "was closed", unchanged=c):
+        STOPPING[call](c)
+    with mtx[0], refused(ClosedError, call, "was closed", unchanged=c):
+        STOPPING[call](c)
+
+
 @pytest.mark.parametrize("call", LOOKING)
 def test_looking_after_close(call: str) -> None:
     """Of a closed system nothing is pending, active, terminated or running: that may still be asked."""

@@ -30,6 +30,7 @@ from callout import (
     Callout,
     CalloutSystem,
     Mtx,
+    ReentrantCallError,
     RwLock,
     callout_active,
     callout_arm_curcpu,
@@ -49,6 +50,7 @@ from callout import (
 )
 from callout._core import origins
 from callout._core.invariants import check, check_cpu
+from callout._core.units import NEVER
 
 CORE: Final = tuple(str(Path(callout.__file__).parent / room) for room in ("_core", "_locks", "_api"))
 AFTER: Final = frozenset(
@@ -132,7 +134,15 @@ class Stage:
         self.locks = (self.mtx, self.spin, self.recursive, self.rw, system.giant)
         self.idle, self.near, self.far, self.locked = (Callout() for _ in range(4))
         self.callouts = (self.idle, self.near, self.far, self.locked)
+        self.programmed = [NEVER for _ in self.machine.cpus]  # to what each event timer was set last
+        self.set_event = self.machine.platform.set_event
+        self.machine.platform.set_event = self.program  # type: ignore[method-assign]
         self.ready()
+
+    def program(self, cpu: int, when: int) -> None:
+        """Program an event timer, and note it."""
+        self.set_event(cpu, when)
+        self.programmed[cpu] = when
 
     def ready(self) -> None:
         """Have everything as it is before each operation."""
@@ -170,6 +180,7 @@ class Stage:
             assert not cpu.lock._is_owned(), f"the lock of cpu {cpu.id} was left held"
             assert not cpu.busy, f"cpu {cpu.id} was left busy"
             check_cpu(cpu)
+            assert self.programmed[cpu.id] <= cpu.deadline, f"the event timer of cpu {cpu.id} would fire too late"
         for c in self.callouts:
             check(c)
         for lock in self.locks:
@@ -258,6 +269,44 @@ def test_an_exception_cuts_no_operation_in_two(name: str, *, checking: bool) -> 
                 operation(stage)  # it works afterwards
                 stage.check()
                 assert stage.picture() == done, cut.where
+                if not cut.happened:
+                    return
+                cuts += 1
+
+    trio.run(main)
+
+    assert cuts >= 3
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in OPERATIONS if name.startswith(("reset", "schedule", "arm", "stop", "de", "drain"))]
+)
+def test_an_exception_in_a_call_that_is_refused_leaves_the_lock_as_it_was(name: str) -> None:
+    """A call that interrupts another one and is itself cut at whatever place releases what it acquired, and no more."""
+    operation = OPERATIONS[name]
+    cuts = 0
+
+    async def main() -> None:
+        nonlocal cuts
+        async with open_callouts(2) as system:
+            stage = Stage(system)
+            while True:
+                stage.ready()
+                begun = stage.picture()
+                cut = Cut(cuts)
+                for cpu in stage.machine.cpus:  # as the call that is interrupted has them
+                    cpu.lock.acquire()
+                    cpu.busy = True
+                with pytest.raises((Handler, ReentrantCallError)), cut.armed():
+                    operation(stage)
+                stage.let_go(cut)
+                for cpu in stage.machine.cpus:
+                    assert cpu.busy, cut.where
+
+                    cpu.busy = False
+                    cpu.lock.release()  # it goes on, and ends
+                stage.check()
+                assert stage.picture() == begun, cut.where
                 if not cut.happened:
                     return
                 cuts += 1

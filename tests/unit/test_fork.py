@@ -83,3 +83,29 @@ def test_a_child_may_open_a_system_of_its_own() -> None:
     out, _ = run(child, 1)
 
     assert out == "child 5 parent goes on\nleft parent\n"
+
+
+def test_a_lock_that_a_child_is_refused_is_not_held_by_it() -> None:
+    """Acquiring a mutex of the parent's system in any way is a ForkedError, and the mutex is as it was."""
+    child = """
+            tries = free.__enter__, free.trylock, lambda: free.try_acquire(False), held.__enter__, held.trylock
+            for acquire in tries:
+                try:
+                    acquire()
+                except ForkedError:
+                    continue
+                os._exit(9)
+            print(free._owner is None, free._raw._is_owned(), held._depth, flush=True)
+            os._exit(0)
+"""
+    fork = "        pid = os.fork()\n"
+    wait = "            code ="
+    script = SCRIPT.replace(
+        fork, f"        free, held = Mtx('free'), Mtx('held', MTX_RECURSE)\n        held.lock()\n{fork}"
+    )
+    script = script.replace(wait, f"            held.unlock()\n{wait}")
+    done = subprocess.run(
+        [sys.executable, "-c", script.format(child=child), "1"], capture_output=True, text=True, timeout=100, check=True
+    )
+
+    assert done.stdout == "True False 1\nchild 0 parent goes on\nleft parent\n", done.stderr

@@ -27,6 +27,7 @@ from callout import (
     callout_stop,
     open_callouts,
 )
+from callout._core import guard
 from callout._core.cpu import Cpu
 
 from .test_robustness import Interruption, ignore, interrupt
@@ -249,3 +250,54 @@ def test_an_interrupt_in_the_last_call_of_the_block() -> None:
         check(system._machine.cpus[0], things[0])
 
         assert callout_pending(things[0].c) == 1
+
+
+def test_every_marked_function_is_protected_where_trio_runs() -> None:
+    """KeyboardInterrupt is kept out of the engine, whenever a function was marked, but not out of the user's code."""
+    protected = trio.lowlevel.currently_ki_protected
+    seen: dict[str, bool] = {}
+
+    def note(name: str) -> None:
+        seen[name] = protected()
+
+    @guard.protected
+    def marked_late() -> None:
+        note("marked late")
+        exposed_late()
+
+    @guard.exposed
+    def exposed_late() -> None:
+        note("exposed late")
+
+    async def main() -> None:
+        note("the task")
+        marked_late()
+        async with open_callouts(checking=False) as system:
+            platform = system._machine.platform
+            set_event = platform.set_event
+
+            def watched(cpu: int, when: int) -> None:
+                seen.setdefault("the engine", protected())
+                set_event(cpu, when)
+
+            platform.set_event = watched  # type: ignore[method-assign]
+            over = trio.Event()
+
+            def callback(_: None) -> None:
+                note("a callback")
+                over.set()
+
+            c = Callout()
+            callout_init(c, 1)
+            callout_reset(c, 1, callback, None)
+            await over.wait()
+
+    trio.run(main)
+
+    assert seen == {
+        "the task": False,
+        "marked late": True,
+        "exposed late": False,
+        "the engine": True,
+        "a callback": False,
+    }

@@ -21,6 +21,7 @@ WHEN: Final = 1 << 40
 def cpu_of(number: int) -> Cpu:
     """Return what the invariants look at of a CPU."""
     cpu: Any = SimpleNamespace(id=number, seq=0, deadline=NEVER, now=lambda: 0, wheel=Wheel())
+    cpu.machine = SimpleNamespace(platform=SimpleNamespace(set_event=lambda number, when: None))
     cpu.softclock, cpu.interrupt = Lane(cpu, direct=False), Lane(cpu, direct=True)
     cpu.lanes = (cpu.softclock, cpu.interrupt)
     return cast("Cpu", cpu)

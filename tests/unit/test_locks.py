@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import trio
@@ -23,7 +24,9 @@ from callout import (
     RM_RECURSE,
     RW_RECURSE,
     Callout,
+    CalloutError,
     CalloutSystem,
+    LockClassError,
     LockDestroyedError,
     LockError,
     LockHeldError,
@@ -32,6 +35,8 @@ from callout import (
     RmLock,
     RwLock,
     callout_init_mtx,
+    callout_init_rm,
+    callout_init_rw,
     callout_reset,
     giant,
     mtx_assert,
@@ -615,3 +620,81 @@ async def test_a_task_cancelled_while_parked_is_forgotten() -> None:
         lock.release_as(shared=False)
         assert lock.trylock() == 1
         lock.unlock()
+
+
+# -- wrong arguments, and locks that are gone --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [Mtx, RwLock, RmLock])
+def test_a_lock_is_made_with_a_name_and_options_that_are_known(vm: VirtualSMP, kind: Callable[..., object]) -> None:
+    """What is no name, no number or an unknown option is one error each, which says what to give."""
+    for args, error, words in [
+        ((5,), TypeError, "name must be a str, not 5"),
+        (("m", None), TypeError, "opts must be an int, "),
+        (("m", "x"), TypeError, "not 'x'"),
+        (("m", 1 << 20), ValueError, "unknown option 0x100000; use "),
+    ]:
+        with pytest.raises(error, match=words) as caught:
+            kind(*args)
+
+        assert isinstance(caught.value, CalloutError)
+        assert str(caught.value).startswith(f"{caught.value.call}: ")
+
+
+@pytest.mark.parametrize(
+    ("kind", "init"), [(Mtx, callout_init_mtx), (RwLock, callout_init_rw), (RmLock, callout_init_rm)]
+)
+def test_no_callout_is_given_a_lock_that_was_destroyed(
+    vm: VirtualSMP, kind: Callable[[], Any], init: Callable[..., None]
+) -> None:
+    """A callout is not initialised with a lock that nobody could acquire."""
+    lock = kind()
+    lock.destroy()
+    c = Callout()
+    with pytest.raises(LockDestroyedError, match=f"{init.__name__}: "):
+        init(c, lock)
+
+    assert c.cpu.id == -1
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_softclock_has_no_read_write_lock_that_its_thread_holds(vm: VirtualSMP, shared: bool) -> None:
+    """What a task of the loop holds counts as refused, however recursive the lock is, and is held as before."""
+    lock = RwLock("rw", RW_RECURSE)
+    lock.rlock()
+    assert not lock.try_acquire(shared)
+    lock.runlock()
+    lock.wlock()
+    assert not lock.try_acquire(shared)
+    lock.wunlock()
+
+    assert not lock.holds()
+
+
+@pytest.mark.parametrize("kind", [lambda: Mtx("m", MTX_RECURSE), lambda: RwLock("rw", RW_RECURSE)])
+def test_a_lock_is_dropped_however_often_it_is_held(vm: VirtualSMP, kind: Callable[[], Mtx | RwLock]) -> None:
+    """drop_all() says how often this thread held it, and another may have it then."""
+    lock = kind()
+    lock.__enter__()
+    lock.__enter__()
+    assert lock.drop_all() == 2
+    assert not lock.holds()
+    assert lock.drop_all() == 0
+    if isinstance(lock, RwLock):
+        lock.rlock()
+        lock.rlock()
+        assert lock.drop_all() == 2
+        assert not lock.holds()
+
+
+def test_the_spin_names_are_told_apart(vm: VirtualSMP) -> None:
+    """A mutex of the other kind is refused with the name of the call that fits."""
+    plain, spin = Mtx("plain"), Mtx("spin", MTX_SPIN)
+    for act, instead in [
+        (plain.lock_spin, "use mtx_lock"),
+        (plain.unlock_spin, "use mtx_unlock"),
+        (spin.lock, "use mtx_lock_spin"),
+        (spin.unlock, "use mtx_unlock_spin"),
+    ]:
+        with pytest.raises(LockClassError, match=f"{instead}$"):
+            act()

@@ -15,23 +15,30 @@ import pytest
 import trio
 
 from callout import (
+    C_DIRECT_EXEC,
     ArgumentTypeError,
     Callout,
     Mtx,
     RmLock,
     RwLock,
     callout_drain,
+    callout_drain_async,
     callout_init,
+    callout_init_mtx,
     callout_pending,
     callout_reset,
     callout_reset_on,
+    callout_reset_sbt,
     callout_schedule,
     callout_stop,
     callout_terminate,
     open_callouts,
 )
 from callout._core.invariants import check_cpu
+from callout._core.lifecycle import enter, quiesce
 from callout._core.machine import Machine
+from callout._core.phases import Phase
+from callout._core.units import NEVER
 from callout.testing import VirtualSMP
 from callout_linux.timer import timer_list, timer_setup
 
@@ -111,11 +118,18 @@ def renew(c: Callout) -> None:
     callout_init(c, 1)
 
 
+def arm_again(c: Callout) -> None:
+    """Stop and arm a callout."""
+    callout_stop(c)
+    callout_reset(c, 300_000, ignore, None)
+
+
 REPLACE: Final[dict[str, Callable[[Callout], object]]] = {
     "pushed out": lambda c: callout_reset(c, 200_000, ignore, None),
     "pulled in": lambda c: callout_reset(c, 50, ignore, None),
     "on another CPU": lambda c: callout_reset_on(c, 200_000, ignore, None, 1),
     "initialised anew": lambda c: renew(c),
+    "armed after a stop": lambda c: arm_again(c),
 }
 
 
@@ -153,6 +167,71 @@ def test_the_argument_of_a_deferred_reset_dies_after_the_locks_were_released(vm:
     gc.collect()
 
     assert seen == [False, False]
+
+
+def leave_to_the_engine(vm: VirtualSMP, seen: list[bool], how: str) -> weakref.ref[Callout]:
+    """Arm a callout that only its wheel refers to, so that its argument dies when the engine drops it."""
+    c = Callout()
+    if how == "under a lock":
+        callout_init_mtx(c, Mtx("m"))
+    else:
+        callout_init(c, 1)
+
+    argument = Last(vm.machine, seen)
+    if how == "directly":
+        callout_reset_sbt(c, 1, 0, ignore, argument, C_DIRECT_EXEC)
+    else:
+        callout_reset(c, 1, ignore, argument)
+    return weakref.ref(c)
+
+
+@pytest.mark.parametrize("how", ["a migration is carried out", "a waiter is served"])
+def test_the_argument_of_a_run_that_has_ended_dies_after_the_locks_were_released(vm: VirtualSMP, how: str) -> None:
+    """When the end of a run has more to do than to begin the next, its argument dies under no lock all the same."""
+    seen: list[bool] = []
+    c = Callout()
+
+    def callback(_: object) -> None:
+        if how == "a waiter is served":
+            callout_drain_async(c, lambda _: callout_reset(c, 5, ignore, None), None)
+        else:
+            callout_reset_on(c, 5, ignore, None, 1)
+
+    callout_init(c, 1)
+    callout_reset(c, 1, callback, Last(vm.machine, seen))
+    vm.tick(2)
+    gc.collect()
+
+    assert callout_pending(c)
+    assert seen == [False]
+
+
+@pytest.mark.parametrize("how", ["plainly", "under a lock", "directly"])
+def test_what_only_the_engine_refers_to_dies_after_the_locks_were_released(vm: VirtualSMP, how: str) -> None:
+    """A callout that is dropped while it is pending dies with its argument after its run, and under no lock."""
+    seen: list[bool] = []
+    gone = leave_to_the_engine(vm, seen, how)
+    assert gone() is not None
+
+    vm.tick(2)
+    gc.collect()
+
+    assert gone() is None
+    assert seen == [False]
+
+
+def test_what_is_pending_at_the_end_dies_after_the_locks_were_released(vm: VirtualSMP) -> None:
+    """Callouts that were dropped while they were pending are gone when the system is quiescent, each under no lock."""
+    seen: list[bool] = []
+    left = [leave_to_the_engine(vm, seen, how) for how in ("plainly", "under a lock", "directly")]
+    assert seen == []
+
+    enter(vm.machine, Phase.CANCELLING)
+    vm.run(lambda: quiesce(vm.machine))
+    gc.collect()
+
+    assert [gone() for gone in left] == [None] * 3
+    assert seen == [False] * 3
 
 
 # -- nobody is asked whether callouts are equal ------------------------------------------------------------------------
@@ -233,21 +312,23 @@ def test_a_linux_timer_is_not_copied(vm: VirtualSMP) -> None:
 
 
 @pytest.mark.trio
-async def test_at_the_stacks_limit_raised_means_not_armed() -> None:
+@pytest.mark.parametrize("checking", [False, True])
+async def test_at_the_stacks_limit_raised_means_not_armed(*, checking: bool) -> None:
     """However little stack is left: a reset that raises RecursionError has armed nothing, and one that returns has."""
     raised = armed = 0
-    async with open_callouts() as system:
+    async with open_callouts(checking=checking) as system:
         (cpu,) = system._machine.cpus
-        c = Callout()
-        callout_init(c, 1)
-        callout_reset(c, 100_000, ignore, None)
-        callout_stop(c)
+        c, other = Callout(), Callout()
+        for each in (c, other):
+            callout_init(each, 1)
+            callout_reset(each, 3_600_000, ignore, None)
+        callout_stop(c)  # the other one keeps the bucket: to make one needs more of the stack than what comes after
 
         def down(frames: int) -> None:
             if frames:
                 down(frames - 1)
             else:
-                callout_schedule(c, 50)
+                callout_schedule(c, 3_600_000)
 
         here = 0
         frame = sys._getframe()
@@ -255,6 +336,7 @@ async def test_at_the_stacks_limit_raised_means_not_armed() -> None:
             here += 1
             frame = frame.f_back  # type: ignore[assignment]  # the outermost has none
         for left in range(2, 80):
+            deadline, cpu.deadline = cpu.deadline, NEVER  # so that the event timer is set: that must not fail any more
             try:
                 down(sys.getrecursionlimit() - here - left)
             except RecursionError:
@@ -263,6 +345,7 @@ async def test_at_the_stacks_limit_raised_means_not_armed() -> None:
             else:
                 armed += 1
                 assert callout_stop(c) == 1
+            cpu.deadline = min(cpu.deadline, deadline)
             assert not cpu.lock._is_owned()
             assert not cpu.busy
             check_cpu(cpu)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import random
+import sys
 import weakref
 from collections.abc import Callable
-from types import SimpleNamespace
+from itertools import pairwise
+from types import FrameType, SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -35,7 +38,8 @@ delays = st.one_of(
 
 def cpu_of() -> Cpu:
     """Return what the wheel and the functions over it need of a CPU."""
-    cpu: Any = SimpleNamespace(seq=0, deadline=NEVER, time=BEGIN)
+    cpu: Any = SimpleNamespace(id=0, seq=0, deadline=NEVER, time=BEGIN)
+    cpu.machine = SimpleNamespace(platform=SimpleNamespace(set_event=lambda number, when: None))
     cpu.now = lambda: cpu.time
     cpu.wheel = Wheel()
     return cast("Cpu", cpu)
@@ -277,6 +281,36 @@ def test_what_is_stopped_leaves_nothing_behind(spread: int) -> None:
     assert cpu.wheel.next_event() == NEVER
 
 
+def lines_of(func: Callable[..., object], *args: object) -> int:
+    """Return how many lines a call executes."""
+    lines = 0
+
+    def trace(frame: FrameType, event: str, arg: object) -> Any:  # noqa: ANN401 - typeshed has no public name for it
+        nonlocal lines
+        lines += event == "line"
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        func(*args)
+    finally:
+        sys.settrace(before)
+    return lines
+
+
+def test_no_stop_does_the_work_of_others() -> None:
+    """Of thousands of stops in random order none takes more lines than a few: there is nothing to be swept."""
+    cpu = cpu_of()
+    callouts = [callout_on(cpu) for _ in range(5000)]
+    for number, c in enumerate(callouts):
+        arm(c, BEGIN + 1 + number * SLOT // 100)
+    random.Random(1).shuffle(callouts)
+
+    assert max(lines_of(unschedule, cpu, c) for c in callouts) < 40
+    assert parts(cpu.wheel)[0] == 0
+
+
 def test_in_the_open_slot_only_integers_stay_and_only_until_their_time() -> None:
     """A callout that is stopped in the open slot is freed at once; its key goes when its time has passed."""
     cpu = cpu_of()
@@ -293,6 +327,23 @@ def test_in_the_open_slot_only_integers_stay_and_only_until_their_time() -> None
     expire(cpu, BEGIN + 11)
 
     assert len(cpu.wheel._sorted) == 1
+
+
+def test_what_was_stopped_in_the_open_slot_is_forgotten_in_chunks() -> None:
+    """However many callouts were stopped in the open slot, one look forgets no more of their keys than a chunk."""
+    cpu = cpu_of()
+    c = callout_on(cpu)
+    for number in range(3 * CHUNK):
+        arm(c, BEGIN + 10 + number)
+    unschedule(cpu, c)
+    left = [3 * CHUNK]
+    while (look := cpu.wheel.next_event()) != NEVER:
+        assert look < BEGIN + 10 + 3 * CHUNK
+
+        left.append(len(cpu.wheel._sorted))
+
+    assert all(0 < before - after <= CHUNK for before, after in pairwise([*left, 0]))
+    assert parts(cpu.wheel) == (0, 0, 0)
 
 
 def test_however_far_callouts_are_spread_the_buckets_are_few() -> None:

@@ -24,6 +24,7 @@ from ..._core.machine import CURRENT
 from ..._core.units import NEVER
 from . import current
 from .checking import LoopCheck
+from .event_timer import fire_until_done
 
 if TYPE_CHECKING:
     from .system import CalloutSystem
@@ -161,7 +162,7 @@ class CpuRunner:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(
                 self._keep_alive,
-                partial(self._loop.timer.run, self._fire),
+                self._clock,
                 self._cpu.interrupt,
                 name=repr(self._cpu.interrupt),
             )
@@ -187,6 +188,12 @@ class CpuRunner:
                     abandon(lane)
         finally:
             self._loop.services.discard(me)
+
+    @trio.lowlevel.enable_ki_protection
+    async def _clock(self) -> None:
+        """Take the clock interrupts: first for what was due when the last life of this service ended."""
+        await fire_until_done(self._fire)
+        await self._loop.timer.run(self._fire)
 
     @trio.lowlevel.enable_ki_protection
     def _fire(self) -> bool:

@@ -113,7 +113,7 @@ class TimerFd:
     def __init__(self) -> None:
         self._fd = _timerfd_create()
         # Guards against the descriptor's being closed, and its number given to somebody else, while it is set.
-        # Recursive: a finalizer may arm a callout in here; the engine looks at the deadline again after each setting.
+        # Recursive: a finalizer may run in here, and close the system.
         self._lock = threading.RLock()
 
     def set(self, when: int) -> None:

@@ -250,7 +250,6 @@ class VirtualPlatform(Scheduler):
         self.serving: list[bool] = []  # its clock interrupt is being served
         self.called: list[bool] = []
         self.entries: list[Entry] = []
-        self._sets: list[At] = []
         self._interrupts_it: list[At] = []
         self._numbers: dict[int, tuple[weakref.ref[Callout], int]] = {}  # of callouts, by id; some have died
 
@@ -265,7 +264,6 @@ class VirtualPlatform(Scheduler):
         self.serving.append(False)
         self.called.append(False)
         number = self.trail.number(f"cpu {cpu}")
-        self._sets.append(("sets the event timer of", number))
         self._interrupts_it.append(("interrupts", number))
         self.loops.append(None)
 
@@ -326,8 +324,7 @@ class VirtualPlatform(Scheduler):
             self.point(_PARKS)
 
     def set_event(self, cpu: int, when: int) -> None:
-        """Program the event timer; nothing happens on a system that was left, as with a closed timer."""
-        self.point(self._sets[cpu])
+        """Program the event timer. The engine holds the CPU's lock meanwhile, so this is no switch point."""
         self.events[cpu] = when
 
     def interrupt(self, cpu: int) -> None:
