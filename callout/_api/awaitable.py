@@ -2,8 +2,8 @@
 
 C blocks where Python awaits, so the commonest slip of a port is a forgotten ``await``: ``if callout_drain(c) == 1:``
 compares a coroutine, which is simply unequal, and nothing was drained. So what such a call returns refuses to be used
-as a truth value or to be compared with a number, and warns, as every coroutine does, if it is dropped. What is wrong
-with the call itself is raised by the call, not by the await: nobody has to await to learn it.
+as a truth value or a number, or to be compared with one, and warns, as every coroutine does, if it is dropped. What is
+wrong with the call itself is raised by the call, not by the await: nobody has to await to learn it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 class Unfinished:
-    """The result of a call that has not come yet: it has no truth value and equals no number.
+    """The result of a call that has not come yet: it has no truth value, is no number and equals none.
 
     For records that stand for something to be awaited. Never blocks.
     """
@@ -47,6 +47,14 @@ class Unfinished:
             if isinstance(other, int):
                 raise NotAwaitedError(self.remedy())
             return NotImplemented
+
+        def _refuse(self, *_: object) -> NoReturn:
+            raise NotAwaitedError(self.remedy())
+
+        __lt__ = __le__ = __gt__ = __ge__ = _refuse
+        __int__ = __index__ = __float__ = _refuse
+        __neg__ = __invert__ = __abs__ = _refuse
+        __add__ = __radd__ = __sub__ = __rsub__ = __and__ = __rand__ = __or__ = __ror__ = _refuse
 
         __hash__ = object.__hash__
 
@@ -112,8 +120,8 @@ def not_awaited(call: str, twin: str) -> str:
 # A KeyboardInterrupt between the making of the coroutine and its await would look like a missing await.
 @protected
 def must_await(call: str, coroutine: Coroutine[Any, Any, T], twin: str = "", /) -> Coroutine[Any, Any, T]:
-    """Return *coroutine* as something that cannot be taken for its result: as a truth value, or compared with a
-    number, it raises ``NotAwaitedError``. Never blocks.
+    """Return *coroutine* as something that cannot be taken for its result: as a truth value or a number, or compared
+    with one, it raises ``NotAwaitedError``. Never blocks.
 
     For functions that are awaited here and block in C. Check the arguments first and raise what is wrong: the
     coroutine begins to run when it is awaited. *call* goes into the messages and into the warning for a coroutine

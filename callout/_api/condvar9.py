@@ -10,6 +10,7 @@ Source: condvar(9); kern_condvar.c.
 from __future__ import annotations
 
 from collections.abc import Coroutine
+from functools import partial
 from typing import Any
 
 from .._core.deadline import after_ticks
@@ -72,7 +73,10 @@ def _until(call: str, cv: Cv, timo: int) -> Timeout:
 
 async def _wait(call: str, cv: Cv, mtx: Mtx, until: Timeout | None) -> int:
     _check_wait(call, cv, mtx)  # again: what was right at the call may not be so now
-    return await sleep(call, cv._machine, cv, mtx, until, blocking=call.endswith("_sync"))
+    # On its queue it looks at cv again: from then on a destruction finds it there, and so does free() of a Slab.
+    return await sleep(
+        call, cv._machine, cv, mtx, until, blocking=call.endswith("_sync"), look=partial(_check, call, cv)
+    )
 
 
 async def _wait_for_ever(cv: Cv, mtx: Mtx) -> None:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 
-from .._core.checks import check_callout
+from .._core.checks import check_callout, machine_of
 from .._core.cpu import DRAIN
 from .._core.drain import wait
 from .._core.errors import CalloutError, ClosedError
@@ -14,7 +14,7 @@ from .._core.guard import protected
 from .._core.machine import current_machine
 from .._core.once import AsyncBlock
 from .._core.phases import Phase
-from .._core.state import Callout
+from .._core.state import NOWHERE, Callout
 from .awaitable import refuse_loop
 
 
@@ -32,7 +32,7 @@ def draining(*callouts: Callout) -> AsyncBlock[None]:
         BusyError: what this has returned was entered before.
     """
     for c in callouts:
-        check_callout("draining", c)
+        check_callout("draining", c, "every argument")
     return AsyncBlock("draining", partial(_draining, callouts))
 
 
@@ -68,9 +68,9 @@ def _refuse_loop(callouts: tuple[Callout, ...]) -> None:
 
 @protected
 async def _drain_surely(c: Callout, problems: list[BaseException]) -> None:
-    while c.cpu.id >= 0 and c.cpu.machine.phase < Phase.CLOSED:
+    while c.cpu is not NOWHERE and (c.cpu.id < 0 or c.cpu.machine.phase < Phase.CLOSED):
         try:
-            with c.cpu.machine.platform.shield():
+            with machine_of(c).platform.shield():  # raises if it was freed
                 await wait("callout_drain", c, DRAIN)
         except KeyboardInterrupt as error:
             problems.append(error)  # and wait on

@@ -16,6 +16,10 @@ from .._core.sleep import Sleeper, Why, claim, enlist, sleep, timeout_to_ns, wak
 from .awaitable import must_await, refuse_loop
 
 
+def _nothing(label: str) -> None:
+    """Make nothing a switch point."""
+
+
 class Event:
     """A one-shot event. Any thread may set it; any number of tasks, of any loop, may wait for it with ``wait()``, and
     any number of threads with ``wait_sync()``.
@@ -24,17 +28,21 @@ class Event:
     calls need both.
     """
 
-    __slots__ = ("__weakref__", "_is_set", "_machine", "_sleepers")
+    __slots__ = ("__weakref__", "_is_set", "_machine", "_point", "_sleepers")
 
     def __init__(self) -> None:
         """Make an event of the current system. Never blocks."""
         self._machine = current_machine("Event")
+        # On virtual CPUs looking at the flag and setting it are switch points: no lock guards it.
+        self._point: Callable[[], object] | None = getattr(self._machine.platform, "unguarded", _nothing)("an event")
         self._is_set = False
         self._sleepers: deque[Sleeper] = deque()
 
     def is_set(self) -> bool:
         """Return whether it was set. Never blocks. Raises ForkedError in a forked child."""
         admit("is_set", self._machine, Use.LOOK)
+        if self._point is not None:
+            self._point()
         return self._is_set
 
     @protected
@@ -45,6 +53,8 @@ class Event:
         ForkedError in a forked child.
         """
         admit("set", self._machine, Use.LOOK)
+        if self._point is not None:
+            self._point()
         self._is_set = True
         # No waiter is missed: it appends itself to the deque before it looks at the flag, and both of a deque's
         # operations are atomic.

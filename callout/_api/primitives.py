@@ -197,8 +197,7 @@ def callout_quiesce(c: Callout, /, *, close: bool = False) -> Coroutine[Any, Any
 
 def callout_quiesce_sync(c: Callout, /, *, close: bool = False) -> int:
     """Do as ``callout_quiesce()``, and block the thread, which must not run an event loop (``LoopThreadError``)."""
-    check_callout("callout_quiesce_sync", c)
-    _refuse_other("callout_quiesce", c, refuse_wait("callout_quiesce", c, blocking=None))
+    _refuse_other("callout_quiesce_sync", c, refuse_wait("callout_quiesce_sync", c, blocking=None))
     return wait_blocking("callout_quiesce", c, SYNC | T_CLOSE if close else SYNC)
 
 

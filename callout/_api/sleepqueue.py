@@ -22,7 +22,6 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from types import BuiltinMethodType, MethodType, MethodWrapperType
 from typing import Final, NamedTuple
-from weakref import WeakKeyDictionary
 
 from .._core.arm import arm, initialize
 from .._core.describe import shown
@@ -65,13 +64,14 @@ class Timeout(NamedTuple):
 class SleepQueues:
     """The queues of one machine."""
 
-    __slots__ = ("_guard", "_me", "_owner", "_queues")
+    __slots__ = ("_guard", "_me", "_owner", "_queues", "disowned")
 
     def __init__(self, machine: Machine) -> None:
         self._me: Callable[[], Thread] = machine.platform.current_thread
         self._owner: Thread = None  # looked at only when the guard is taken: by this very thread?
         self._guard = machine.platform.raw_lock("sleep queues")
         self._queues: dict[int, deque[Sleeper]] = {}  # identity of a channel, which its sleepers keep alive -> who
+        self.disowned: set[Sleeper] = set()  # woken because their channel was freed, and not yet running
 
     def _enter(self) -> None:
         if not self._guard.acquire(False):
@@ -128,18 +128,22 @@ class SleepQueues:
         finally:
             self._leave_guard()
 
+    def sleepers(self, chan: object) -> list[Sleeper]:
+        """Return what sleeps on *chan*, without the guard: copying a deque is atomic."""
+        return list(self._queues.get(id(chan), ()))
+
     def occupied(self, chan: object) -> bool:
         """Return whether anything sleeps on *chan*. The result may be out of date when it is returned."""
         return id(chan) in self._queues
 
 
-_QUEUES: Final[WeakKeyDictionary[Machine, SleepQueues]] = WeakKeyDictionary()
-
-
 def queues_of(machine: Machine) -> SleepQueues:
     """Return the queues of *machine*."""
-    queues = _QUEUES.get(machine)
-    return _QUEUES.setdefault(machine, SleepQueues(machine)) if queues is None else queues
+    queues = machine.attached.get(__name__)
+    if queues is None:
+        queues = machine.attached.setdefault(__name__, SleepQueues(machine))
+    assert isinstance(queues, SleepQueues)
+    return queues
 
 
 # -- checks: before anything changes -------------------------------------------------------------------------------
@@ -208,11 +212,13 @@ async def sleep(
     *,
     drop: bool = False,
     blocking: bool = False,
+    look: Callable[[], object] | None = None,
 ) -> int:
     """Sleep until woken, or *until* that time; return ``WOKEN`` or ``TIMED_OUT``. *chan* None: nobody can wake it.
 
     *mtx*, which this thread holds, and Giant are released in one step with falling asleep, and acquired again, parked
-    and shielded, however the sleep ends; *mtx* not with *drop*. *blocking*: block the thread, and never yield.
+    and shielded, however the sleep ends; *mtx* not with *drop*. *blocking*: block the thread, and never yield. *look*
+    raises if nothing can wake this any more: it is called when this is on its queue, and again if *chan* was freed.
 
     Raises:
         ClosedError: the machine was closed meanwhile.
@@ -225,6 +231,8 @@ async def sleep(
     try:
         if chan is not None:
             queues.join(chan, sleeper)
+            if look is not None:
+                look()
         if until is not None:
             alarm = _alarm(call, machine, sleeper, until)
         depth = machine.giant.drop_all()
@@ -255,6 +263,10 @@ async def sleep(
                 callout_stop(alarm)
             except ClosedError:
                 pass  # the close has stopped it
+        freed = sleeper in queues.disowned
+        queues.disowned.discard(sleeper)
+    if freed and look is not None:
+        look()
     if sleeper.why is Why.CLOSE:
         raise ClosedError(f"{call}: the callout system was closed while this slept", call=call)
     return TIMED_OUT if sleeper.why is Why.TIMEOUT else WOKEN
@@ -280,6 +292,17 @@ def wakeup(machine: Machine, chan: object) -> None:
     """Wake all that sleep on *chan*."""
     for sleeper in queues_of(machine).take(chan, everybody=True):
         wake(machine, sleeper, Why.EVENT)
+
+
+@protected
+def disown(machine: Machine, chan: object) -> None:
+    """Wake all that sleep on *chan*, because it was freed: they find out. Carried out twice it does no more."""
+    queues = queues_of(machine)
+    for sleeper in queues.sleepers(chan):
+        if sleeper.why is None:
+            queues.disowned.add(sleeper)
+            if not wake(machine, sleeper, Why.EVENT):
+                queues.disowned.discard(sleeper)  # something else wakes it
 
 
 @protected

@@ -21,11 +21,11 @@ from __future__ import annotations
 from typing import Final
 
 from .._locks.lock import Lock
-from .checks import machine_of
+from .checks import check_callout, machine_of
 from .cpu import CANCELLED, WAITING, Cpu, Move, Run
 from .cpulock import lock_callout, lock_callout_and, release_both
 from .deadline import share
-from .errors import ArgumentTypeError, ArgumentValueError, BusyError, NeverArmedError
+from .errors import ArgumentValueError, BusyError, NeverArmedError
 from .guard import protected
 from .machine import Machine
 from .phases import Phase
@@ -270,8 +270,7 @@ def default_precision(machine: Machine, when: int) -> int:
 @protected
 def initialize(call: str, machine: Machine, c: Callout, lock: Lock | None, flags: int) -> None:
     """Bind *c* to CPU 0 of *machine*; a callout that was initialised before must be neither pending nor running."""
-    if not isinstance(c, Callout):
-        raise ArgumentTypeError(f"{call}: the first argument must be a Callout, not {c!r}", call=call)
+    check_callout(call, c)
     if lock is not None and lock.machine is not machine:
         raise ArgumentValueError(f"{call}: {lock!r} belongs to another callout system", call=call, callout=c, lock=lock)
     if lock is not None:

@@ -60,7 +60,7 @@ def check_cpu(call: str, machine: Machine, cpu: object) -> Cpu:
     return machine.cpus[cpu]
 
 
-def not_a_callout(call: str, c: object) -> NoReturn:
+def not_a_callout(call: str, c: object, what: str = "the first argument") -> NoReturn:
     """Raise, for a first argument that is not a Callout, or that has none of a Callout's fields.
 
     For the ``except AttributeError`` of a short path, which so looks at nothing, and for ``check_callout()``.
@@ -71,13 +71,13 @@ def not_a_callout(call: str, c: object) -> NoReturn:
             call=call,
             callout=c,
         ) from None
-    raise ArgumentTypeError(f"{call}: the first argument must be a Callout, not {shown(c)}", call=call) from None
+    raise ArgumentTypeError(f"{call}: {what} must be a Callout, not {shown(c)}", call=call) from None
 
 
-def check_callout(call: str, c: object) -> None:
+def check_callout(call: str, c: object, what: str = "the first argument") -> None:
     """Raise unless *c* is a Callout."""
     if not issubclass(type(c), Callout) or not hasattr(c, "cpu"):
-        not_a_callout(call, c)
+        not_a_callout(call, c, what)
 
 
 def machine_of(c: Callout) -> Machine:

@@ -112,11 +112,14 @@ async def wait(call: str, c: Callout, asks: int, *, blocking: bool = False) -> i
     """
     machine = machine_of(c)
     platform = machine.platform
+    instead = call
+    if blocking:
+        call = f"{call}_sync"
     check_locks(call, c, machine)
     if blocking and platform.in_loop():
         raise LoopThreadError(
-            f"{call}_sync: this thread runs an event loop, which must not be blocked; use `await {call}(c)`",
-            call=f"{call}_sync",
+            f"{call}: this thread runs an event loop, which must not be blocked; use `await {instead}(c)`",
+            call=call,
             callout=c,
         )
     new_waiter = platform.thread_waiter if blocking else platform.waiter

@@ -28,6 +28,7 @@ class Machine:
 
     __slots__ = (
         "__weakref__",
+        "attached",
         "boot",
         "budget",
         "careful",
@@ -61,6 +62,7 @@ class Machine:
         self.giant: Mtx
         self.dead: Refusal | None = None  # in a forked child: what a thread that would wait for a lock is told
         self.phase = Phase.OPENING  # written under the locks of all CPUs
+        self.attached: dict[str, object] = {}  # what modules above the engine keep of this machine, by their names
         self.sleepers: dict[Sleeper, None] = {}  # what waits for an event; woken when the machine is closed
         # Checking mode: the locks that each thread holds, oldest first, and where each callout was armed. None: off.
         self.held: dict[Thread, list[Lock]] | None = None

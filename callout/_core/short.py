@@ -14,7 +14,7 @@ from typing import Final, TypeVar
 
 from . import signatures
 from .arm import IF_EARLIER, IF_IDLE, IF_PENDING, STAY, UNCHANGED, arm, default_precision, destination, prepare
-from .checks import check_func, check_tick, machine_of
+from .checks import check_func, check_tick, machine_of, not_a_callout
 from .cpu import Cpu
 from .cpulock import refuse_reentry, release_if_owned
 from .deadline import FAR, after_ticks, at_tick
@@ -49,7 +49,11 @@ def callout_reset(c: Callout, ticks: int, func: Callable[[T], object], arg: T, /
 
     See callout(9), ``callout_reset()``; kern_timeout.c, callout_reset_sbt_on().
     """
-    if func is not c.func:
+    try:
+        known = c.func
+    except AttributeError:
+        not_a_callout("callout_reset", c)
+    if func is not known:
         check_func("callout_reset", func)
     if type(ticks) is not int or ticks > INT_MAX:
         ticks = check_ticks("callout_reset", ticks)
@@ -127,10 +131,13 @@ def callout_stop(c: Callout, /) -> int:
 
     See callout(9), RETURN VALUES; kern_timeout.c, _callout_stop_safe().
     """
-    mine = c.lock
+    try:
+        cpu = c.cpu
+        mine = c.lock
+    except AttributeError:
+        not_a_callout("callout_stop", c)
     if mine is not None and not mine.owned():
         return STOP_RESULT[stop("callout_stop", c)]
-    cpu = c.cpu
     lock = cpu.lock
     try:
         lock.acquire()
@@ -167,7 +174,10 @@ def callout_dequeue(c: Callout, /, *, if_not_running: bool = False, close: bool 
 
     Returns the facts: ``CALLOUT_REMOVED`` if a run was removed, ``CALLOUT_RUNNING`` if one is in progress.
     """
-    cpu = c.cpu
+    try:
+        cpu = c.cpu
+    except AttributeError:
+        not_a_callout("callout_dequeue", c)
     lock = cpu.lock
     try:
         lock.acquire()
@@ -200,8 +210,8 @@ def arm_at_tick(
     """Arm *c* for clock tick number *tick* the long way; return the facts."""
     if func is not c.func or func is None:
         check_func(call, func)
-    check_flags(call, flags, ARM_ALL)
-    check_tick(call, tick)
+    flags = check_flags(call, flags, ARM_ALL)
+    tick = check_tick(call, tick)
     machine = machine_of(c)
     when = at_tick(machine, tick, machine.platform.now())
     return arm(call, c, when, 0, func, arg, destination(call, c, to, direct=False), how=flags)
@@ -210,7 +220,10 @@ def arm_at_tick(
 @protected
 def callout_arm_curcpu(c: Callout, tick: int, func: Callable[[T], object], arg: T, flags: int = 0, /) -> int:
     """Arm *c* as ``callout_arm_on()`` does, on the CPU on which this code runs. Never blocks."""
-    cpu = c.cpu
+    try:
+        cpu = c.cpu
+    except AttributeError:
+        not_a_callout("callout_arm_curcpu", c)
     lock = cpu.lock
     try:
         lock.acquire()
@@ -224,7 +237,13 @@ def callout_arm_curcpu(c: Callout, tick: int, func: Callable[[T], object], arg: 
         cpu.busy = True
         state = c.state
         # Pushed out, on this CPU and staying there.
-        if state & PLAIN == ARMED and func is c.func and not flags & _LONG_WAY and type(tick) is int:
+        if (
+            state & PLAIN == ARMED
+            and func is c.func
+            and type(tick) is int
+            and type(flags) is int
+            and not flags & _LONG_WAY
+        ):
             when = cpu.boot + tick * cpu.tick
             if (
                 c.time < when <= FAR

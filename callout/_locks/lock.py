@@ -15,20 +15,24 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NoReturn, SupportsIndex
 
+from .._core.describe import shown
 from .._core.errors import ArgumentTypeError, ArgumentValueError, LockDestroyedError, LockError
 from .._core.machine import Machine, current_machine
 from .._core.platform import RawLock, Thread
 from .._core.refusal import Refusal
 from .._core.rules import LockClass
+from .._core.units import exact_int
 from .parking import Parked
 
 
-def check_options(call: str, opts: object, known: int, words: str) -> None:
-    """Raise unless *opts* is an int with no bit but those of *known*, which are called *words*."""
-    if not isinstance(opts, int):
-        raise ArgumentTypeError(f"{call}: opts must be an int, {words}, not {opts!r}", call=call)
-    if opts & ~known:
-        raise ArgumentValueError(f"{call}: unknown option {opts:#x}; use {words}", call=call)
+def check_options(call: str, opts: object, known: int, words: str) -> int:
+    """Return *opts* if it is an int with no bit but those of *known*, which are called *words*."""
+    exact = exact_int(opts)
+    if exact is None:
+        raise ArgumentTypeError(f"{call}: opts must be an int, {words}, not {shown(opts)}", call=call)
+    if exact & ~known:
+        raise ArgumentValueError(f"{call}: unknown option {exact:#x}; use {words}", call=call)
+    return exact
 
 
 class Lock:
@@ -40,7 +44,7 @@ class Lock:
         """Make a lock of the current system. Never blocks."""
         if not isinstance(name, str):
             raise ArgumentTypeError(
-                f"{type(self).__name__}: name must be a str, not {name!r}", call=type(self).__name__
+                f"{type(self).__name__}: name must be a str, not {shown(name)}", call=type(self).__name__
             )
         if machine is None:
             machine = current_machine(type(self).__name__)

@@ -41,7 +41,7 @@ class Mtx(Lock):
             NoSystemError: no system is open here.
             ArgumentValueError: unknown option.
         """
-        check_options("mtx_init", opts, MTX_SPIN | MTX_RECURSE, "MTX_DEF or MTX_SPIN, and MTX_RECURSE")
+        opts = check_options("mtx_init", opts, MTX_SPIN | MTX_RECURSE, "MTX_DEF or MTX_SPIN, and MTX_RECURSE")
         super().__init__(name, LockClass.SPIN if opts & MTX_SPIN else LockClass.MUTEX, machine)
         self._owner: Thread = None
         self._depth = 0

@@ -57,7 +57,7 @@ class RwLock(Lock):
 
     def __init__(self, name: str = "rwlock", opts: int = 0, *, machine: Machine | None = None) -> None:
         """Make a read/write lock of the current system; *opts* may be ``RW_RECURSE``. Never blocks."""
-        check_options("rw_init", opts, RW_RECURSE, "RW_RECURSE")
+        opts = check_options("rw_init", opts, RW_RECURSE, "RW_RECURSE")
         self._setup(name, LockClass.EXCLUSIVE, bool(opts & RW_RECURSE), machine)
 
     def _setup(self, name: str, lock_class: LockClass, recurse: bool, machine: Machine | None) -> None:
@@ -302,6 +302,6 @@ class RmLock(RwLock):
 
     def __init__(self, name: str = "rmlock", opts: int = 0, *, machine: Machine | None = None) -> None:
         """Make a read-mostly lock of the current system; *opts* are ``RM_*``. Never blocks."""
-        check_options("rm_init", opts, RM_RECURSE | RM_SLEEPABLE, "RM_RECURSE and RM_SLEEPABLE")
+        opts = check_options("rm_init", opts, RM_RECURSE | RM_SLEEPABLE, "RM_RECURSE and RM_SLEEPABLE")
         lock_class = LockClass.SLEEPABLE if opts & RM_SLEEPABLE else LockClass.EXCLUSIVE
         self._setup(name, lock_class, bool(opts & RM_RECURSE), machine)

@@ -5,7 +5,10 @@ preemption if it takes the turn away from a context that could have gone on; a t
 other.
 
 That is sound only if the same choices lead to the same run. So each run is compared with the one whose choices it
-repeats: at each of them the same contexts can run, after as many switch points, and the run does not end before.
+repeats: up to each of them the same contexts do the same, switch point by switch point, with the same locks, callouts
+and waits; there the same contexts can run; and the run does not end before. And some schedules are run twice, and those
+runs compared as a whole: the first ``TWICE``, then every one whose number is a power of two, and at the end the first
+once more.
 """
 
 from __future__ import annotations
@@ -20,12 +23,13 @@ from .._core.describe import shown
 from .._core.errors import ArgumentTypeError, ArgumentValueError, CalloutError
 from .._core.lifecycle import MAX_CPUS, MAX_HZ
 from .._worlds.virtual import records
-from .._worlds.virtual.scheduler import Context
+from .._worlds.virtual.scheduler import Context, Trail
 from .._worlds.virtual.vm import VirtualSMP, check_thread
 
 Scenario = Callable[[VirtualSMP], object]
 
 MAX_STEPS: Final = 20_000  # a run of more is a livelock
+TWICE: Final = 16
 MAX_BOUND: Final = MAX_STEPS
 MAX_SCHEDULES: Final = 1 << 62
 
@@ -44,6 +48,8 @@ class Violation(CalloutError, AssertionError):  # noqa: N818 - the field's name 
 
 class NondeterminismError(CalloutError, RuntimeError):
     """The scenario did something else when it was run again with the same choices, so nothing can be said of it.
+
+    At some switch point another thread went on, or it did something else, or the same with another lock or callout.
 
     Mostly it keeps something from one run to the next: a global, a cache, a class attribute. Random numbers, real time,
     real threads and the order of a set of objects do the same.
@@ -69,13 +75,27 @@ class Setting(NamedTuple):
     short_paths: bool
 
     def __str__(self) -> str:
-        return f"v2,cpus={self.cpus},hz={self.hz},bound={self.bound},paths={'short' if self.short_paths else 'long'}"
+        paths = "short" if self.short_paths else "long"
+        return f"{VERSION},cpus={self.cpus},hz={self.hz},bound={self.bound},paths={paths}"
 
 
+VERSION: Final = "v3"
+
+# The number of choices comes last, so that nothing can be cut off.
 _SCHEDULE: Final = re.compile(
-    r"v2,cpus=([0-9]{1,9}),hz=([0-9]{1,9}),bound=([0-9]{1,9}),paths=(short|long):((?:[0-9]{1,9}(?:\.[0-9]{1,9})*)?)",
+    rf"{VERSION},cpus=([0-9]{{1,9}}),hz=([0-9]{{1,9}}),bound=([0-9]{{1,9}}),paths=(short|long)"
+    r":((?:[0-9]{1,9}(?:\.[0-9]{1,9})*)?),choices=([0-9]{1,9})",
     re.ASCII,
 )
+_OLDER: Final = re.compile(r"v[0-2],", re.ASCII)
+
+
+def _write(setting: Setting, taken: Sequence[int]) -> str:
+    """Return the schedule with these choices; the zeros at the end go without saying."""
+    length = len(taken)
+    while length and not taken[length - 1]:
+        length -= 1
+    return f"{setting}:{'.'.join(map(str, taken[:length]))},choices={length}"
 
 
 def _parse(schedule: object) -> tuple[Setting, list[int]]:
@@ -87,12 +107,18 @@ def _parse(schedule: object) -> tuple[Setting, list[int]]:
     match = _SCHEDULE.fullmatch(schedule)
     if match is None:
         short = schedule if len(schedule) <= 80 else f"{schedule[:77]}..."
+        if _OLDER.match(schedule):
+            raise ArgumentValueError(
+                f"replay: {short!r} is a schedule of an older version, which this one, {VERSION}, cannot replay; "
+                "explore the scenario again",
+                call="replay",
+            )
         raise ArgumentValueError(
             f"replay: {short!r} is not a schedule; give the string that a Violation names, whole, which is like "
-            "'v2,cpus=2,hz=1000,bound=2,paths=short:0.0.1'",
+            f"{_write(Setting(2, 1000, 2, short_paths=True), [0, 0, 1])!r}",
             call="replay",
         )
-    cpus, hz, bound, paths, choices = match.groups()
+    cpus, hz, bound, paths, choices, count = match.groups()
     setting = Setting(
         check_int("replay: the schedule", "cpus", int(cpus), 1, MAX_CPUS),
         check_int("replay: the schedule", "hz", int(hz), 1, MAX_HZ),
@@ -100,9 +126,15 @@ def _parse(schedule: object) -> tuple[Setting, list[int]]:
         paths == "short",
     )
     taken = [int(choice) for choice in choices.split(".")] if choices else []
+    if len(taken) != int(count):
+        raise ArgumentValueError(
+            f"replay: the schedule says that it has {int(count)} choices, and it has {len(taken)}: was a part of it "
+            "cut out?",
+            call="replay",
+        )
     if taken and not taken[-1]:
         raise ArgumentValueError(
-            "replay: a schedule does not end in choices of 0: was a part of it cut off?", call="replay"
+            "replay: a schedule does not end in choices of 0: was a part of it cut out?", call="replay"
         )
     return setting, taken
 
@@ -112,16 +144,19 @@ class Choice(NamedTuple):
 
     step: int  # how many switch points came before
     names: tuple[str, ...]  # the options, the one that costs nothing first
+    points: int  # how long the trail was
 
 
 class _Search:
     """A chooser that follows a prefix of choices, then takes the first each time, and remembers the alternatives."""
 
-    def __init__(self, setting: Setting, prefix: Sequence[int], seen: Sequence[Choice] | None) -> None:
-        """*seen*: the choices as they were when the prefix was found; None if that is not known."""
+    def __init__(self, setting: Setting, prefix: Sequence[int], before: _Search | None) -> None:
+        """*before*: the run in which the prefix was found; None if that is not known."""
         self.setting = setting
         self.prefix = prefix
-        self.before = seen
+        self.before = before
+        self.trail = Trail()
+        self._compared = 0  # how much of the trail
         self.differs: str | None = None  # how this run is not the one that its prefix is of
         self.taken: list[int] = []
         self.seen: list[Choice] = []
@@ -140,15 +175,16 @@ class _Search:
         else:
             order = [current, *(context for context in runnable if context is not current)]
         at = len(self.taken)
-        here = Choice(self.step(), tuple([context.name for context in order]))
+        here = Choice(self.step(), tuple([context.name for context in order]), len(self.trail.points))
         choice = 0
         if at < len(self.prefix):
             choice = self.prefix[at]
-            if self.before is not None and self.before[at] != here:
-                # Let it run on: what goes wrong in it may say why it differs.
-                self.differs = _differs(at, self.before[at], here)
-                self.prefix = ()
-                choice = 0
+            if self.before is not None:
+                self.differs = self._compare(self.before, at, here)
+                if self.differs is not None:
+                    # Let it run on: what goes wrong in it may say why it differs.
+                    self.prefix = ()
+                    choice = 0
             if choice >= len(order):
                 raise ArgumentValueError(
                     f"replay: the schedule does not fit this scenario: its choice {at} is number {choice}, but only "
@@ -161,21 +197,42 @@ class _Search:
             self.preemptions += 1
         return self._note(order[choice])
 
+    def _compare(self, before: _Search, at: int, here: Choice) -> str | None:
+        """Return how this run differs from the one before, up to a choice that it repeats."""
+        there = before.seen[at]
+        mine, its = self.trail.points, before.trail.points
+        if mine[self._compared : here.points] != its[self._compared : there.points]:
+            return self._differs_at(before)
+        self._compared = here.points
+        return None if here == there else _differs(at, there, here)
+
+    def compare_to_end(self, before: _Search) -> str | None:
+        """Return how this run, which has ended, differs from one that should be the same."""
+        return None if self.trail.points == before.trail.points else self._differs_at(before)
+
+    def _differs_at(self, before: _Search) -> str:
+        """Say at which switch point this run is not the same for the first time."""
+        mine, its = self.trail.points, before.trail.points
+        step = next((step for step, pair in enumerate(zip(mine, its, strict=False)) if pair[0] != pair[1]), None)
+        if step is None:
+            step = min(len(mine), len(its))
+        return (
+            f"the scenario is not deterministic: at switch point {step} {self.trail.tell(step)}, and in the run that "
+            f"made the same choices before, {before.trail.tell(step)}; {_DOES_IT}"
+        )
+
     def left_over(self) -> str | None:
         """Return what is known of a run that has ended: how it differs from the one whose choices it repeats."""
         if self.differs is None and len(self.prefix) > len(self.taken):
             return (
                 f"the scenario is not deterministic: it ended after {len(self.taken)} choices, and with the same "
-                f"choices it had {len(self.prefix)} or more before; does it keep anything from one run to the next?"
+                f"choices it had {len(self.prefix)} or more before; {_DOES_IT}"
             )
         return self.differs
 
     def schedule(self) -> str:
-        """Return the setting, and the choices without the zeros at the end."""
-        taken = self.taken
-        while taken and not taken[-1]:
-            taken = taken[:-1]
-        return f"{self.setting}:{'.'.join(map(str, taken))}"
+        """Return the string that replays it."""
+        return _write(self.setting, self.taken)
 
     def _note(self, context: Context) -> Context:
         if not self.lanes or self.lanes[-1] != context.name:
@@ -183,11 +240,14 @@ class _Search:
         return context
 
 
+_DOES_IT: Final = "does it keep anything from one run to the next, or use the order of a set of objects?"
+
+
 def _differs(at: int, before: Choice, here: Choice) -> str:
     return (
         f"the scenario is not deterministic: at choice {at} {', '.join(here.names)} could run, after {here.step} "
         f"switch points, and with the same choices before it were {', '.join(before.names)}, after {before.step}; "
-        "does it keep anything from one run to the next?"
+        f"{_DOES_IT}"
     )
 
 
@@ -199,6 +259,7 @@ def _run(scenario: Scenario, search: _Search) -> int:
     ) as vm:
         records.watch(vm.machine)
         search.step = lambda: vm.platform.steps
+        search.trail = vm.platform.trail
         vm.spawn(scenario, vm, name="main")
         vm.settle()
         vm.check()
@@ -241,21 +302,17 @@ def explore(
     """
     setting = _check_setting("explore", scenario, cpus, hz, bound, short_paths)
     check_int("explore", "most", most, 1, MAX_SCHEDULES)
-    first = search = _Search(setting, [], [])
+    first = search = _Search(setting, [], None)
     schedules = 1
-    longest = first_steps = _try(scenario, search, schedules)
-    first_taken = list(first.taken)
+    longest = _try(scenario, search, schedules)
+    _try_again(scenario, search, schedules)
     while (prefix := _next(search)) and schedules < most:
-        search = _Search(setting, prefix, search.seen)
+        search = _Search(setting, prefix, search)
         schedules += 1
         longest = max(longest, _try(scenario, search, schedules))
-    # Once more from the beginning: what the first run alone has left behind shows now, if in no other.
-    again = _Search(setting, first_taken, first.seen)
-    if _try(scenario, again, 1) != first_steps:
-        raise NondeterminismError(
-            "the scenario is not deterministic: its first schedule, run again, had another number of switch points; "
-            "does it keep anything from one run to the next?"
-        )
+        if schedules <= TWICE or not schedules & (schedules - 1):
+            _try_again(scenario, search, schedules)
+    _try_again(scenario, first, 1)  # what any run has left behind shows now, if in no other
     return Certificate(schedules, longest, bound, exhausted=not prefix)
 
 
@@ -270,11 +327,28 @@ def _try(scenario: Scenario, search: _Search, number: int) -> int:
     except BaseException as error:
         problem = error
     differs = search.left_over()
+    search.before = None  # it has one, too
     if differs is not None:
         raise NondeterminismError(differs if problem is None else f"{differs} It ended in {problem!r}") from problem
     if problem is not None:
         raise Violation(search.schedule(), number, search.lanes) from problem
     return steps
+
+
+def _try_again(scenario: Scenario, search: _Search, number: int) -> None:
+    """Run a schedule that went well once more, and raise if the run is not the same."""
+    again = _Search(search.setting, search.taken, search)
+    try:
+        _try(scenario, again, number)
+    except Violation as violation:
+        problem = violation.__cause__
+        raise NondeterminismError(
+            f"the scenario is not deterministic: schedule {number} went well, and run again it ended in {problem!r}; "
+            f"{_DOES_IT}"
+        ) from problem
+    differs = again.compare_to_end(search)
+    if differs is not None:
+        raise NondeterminismError(f"{differs} It was schedule {number}, run again.")
 
 
 def _next(search: _Search) -> list[int]:

@@ -54,7 +54,8 @@ def look() -> tuple[Where, Run | None]:
     while frame is not None:
         at = frame
         if not frames.is_own(frame):
-            users.append(frame)
+            if frame.f_globals.get("__name__") != "contextlib":  # it leaves the user's `async with draining(c):`
+                users.append(frame)
         elif frame.f_globals is vars(softclock):
             # What runs callouts keeps the run and the lane in its local variables, whatever their names are.
             kept = frame.f_locals.values()

@@ -1,4 +1,4 @@
-"""What belongs to an object: the callouts, locks and events that are freed with it, and what they are called there.
+"""What belongs to an object: what is freed with it (callouts, locks, events, condition variables), by what names.
 
 They are looked for in its attributes, and in containers of Python's own there. What other objects hold is somebody
 else's, unless their class says ``slab_parts = ("attribute", …)``: then they are parts themselves, and what these
@@ -16,7 +16,9 @@ from collections.abc import Collection, Iterable, Iterator
 from types import GetSetDescriptorType, MemberDescriptorType, SimpleNamespace
 from typing import Final, cast
 
+from .._api.condvar9 import Cv
 from .._api.event import Event
+from .._core.errors import ArgumentTypeError, ArgumentValueError
 from .._core.state import Callout
 from .._locks.lock import Lock
 from .._locks.mutex import Mtx
@@ -28,11 +30,12 @@ DECLARED: Final = "slab_parts"
 # How to read a class without asking its metaclass.
 namespace_of = type.__dict__["__dict__"].__get__
 mro_of = type.__dict__["__mro__"].__get__
+_name_of = type.__dict__["__name__"].__get__
 
 _machine = Lock.__dict__["machine"]
 
 # Their own slots are the package's business.
-_RECORDS: Final = (*Callout.__mro__, *Event.__mro__, Lock, Mtx, RwLock, RmLock)
+_RECORDS: Final = (*Callout.__mro__, *Event.__mro__, Cv, Lock, Mtx, RwLock, RmLock)
 _PLAIN_KEYS: Final = (str, bytes, int, float, bool, type(None))
 
 
@@ -93,7 +96,7 @@ class Parts:
 def _kind(value: object) -> bool:
     """Whether *value* is a part wherever it is found."""
     cls = type(value)
-    return issubclass(cls, (Callout, Lock, Event)) or _declared(cls) is not None
+    return issubclass(cls, (Callout, Lock, Event, Cv)) or _declared(cls) is not None
 
 
 def _is_giant(value: object) -> bool:
@@ -101,20 +104,47 @@ def _is_giant(value: object) -> bool:
 
 
 def _declared(cls: type) -> tuple[str, ...] | None:
-    """Return the attributes that *cls* has declared; None if it has declared nothing."""
+    """Return the attributes that *cls* has declared; None if it has declared nothing.
+
+    Raises:
+        ArgumentTypeError: what it has declared is no collection of names.
+    """
     for each in mro_of(cls):
         declared = namespace_of(each).get(DECLARED)
         if declared is not None:
-            return tuple(declared) if type(declared) in (tuple, list, frozenset) else None
+            names = tuple(declared) if type(declared) in (tuple, list, frozenset, set) else None
+            if names is None or any(type(name) is not str for name in names):
+                raise ArgumentTypeError(
+                    f"Slab: {_name_of(each)}.{DECLARED} must be a tuple of attribute names, such as ('timer',), not "
+                    f"{repr(declared) if type(declared) is str else f'a {_name_of(type(declared))}'}",
+                    call="Slab",
+                )
+            return names
     return None
+
+
+def check_declared(obj: object) -> None:
+    """Raise if the class of *obj* declares what are no names."""
+    _declared(type(obj))
 
 
 def _attributes(obj: object) -> Iterator[tuple[str, object]]:
     """Yield the attributes of *obj* that hold what belongs to it: those declared by its class, or else all."""
-    declared = _declared(type(obj))
+    cls = type(obj)
+    declared = _declared(cls)
+    read = set()
     for name, value in _values(obj):
         if declared is None or name in declared:
+            read.add(name)
             yield name, value
+    for name in declared or ():
+        # A slot that was never set, or an attribute of which there is only the default of the class.
+        if name not in read and not any(name in namespace_of(each) for each in mro_of(cls)):
+            raise ArgumentValueError(
+                f"Slab: {_name_of(cls)}.{DECLARED} names {name!r}, and this {_name_of(cls)} has no such attribute; one "
+                "that it may lack needs a default in the class",
+                call="Slab",
+            )
 
 
 def _values(obj: object) -> Iterator[tuple[str, object]]:

@@ -14,11 +14,13 @@ import gc
 import threading
 import weakref
 from abc import ABCMeta
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
 from typing import Final, NoReturn, TypeVar, cast
 
+from .._api.condvar9 import Cv
 from .._api.event import Event
+from .._api.sleepqueue import disown
 from .._core import describe
 from .._core.arm import arm, initialize, unschedule
 from .._core.cpu import WAITING, Cpu, Run
@@ -31,6 +33,7 @@ from .._core.state import MOVING, Callout, Link
 from .._locks.lock import Lock
 from .._locks.mutex import Mtx
 from .._locks.rwlock import RmLock, RwLock
+from .._worlds.virtual.weak import WeakValues
 from ._allocation import Allocation, GraveCpu, GraveLock
 from ._parts import Parts, is_record, mro_of, namespace_of
 
@@ -64,47 +67,30 @@ class Grave(weakref.ref[object]):
 _GRAVES: Final[dict[int, Grave]] = {}
 
 
-class _Collector:
-    """Knows when the garbage collector is at work.
-
-    It tells weak references before it calls finalizers, and a finalizer may use what was freed. So what dies in a
-    collection is forgotten when that has ended.
-    """
-
-    __slots__ = ("at_work", "dying")
-
-    def __init__(self) -> None:
-        self.at_work = False
-        self.dying: deque[Grave] = deque()
-
-    @protected
-    def __call__(self, phase: str, info: dict[str, int]) -> None:
-        self.at_work = phase == "start"
-        while self.dying and not self.at_work:
-            try:
-                grave = self.dying.popleft()
-            except IndexError:  # another thread was faster
-                return
-            _forget(grave)
-
-
-_COLLECTOR: Final = _Collector()
-gc.callbacks.append(_COLLECTOR)
+# The garbage collector tells weak references before it calls finalizers, and a finalizer may use what was freed. So
+# what has died is only noted here, and forgotten at the next look, unless that is in a collection.
+#
+# Whatever the collector calls is C. A Ctrl-C that arrives during a collection is raised by the next Python code that
+# runs; if that is a callback of the collector's or of a weak reference, the interpreter prints it and goes on, and the
+# Ctrl-C is lost. Hence the queue, whose append() is what the weak references call, and the two keys: the one at the end
+# is the phase that was entered last. The collector calls move_to_end(phase, info), and info is true.
+_DEAD: Final[deque[weakref.ref[object]]] = deque()
+_PHASES: Final = OrderedDict.fromkeys(("start", "stop"))
+gc.callbacks.append(_PHASES.move_to_end)  # type: ignore[arg-type]  # its second argument may be anything
 
 
 @protected
-def _gone(grave: weakref.ref[object]) -> None:
-    assert isinstance(grave, Grave)
-    if _COLLECTOR.at_work:
-        _COLLECTOR.dying.append(grave)
-    else:
-        _forget(grave)
-
-
-def _forget(grave: Grave) -> None:
-    with MUTEX:
-        if _GRAVES.get(grave.key) is grave:  # else its place was taken since
-            del _GRAVES[grave.key]
+def forget_dead() -> None:
+    """Forget what has died, unless this is a finalizer's doing, in a collection."""
+    while _DEAD and next(reversed(_PHASES)) == "stop":
+        try:
+            grave = _DEAD.popleft()
+        except IndexError:  # another thread was faster
+            return
+        assert isinstance(grave, Grave)
+        with MUTEX:
+            if _GRAVES.get(grave.key) is grave:  # else its place was taken since
+                del _GRAVES[grave.key]
 
 
 def is_freed(obj: object) -> bool:
@@ -114,12 +100,18 @@ def is_freed(obj: object) -> bool:
 
 def grave_of(obj: object) -> Grave | None:
     """Return what is known of a freed object; None if it was not freed."""
-    return _GRAVES.get(id(obj)) if is_freed(obj) else None
+    return _look_up(obj) if is_freed(obj) else None
+
+
+def _look_up(obj: object) -> Grave | None:
+    if _DEAD:
+        forget_dead()
+    return _GRAVES.get(id(obj))
 
 
 def _use(obj: object, what: str, how: str) -> NoReturn:
     """Raise, for a use of a freed object: *what* of it was used, and how."""
-    grave = _GRAVES.get(id(obj))
+    grave = _look_up(obj)
     if grave is None:
         raise UseAfterFree(f"{type(obj).__name__}: its {what} {how}; a finalizer has kept it alive after it was freed")
     raise grave.allocation.used(f"{what} of its part {grave.part!r} {how}" if grave.part else f"its {what} {how}")
@@ -151,8 +143,8 @@ class _Meta(type):
 
 
 # By the id of the class: the class that is made from it keeps it alive.
-_METAS: Final[weakref.WeakValueDictionary[int, type[type]]] = weakref.WeakValueDictionary()
-_FREED: Final[weakref.WeakValueDictionary[int, type]] = weakref.WeakValueDictionary()
+_METAS: Final[WeakValues[type[type]]] = WeakValues()
+_FREED: Final[WeakValues[type]] = WeakValues()
 
 
 def _subclass(cls: type, prefix: str, namespace: dict[str, object]) -> type:
@@ -160,7 +152,8 @@ def _subclass(cls: type, prefix: str, namespace: dict[str, object]) -> type:
     meta = type(cls)
     made: type[type] | None = _Meta if meta is type else _METAS.get(id(meta))
     if made is None:
-        made = _METAS[id(meta)] = type.__new__(type, _name_of(meta), (meta,), {"mro": _mro})
+        made = type.__new__(type, _name_of(meta), (meta,), {"mro": _mro})
+        _METAS.set(id(meta), made)
     new = ABCMeta.__new__ if issubclass(made, ABCMeta) else type.__new__
     module = namespace_of(cls).get("__module__")
     namespace |= {"__slots__": (), "__module__": module if type(module) is str else __name__}
@@ -188,7 +181,7 @@ def poison_for(call: str, obj: object) -> type:
                 "__slots__, add '__weakref__' to them (dataclass: weakref_slot=True)",
                 call=call,
             ) from error
-        _FREED[id(cls)] = freed
+        _FREED.set(id(cls), freed)
     return freed
 
 
@@ -207,15 +200,17 @@ def _delete(self: object, name: str) -> None:
 
 
 def _describe(self: object) -> str:
-    grave = _GRAVES.get(id(self))
+    grave = _look_up(self)
     if grave is None:
         return "<freed>"
     part = f"part {grave.part!r} of " if grave.part else ""
     return f"<freed {part}{grave.allocation.name} ({grave.allocation.type_name})>"
 
 
-def _no_finalizer(self: object) -> None:
-    """What was freed needs no finalizer."""
+def _format(self: object, spec: str) -> str:
+    if spec:  # for its own class to interpret
+        _use(self, "method __format__()", "was called")
+    return str(self)
 
 
 def _poisoned(name: str) -> Callable[..., NoReturn]:
@@ -239,7 +234,7 @@ _KEPT: Final = frozenset(
 def _namespace(cls: type) -> dict[str, object]:
     """Return what the freed objects of *cls* have in place of what they had."""
     namespace: dict[str, object] = {_MARK: True, "__repr__": _describe, "__str__": _describe}
-    namespace["__format__"] = object.__format__
+    namespace["__format__"] = _format
     if issubclass(cls, Callout):
         namespace |= {"__getattribute__": _read_callout, "__setattr__": _write_callout, "__repr__": _describe_callout}
         namespace["__str__"] = _describe_callout
@@ -264,7 +259,7 @@ def _namespace(cls: type) -> dict[str, object]:
     if "__eq__" in special and "__hash__" not in special:
         special["__hash__"] = None  # as Python does, which would have it only of a class of its own
     if any("__del__" in namespace_of(each) for each in mro_of(cls)):
-        namespace["__del__"] = _no_finalizer
+        namespace["__del__"] = object.__init__  # does nothing, in C: what was freed needs no finalizer
     return special | namespace
 
 
@@ -384,7 +379,16 @@ class _StandIn(Callout):
 @exposed
 def _ask(parts: Callable[[T], Iterable[object]], obj: T) -> list[object]:
     """Call the user's function."""
-    return list(parts(obj))
+    named = parts(obj)
+    try:
+        each = iter(named)
+    except TypeError:
+        raise ArgumentTypeError(
+            f"Slab.free: the slab's parts function has returned a {name_of_class(named)}; it must return a collection "
+            "of objects",
+            call="Slab.free",
+        ) from None
+    return list(each)
 
 
 class Burial:
@@ -454,12 +458,13 @@ class _Part:
         self.thing = thing
         self.machine: Machine | None = None
         self._freed = poison_for("Slab.free", thing)
-        self._grave = Grave(thing, _gone)
+        self._grave = Grave(thing, _DEAD.append)
         self._grave.key, self._grave.allocation, self._grave.part = id(thing), allocation, name
         self._done = False
 
     def mark(self) -> None:
         """Say to whom it belonged."""
+        forget_dead()
         with MUTEX:
             _GRAVES[self._grave.key] = self._grave
 
@@ -499,6 +504,20 @@ class _EventPart(_Part):
 
 _event_machine = Event.__dict__["_machine"]
 _event_sleepers = Event.__dict__["_sleepers"]
+
+
+class _CvPart(_Part):
+    """A condition variable. What waits for it is woken, to find out."""
+
+    __slots__ = ()
+
+    def carry_out(self, old: list[object]) -> None:
+        machine = _cv_machine.__get__(self.thing)
+        super().carry_out(old)
+        disown(machine, self.thing)
+
+
+_cv_machine = Cv.__dict__["_machine"]
 
 
 class _CalloutPart(_Part):
@@ -581,4 +600,10 @@ class _CalloutPart(_Part):
                 cpu.lock.release()
 
 
-_PARTS: Final[dict[type, type[_Part]]] = {Callout: _CalloutPart, Lock: _LockPart, Event: _EventPart, object: _Part}
+_PARTS: Final[dict[type, type[_Part]]] = {
+    Callout: _CalloutPart,
+    Lock: _LockPart,
+    Event: _EventPart,
+    Cv: _CvPart,
+    object: _Part,
+}

@@ -5,6 +5,7 @@ goes on working. A ``Slab`` makes them show. What is freed is *poisoned*:
 
 - the object's class becomes one in which every use raises ``UseAfterFree``;
 - a ``Lock`` in it raises when it is acquired or released, and who waits for it is woken, to find out;
+- an ``Event`` or a ``Cv`` in it raises in every call, and what waits for it is woken, to find out;
 - a ``Callout`` in it raises in every call. If it is still scheduled then, softclock still holds on to it: a stand-in
   takes its place and raises at the moment at which softclock would have come to it. If softclock stands at its lock,
   it finds the poisoned lock.
@@ -30,8 +31,10 @@ from typing import Final, Generic, NoReturn, ParamSpec, TypeVar, cast
 from .._core import describe
 from .._core.errors import ArgumentTypeError, ArgumentValueError, UseAfterFree
 from .._core.guard import protected
+from .._worlds.virtual.weak import WeakValues
 from ._allocation import Allocation, current, look
-from ._poison import MUTEX, Burial, grave_of, is_freed, name_of_class, poison_for
+from ._parts import check_declared
+from ._poison import MUTEX, Burial, forget_dead, grave_of, is_freed, name_of_class, poison_for
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -39,11 +42,11 @@ T = TypeVar("T")
 MAX_REPORTS: Final = 1000
 
 # By the id of the object: what is allocated, from whatever slab. An allocation that is not freed refers to its object.
-_ALLOCATED: Final[weakref.WeakValueDictionary[int, Allocation[object]]] = weakref.WeakValueDictionary()
+_ALLOCATED: Final[WeakValues[Allocation[object]]] = WeakValues()
 
 
 def _is_allocated(obj: object) -> bool:
-    return id(obj) in _ALLOCATED
+    return _ALLOCATED.get(id(obj)) is not None
 
 
 class Slab(Generic[T]):
@@ -59,12 +62,12 @@ class Slab(Generic[T]):
 
         assert not slab.leaks()
 
-    The callouts, locks and events that an object has as attributes, also in lists, tuples, sets, dicts and deques
-    there, belong to it and are poisoned with it; and so do objects whose class says which of its attributes to look at:
-    ``slab_parts = ("timer", "lock")``. The timers of ``callout_linux`` say that. *parts*, a function of the object,
-    returns what belongs to it besides: such things, containers of them, and any other objects, which are poisoned
-    like the object itself. Name in *borrowed* the attributes that are somebody else's. Giant always is, and so is
-    what was allocated from a slab on its own.
+    The callouts, locks, events and condition variables that an object has as attributes, also in lists, tuples, sets,
+    dicts and deques there, belong to it and are poisoned with it; and so do objects whose class says which of its
+    attributes to look at: ``slab_parts = ("timer", "lock")``. The timers of ``callout_linux`` say that. *parts*, a
+    function of the object, returns what belongs to it besides: such things, containers of them, and any other objects,
+    which are poisoned like the object itself. Name in *borrowed* the attributes that are somebody else's. Giant always
+    is, and so is what was allocated from a slab on its own.
 
     To learn where a callout was armed, open the system with ``checking=True``, as it is by default under pytest and on
     virtual CPUs.
@@ -86,11 +89,16 @@ class Slab(Generic[T]):
         """Make an empty slab of things called *name*.
 
         Raises:
-            ArgumentTypeError: *borrowed* is a str instead of a collection of them; *parts* cannot be called.
+            ArgumentTypeError: *name* is not a str; *borrowed* is no collection of them; *parts* cannot be called.
         """
-        if isinstance(borrowed, str):
+        if not isinstance(name, str):
+            raise ArgumentTypeError(f"Slab: name must be a str, not {name!r}", call="Slab")
+        given: object = borrowed
+        names = frozenset(given) if isinstance(given, Iterable) and not isinstance(given, str) else {None}
+        if not all(isinstance(each, str) for each in names):
             raise ArgumentTypeError(
-                f"Slab: borrowed must be a collection of attribute names: [{borrowed!r}]", call="Slab"
+                f"Slab: borrowed must be a collection of attribute names, such as ('lock',), not {borrowed!r}",
+                call="Slab",
             )
         if parts is not None and not callable(parts):
             raise ArgumentTypeError(
@@ -98,7 +106,7 @@ class Slab(Generic[T]):
             )
         self.name = name
         self.reports: list[str] = []
-        self._borrowed = frozenset(borrowed)
+        self._borrowed = cast("frozenset[str]", names)
         self._parts = parts
         self._live: dict[int, Allocation[T]] = {}  # by the id of the object
         self._slots: dict[int, int] = {}  # id -> slot, of what lives
@@ -125,14 +133,17 @@ class Slab(Generic[T]):
 
         Raises:
             ArgumentTypeError: such objects cannot be poisoned. Instances of ordinary classes can, if their
-                ``__slots__``, where they have any, contain ``__weakref__``.
+                ``__slots__``, where they have any, contain ``__weakref__``. Or ``slab_parts`` of the class is no tuple
+                of names.
             ArgumentValueError: *make* has returned what is allocated already, from this slab or another.
             UseAfterFree: *make* has returned what was freed.
         """
         obj = make(*args, **kwargs)
         if is_freed(obj):
             self._refuse_freed(obj, "it was handed out again by alloc()")
+        check_declared(obj)
         poison = poison_for("Slab.alloc", obj)
+        forget_dead()
         where, _ = look()
         machine = current()
         with MUTEX:
@@ -154,13 +165,13 @@ class Slab(Generic[T]):
             allocation._machine = None if machine is None else weakref.ref(machine)
             self._live[id(obj)] = allocation
             self._slots[id(obj)] = slot
-            _ALLOCATED[id(obj)] = cast("Allocation[object]", allocation)
+            _ALLOCATED.set(id(obj), cast("Allocation[object]", allocation))
         return obj
 
     @protected
     def free(self, obj: T, /) -> None:
-        """Poison *obj*: from now on every use of it, and of the callouts, locks and events in it, raises
-        ``UseAfterFree``.
+        """Poison *obj*: from now on every use of it, and of the callouts, locks, events and condition variables in it,
+        raises ``UseAfterFree``.
 
         Whether its callouts are stopped and its lock is free is not looked at: that is what the later uses show. No
         code of the user runs before all is done, but for the slab's *parts* function. Whatever is raised, the object
@@ -168,8 +179,9 @@ class Slab(Generic[T]):
 
         Raises:
             UseAfterFree: it was freed before, or another thread is doing so.
-            ArgumentValueError: it was not allocated here.
-            ArgumentTypeError: something that belongs to it cannot be poisoned.
+            ArgumentValueError: it was not allocated here; or ``slab_parts`` names what is no attribute.
+            ArgumentTypeError: something that belongs to it cannot be poisoned; *parts* has returned no collection of
+                objects.
             ReentrantCallError: a finalizer or signal handler that has interrupted the engine calls this, and a
                 callout of the object would have to be removed there.
         """
@@ -204,7 +216,7 @@ class Slab(Generic[T]):
         finally:
             with MUTEX:
                 del self._live[id(obj)]
-                _ALLOCATED.pop(id(obj), None)
+                _ALLOCATED.pop(id(obj))
                 self._unused.append(self._slots.pop(id(obj)))
                 self._freed += 1
             allocation.obj = allocation._poison = None

@@ -453,7 +453,7 @@ def test_a_missing_await(call: Callable[[Any], Coroutine[Any, Any, object]]) -> 
         timer = DEFINE_TIMER(ignore)
         mod_timer(timer, 5)
         waiting = call(timer)
-        for use in (bool, lambda it: it == 1):
+        for use in (bool, lambda it: it == 1, lambda it: it > 0):
             with pytest.raises(NotAwaitedError, match=r"`await \w+\(\.\.\.\)`, or, .*_blocking\(\)"):
                 use(waiting)
 

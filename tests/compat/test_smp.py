@@ -287,7 +287,7 @@ async def test_a_call_that_is_not_waited_for_cannot_be_awaited() -> None:
         with pytest.raises(NotAwaitedError, match="wait=True"):
             assert sent == 0  # type: ignore[comparison-overlap]  # as above
         completion = smp_call_function_single(1, str, 0, True)
-        for use in (bool, lambda it: it == 0, lambda it: it != 0):
+        for use in (bool, lambda it: it == 0, lambda it: it != 0, lambda it: it < 0):
             with pytest.raises(NotAwaitedError, match=r"`await smp_call_function_single\(\.\.\.\)`"):
                 use(completion)
 

@@ -36,9 +36,12 @@ from callout import (
     callout_drain_sync,
     callout_init,
     callout_init_mtx,
+    callout_pending,
     callout_reset,
     callout_reset_on,
     callout_stop,
+    tsleep_sync,
+    wakeup,
 )
 from callout._core.state import CAREFUL
 from callout.explore import NondeterminismError, Violation, explore, replay
@@ -235,9 +238,9 @@ def test_what_survives_from_an_earlier_schedule_is_told_at_once() -> None:
         with pytest.raises(NondeterminismError, match=left):
             explore(scenario, bound=1)
         kept.clear()
-        replay(scenario, "v2,cpus=1,hz=1000,bound=0,paths=short:")
+        replay(scenario, "v3,cpus=1,hz=1000,bound=0,paths=short:,choices=0")
         with pytest.raises(ClosedError, match=left):
-            replay(scenario, "v2,cpus=1,hz=1000,bound=0,paths=short:")
+            replay(scenario, "v3,cpus=1,hz=1000,bound=0,paths=short:,choices=0")
     with pytest.raises(NondeterminismError, match="does it keep anything"):  # it was set, and stays so after the close
         explore(event, bound=1)
 
@@ -291,7 +294,7 @@ def test_what_the_first_run_leaves_behind_is_noticed_though_it_is_the_only_one()
             vm.platform.point()
         runs.append(1)
 
-    with pytest.raises(NondeterminismError, match="first schedule"):
+    with pytest.raises(NondeterminismError, match="schedule 1, run again"):
         explore(scenario, bound=0)
     assert len(runs) == 2
 
@@ -360,7 +363,7 @@ def test_what_would_run_nothing_is_refused(scenario: Scenario) -> None:
     with VirtualSMP() as vm:
         for call in (
             lambda: explore(scenario),
-            lambda: replay(scenario, "v2,cpus=1,hz=1000,bound=0,paths=short:"),
+            lambda: replay(scenario, "v3,cpus=1,hz=1000,bound=0,paths=short:,choices=0"),
             lambda: vm.spawn(scenario),
         ):
             with pytest.raises(ArgumentTypeError):
@@ -657,20 +660,21 @@ def test_a_schedule_names_all_that_it_needs() -> None:
     with pytest.raises(Violation) as caught:
         explore(wrong_in_one_schedule, cpus=3, hz=100, bound=2, short_paths=False)
 
-    assert caught.value.schedule.startswith("v2,cpus=3,hz=100,bound=2,paths=long:")
+    assert caught.value.schedule.startswith("v3,cpus=3,hz=100,bound=2,paths=long:")
     with pytest.raises(AssertionError, match="it ran before"):
         replay(wrong_in_one_schedule, caught.value.schedule)
 
 
 def test_a_violation_can_be_sent_from_another_process() -> None:
     """Pickled and unpickled it says the same."""
-    violation = Violation("v2,cpus=1,hz=1000,bound=0,paths=short:", 7, ["main", "cpu0"])
+    violation = Violation("v3,cpus=1,hz=1000,bound=0,paths=short:,choices=0", 7, ["main", "cpu0"])
     again = pickle.loads(pickle.dumps(violation))  # noqa: S301 - it is our own
 
     assert (str(again), again.schedule) == (str(violation), violation.schedule)
 
 
-GOOD: Final = "v2,cpus=1,hz=1000,bound=2,paths=short:"
+GOOD: Final = "v3,cpus=1,hz=1000,bound=2,paths=short:"
+ARABIC: Final = "\N{ARABIC-INDIC DIGIT ONE}"
 
 
 @pytest.mark.parametrize(
@@ -680,25 +684,33 @@ GOOD: Final = "v2,cpus=1,hz=1000,bound=2,paths=short:"
         ":",
         "2:0.0.1",
         "-5:",
-        "v1,cpus=1,hz=1000,bound=2,paths=short:1",
-        "v2,cpus=1,hz=1000,bound=2:1",
-        "v2,cpus=0,hz=1000,bound=2,paths=short:1",
-        "v2,cpus=99999,hz=1000,bound=2,paths=short:1",
-        "v2,cpus=1,hz=1000,bound=-2,paths=short:1",
-        f"{GOOD}-1",
-        f"{GOOD}0.-1",
-        f"{GOOD}1.",
-        f"{GOOD}.1",
-        f"{GOOD}1..1",
-        f"{GOOD}1 ",
-        f"{GOOD}1\n",
-        f"{GOOD}1.0",
-        f"{GOOD}0",
-        f"{GOOD}\N{ARABIC-INDIC DIGIT ONE}",
-        f"{GOOD}{'9' * 5000}",
-        f"{GOOD}{'0.' * 60}1",
-        f"{GOOD}7",
-        f"{GOOD}{'0.' * 100_000}1",
+        "v4,cpus=1,hz=1000,bound=2,paths=short:1,choices=1",
+        "v3,cpus=1,hz=1000,bound=2:1,choices=1",
+        "v3,cpus=0,hz=1000,bound=2,paths=short:1,choices=1",
+        "v3,cpus=99999,hz=1000,bound=2,paths=short:1,choices=1",
+        "v3,cpus=1,hz=1000,bound=-2,paths=short:1,choices=1",
+        f"{GOOD}1",
+        f"{GOOD}1,choices=",
+        f"{GOOD}1,choices=0",
+        f"{GOOD}1,choices=2",
+        f"{GOOD}1,choices=-1",
+        f"{GOOD},choices=1",
+        f"{GOOD}-1,choices=1",
+        f"{GOOD}0.-1,choices=2",
+        f"{GOOD}1.,choices=2",
+        f"{GOOD}.1,choices=2",
+        f"{GOOD}1..1,choices=3",
+        f"{GOOD}1 ,choices=1",
+        f"{GOOD}1,choices=1 ",
+        f"{GOOD}1,choices=1\n",
+        f"{GOOD}1.0,choices=2",
+        f"{GOOD}0,choices=1",
+        f"{GOOD}{ARABIC},choices=1",
+        f"{GOOD}1,choices={ARABIC}",
+        f"{GOOD}{'9' * 5000},choices=1",
+        f"{GOOD}{'0.' * 60}1,choices=61",
+        f"{GOOD}7,choices=1",
+        f"{GOOD}{'0.' * 100_000}1,choices=100001",
     ],
 )
 def test_what_is_no_schedule_or_that_of_another_scenario_is_refused(schedule: str) -> None:
@@ -711,11 +723,149 @@ def test_what_is_no_schedule_or_that_of_another_scenario_is_refused(schedule: st
         replay(scenario, schedule)
 
 
+def test_no_part_of_a_schedule_can_be_cut_off() -> None:
+    """No beginning of a schedule is one, though a run with fewer choices would go well."""
+    with pytest.raises(Violation) as caught:
+        explore(wrong_in_one_schedule, cpus=3, hz=100, bound=2)
+    whole = caught.value.schedule
+
+    for length in range(len(whole)):
+        with pytest.raises(ArgumentValueError, match=r"is not a schedule; give the string .*, whole|says that it has"):
+            replay(wrong_in_one_schedule, whole[:length])
+    assert whole.endswith(f",choices={whole.count('.') + 1}")
+
+
+@pytest.mark.parametrize("schedule", ["v2,cpus=1,hz=1000,bound=2,paths=short:0.1", "v1,cpus=1,hz=1000,bound=2:0.1"])
+def test_a_schedule_of_an_older_version_is_called_that(schedule: str) -> None:
+    """A string from before is not taken for one that was cut off."""
+    with pytest.raises(ArgumentValueError, match="of an older version"):
+        replay(wrong_in_one_schedule, schedule)
+
+
 @pytest.mark.parametrize("schedule", [None, 3, b"v2", ["v2"]])
 def test_what_is_no_string_is_no_schedule(schedule: str) -> None:
     """Only the string is taken."""
     with pytest.raises(ArgumentTypeError, match="replay"):
         replay(nothing, schedule)
+
+
+@pytest.mark.parametrize("act", ["acquire", "arm", "look", "set", "wake"])
+def test_the_same_steps_with_other_objects_are_nondeterminism(act: str) -> None:
+    """Runs in which as many threads make as many steps differ if a thread uses its locks, callouts or waits in another
+    order.
+    """
+    runs: list[int] = []
+
+    def scenario(vm: VirtualSMP) -> None:
+        runs.append(1)
+        locks = Mtx("m"), Mtx("m")
+        callouts = Callout(), Callout()
+        events = Event(), Event()
+        channels: tuple[list[int], list[int]] = [], []
+        for c, event, channel in zip(callouts, events, channels, strict=True):
+            callout_init(c, 1)
+            if act == "set":
+                vm.spawn(event.wait_sync)
+            if act == "wake":
+                vm.spawn(tsleep_sync, channel, 0, "test", 0)
+        order = (0, 1) if len(runs) % 2 else (1, 0)
+
+        def thread() -> None:
+            for which in order:
+                if act == "acquire":
+                    with locks[which]:
+                        pass
+                elif act == "arm":
+                    callout_reset(callouts[which], 1, nothing, None)
+                elif act == "look":
+                    callout_pending(callouts[which])
+                elif act == "set":
+                    events[which].set()
+                else:
+                    wakeup(channels[which])
+
+        vm.spawn(thread)
+
+    with pytest.raises(NondeterminismError, match="not deterministic"):
+        explore(scenario, cpus=1, bound=0)
+    assert len(runs) == 2
+
+
+def test_between_a_look_at_an_event_and_its_setting_others_run() -> None:
+    """``if not event.is_set(): event.set()`` in two threads is seen to be no test-and-set."""
+
+    def scenario(vm: VirtualSMP) -> None:
+        event, went = Event(), list[str]()
+
+        def once(name: str) -> None:
+            if not event.is_set():
+                event.set()
+                went.append(name)
+
+        for name in "ab":
+            vm.spawn(once, name, name=name)
+        vm.settle()
+        assert len(went) == 1, "it went twice"
+
+    assert "it went twice" in str(found(scenario))
+
+
+def test_a_schedule_that_goes_well_once_is_nondeterminism() -> None:
+    """What goes wrong only when the same schedule is run again is no violation: replaying it would find nothing."""
+    runs: list[int] = []
+
+    def scenario(vm: VirtualSMP) -> None:
+        runs.append(1)
+        assert len(runs) != 2, "it failed once"
+
+    with pytest.raises(NondeterminismError, match=r"went well, and run again it ended in .*it failed once"):
+        explore(scenario, bound=0)
+
+
+def test_names_that_a_counter_makes_are_no_difference() -> None:
+    """A lock may have another name in each run: it is known by its place in the order in which they were made."""
+    runs: list[int] = []
+
+    def scenario(vm: VirtualSMP) -> None:
+        runs.append(1)
+        with Mtx(f"connection {len(runs)}"):
+            pass
+
+    assert explore(scenario, bound=1).exhausted
+    assert len(runs) > 2
+
+
+def test_callouts_that_come_and_go_are_no_difference() -> None:
+    """A callout that has got the memory of one that died is another one, in every run."""
+    kept: list[object] = []
+
+    def scenario(vm: VirtualSMP) -> None:
+        for _ in range(3):
+            c = Callout()
+            callout_init(c, 1)
+            callout_pending(c)
+            if len(kept) % 2:
+                kept.append(object())
+        kept.append(object())
+
+    assert explore(scenario, bound=1).exhausted
+
+
+def test_a_task_may_be_what_the_package_gives_to_be_awaited() -> None:
+    """A function of the package that has to be awaited can be spawned like a coroutine function."""
+    done: list[int] = []
+
+    def scenario(vm: VirtualSMP) -> None:
+        event, c = Event(), armed()
+        vm.spawn(event.wait, cpu=0)
+        vm.spawn(callout_drain, c)
+        event.set()
+        vm.settle()
+        done.append(callout_pending(c))
+
+    explore(scenario, cpus=1, bound=0)
+
+    assert set(done) == {False}
 
 
 # -- names, paths ------------------------------------------------------------------------------------------------------

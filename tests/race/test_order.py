@@ -193,9 +193,9 @@ def test_callouts_of_one_time_run_in_the_order_of_arming(scenario: Callable[[Vir
 
 SAME_ORDER: Final = Mutant(
     "a callout that is armed does not go behind those that are due at the same time",
-    engine._arm_locked,
-    "seq = to.seq = to.seq + 1",
-    "to.seq += 1; seq = (1 << 32) - to.seq",
+    engine.prepare,
+    "seq = cpu.seq = cpu.seq + 1",
+    "cpu.seq += 1; seq = (1 << 32) - cpu.seq",
 )
 
 

@@ -258,14 +258,6 @@ WANTS_A_CALLOUT: Final[dict[str, Callable[[Any], object]]] = {
 }
 
 
-# Calls whose short path does not say so yet.
-BLUNT: Final = frozenset({"callout_arm_curcpu", "callout_dequeue", "callout_reset", "callout_stop"})
-CALLS: Final = [
-    pytest.param(call, marks=pytest.mark.xfail(call in BLUNT, reason="a raw AttributeError", strict=True))
-    for call in WANTS_A_CALLOUT
-]
-
-
 class Unmade(Callout):
     """A callout whose fields were never made."""
 
@@ -287,17 +279,18 @@ def test_the_calls_that_want_a_callout_are_known() -> None:
 
 
 @pytest.mark.parametrize("what", [None, 5, "c", callout.Mtx, Unshown(), 10**5000], ids=type)
-@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("call", WANTS_A_CALLOUT)
 def test_what_is_no_callout(vm: VirtualSMP, call: str, what: object) -> None:
     """Every call that wants a callout refuses what is none, and the error knows the call that was made."""
     with pytest.raises(ArgumentTypeError) as caught:
         WANTS_A_CALLOUT[call](what)
 
-    assert str(caught.value).startswith(f"{call}: the first argument must be a Callout, not ")
+    which = "every" if call == "draining" else "the first"
+    assert str(caught.value).startswith(f"{call}: {which} argument must be a Callout, not ")
     assert caught.value.call == call
 
 
-@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("call", WANTS_A_CALLOUT)
 def test_a_callout_that_was_never_made(vm: VirtualSMP, call: str) -> None:
     """Every call that wants a callout refuses one whose class forgot Callout.__init__()."""
     with pytest.raises(NotInitializedError) as caught:
@@ -677,7 +670,6 @@ def as_number(call: Callable[[Any], object]) -> TakesInts:
 
 
 # Calls that are carried out with the very ints that they were given.
-RAW: Final = frozenset({"callout_arm", "callout_arm_curcpu", "callout_arm_on"})
 TAKES_INTS: Final[dict[str, TakesInts]] = {
     **{name: as_ticks(call) for name, call in TAKES_TICKS.items()},
     **{name: as_sbt(call) for name, call in TAKES_SBT.items()},
@@ -707,10 +699,7 @@ def as_it_was_left(c: Callout) -> tuple[object, ...]:
 
 @pytest.mark.parametrize(
     "call",
-    [
-        pytest.param(call, marks=pytest.mark.xfail(call in RAW, reason="runs its code", strict=True))
-        for call in TAKES_INTS
-    ],
+    TAKES_INTS,
 )
 def test_no_code_of_an_int_runs(call: str) -> None:
     """An int of a subclass does what an int does, and none of the subclass's code runs: a lock may be held there."""
@@ -813,15 +802,9 @@ def test_waiting_with_the_callouts_lock_held(call: str, *, checking: bool) -> No
 
 
 # Blocking calls in whose errors the call to await instead is still named.
-MISNAMED: Final = frozenset({"callout_barrier", "callout_drain", "callout_terminate"})
-
-
 @pytest.mark.parametrize(
     "call",
-    [
-        pytest.param(call, marks=pytest.mark.xfail(call in MISNAMED, reason="named without _sync", strict=True))
-        for call in BLOCKING
-    ],
+    BLOCKING,
 )
 def test_a_blocking_call_is_named_as_it_was_made(vm: VirtualSMP, call: str) -> None:
     """The errors of a call that blocks the thread have its own name, not that of the call that is awaited."""

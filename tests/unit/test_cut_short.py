@@ -48,7 +48,6 @@ from callout import (
     open_callouts,
     ticks,
 )
-from callout._core import origins
 from callout._core.invariants import check, check_cpu
 from callout._core.units import NEVER
 
@@ -58,7 +57,6 @@ AFTER: Final = frozenset(
 )
 
 
-NOT_TOLD: Final = origins._gone.__code__  # what a weakref's callback raises goes nowhere
 WAYS_OUT: Final = ("__exit__", "_unlock", "wunlock", "runlock", "_note_released", "wake_all")
 
 
@@ -94,7 +92,7 @@ class Cut:
         """Be a trace function."""
         if event == "call" and frame.f_back is not None and frame.f_code.co_name != "__init__":
             self._python.add(frame.f_back)
-        if self.happened or not frame.f_code.co_filename.startswith(CORE) or frame.f_code is NOT_TOLD:
+        if self.happened or not frame.f_code.co_filename.startswith(CORE):
             return None
         frame.f_trace_opcodes = True
         if event == "opcode":

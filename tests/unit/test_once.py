@@ -56,7 +56,7 @@ async def test_a_draining_block_is_entered_once() -> None:
         assert callout_pending(c) == 0
 
 
-@pytest.mark.parametrize("wrong", [None, 5, Callout, [Callout()]], ids=repr)
+@pytest.mark.parametrize("wrong", [None, 5, Callout, [Callout()]])
 def test_what_cannot_be_drained_is_refused_by_the_call(wrong: Callout) -> None:
     """draining() of what is no callout is an error before there is a block that might be left."""
     with pytest.raises(ArgumentTypeError, match="draining: every argument must be a Callout, not"):

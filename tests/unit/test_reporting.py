@@ -415,7 +415,7 @@ async def test_a_drain_that_waits_is_named(sink: Sink, monkeypatch: pytest.Monke
             await trio.to_thread.run_sync(thread.join)
 
     text = sink.of("callout.drain_waits")[0]
-    assert "call='callout_drain'" in text
+    assert f"call='callout_drain{'_sync' if by == 'thread' else ''}'" in text
     assert "Halt" in text
     assert ("the drainer" if by == "thread" else "test_a_drain_that_waits_is_named") in text
 

@@ -33,6 +33,7 @@ from callout import (
     callout_reset_on,
     callout_schedule,
     callout_stop,
+    draining,
     open_callouts,
 )
 from callout.explore import Violation, explore
@@ -291,6 +292,26 @@ def test_draining_a_freed_callout_is_found(vm: VirtualSMP, slab: Slab[Session]) 
 
     with pytest.raises(UseAfterFree):
         vm.run(lambda: callout_drain(idle))
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_leaving_a_block_that_drains_a_freed_callout_is_found(
+    vm: VirtualSMP, slab: Slab[Session], *, inside: bool
+) -> None:
+    """``draining`` raises for a freed callout, also if the block itself has freed it; one never initialised is none."""
+    session = slab.alloc(Session, "a")
+    idle = session.idle
+    if not inside:
+        slab.free(session)
+
+    async def leave() -> None:
+        async with draining(Callout(), idle):
+            if inside:
+                slab.free(session)
+
+    with pytest.raises(UseAfterFree, match=rf"timers\['idle'\][^\n]*\n  used by [^\n]* at {__file__}"):
+        vm.run(leave)
+    assert len(slab.reports) == 1
 
 
 def test_a_callout_that_is_freed_while_scheduled_is_found_when_it_fires(vm: VirtualSMP, slab: Slab[Session]) -> None:

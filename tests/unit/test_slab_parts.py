@@ -11,7 +11,7 @@ import weakref
 from collections import ChainMap, UserDict, UserList, defaultdict, deque, namedtuple
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
-from typing import Any, ClassVar, Final, NoReturn
+from typing import Any, ClassVar, Final, NoReturn, cast
 from unittest.mock import MagicMock
 
 import pytest
@@ -22,6 +22,7 @@ from callout import (
     ArgumentTypeError,
     ArgumentValueError,
     Callout,
+    Cv,
     Event,
     Mtx,
     ReentrantCallError,
@@ -34,6 +35,13 @@ from callout import (
     callout_reset,
     callout_reset_sbt,
     callout_stop,
+    cv_broadcast,
+    cv_destroy,
+    cv_signal,
+    cv_timedwait,
+    cv_timedwait_sync,
+    cv_wait,
+    cv_wait_sync,
     mtx_assert,
     open_callouts,
     rw_assert,
@@ -263,11 +271,60 @@ def test_what_was_allocated_on_its_own_is_freed_on_its_own(vm: VirtualSMP, slab:
     timers.free(timer)
 
 
-@pytest.mark.parametrize("bad", [{"borrowed": "lock"}, {"parts": 1}])
+@pytest.mark.parametrize(
+    "bad", [{"borrowed": "lock"}, {"borrowed": 5}, {"borrowed": [5]}, {"borrowed": None}, {"parts": 1}, {"name": 5}]
+)
 def test_bad_options_are_refused(bad: dict[str, Any]) -> None:
-    """A str for ``borrowed`` and a ``parts`` that cannot be called are ArgumentTypeErrors."""
-    with pytest.raises(ArgumentTypeError):
-        Slab("thing", **bad)
+    """A ``borrowed`` that is no collection of str, a ``parts`` that cannot be called and a name that is no str are
+    ArgumentTypeErrors that name the argument.
+    """
+    with pytest.raises(ArgumentTypeError, match=f"Slab: {next(iter(bad))} must"):
+        Slab(**{"name": "thing"} | bad)
+
+
+@pytest.mark.parametrize("given", [None, 5, "part", [None], ["part"]])
+def test_a_parts_function_that_gives_no_objects_is_refused(given: object) -> None:
+    """What is no collection of objects is an ArgumentTypeError that names the function, and nothing is freed."""
+    things: Slab[Thing] = Slab("thing", parts=lambda thing: cast("list[object]", given))
+    thing = things.alloc(Thing)
+
+    with pytest.raises(ArgumentTypeError, match="parts function"):
+        things.free(thing)
+    assert thing.part is None
+    assert not things.is_freed(thing)
+
+
+def declaring(parts: object) -> type[Thing]:
+    """Return a class that declares that."""
+    return type("Declaring", (Thing,), {"slab_parts": parts, "__slots__": ("never",), "default": None})
+
+
+@pytest.mark.parametrize("parts", ["part", 5, (5,), ("part", None), {"part": 1}], ids=repr)
+def test_a_declaration_that_is_no_tuple_of_names_is_refused(slab: Slab[Thing], parts: object) -> None:
+    """A forgotten comma is an ArgumentTypeError: in alloc(), or, of an object in another, in free(), and nothing is
+    freed.
+    """
+    cls = declaring(parts)
+    with pytest.raises(ArgumentTypeError, match=r"Declaring\.slab_parts must be a tuple"):
+        slab.alloc(cls)
+    thing = slab.alloc(Thing, cls())
+    with pytest.raises(ArgumentTypeError, match=r"Declaring\.slab_parts must be a tuple"):
+        slab.free(thing)
+
+    assert slab.leaks()[0].obj is thing
+    assert isinstance(thing.part, Thing)
+
+
+def test_a_declaration_of_what_is_no_attribute_is_refused(slab: Slab[Thing]) -> None:
+    """A misspelt name is an ArgumentValueError, and nothing is freed; a slot that was never set is not misspelt."""
+    wrong = slab.alloc(declaring(("part", "prat")))
+    with pytest.raises(ArgumentValueError, match=r"Declaring\.slab_parts names 'prat'"):
+        slab.free(wrong)
+    assert not slab.is_freed(wrong)
+
+    right = slab.alloc(declaring(["part", "never", "default"]))
+    slab.free(right)
+    assert slab.is_freed(right)
 
 
 # -- events and locks -------------------------------------------------------------------------------------------------
@@ -300,6 +357,114 @@ def test_who_waits_for_an_event_that_is_freed_finds_out(vm: VirtualSMP, slab: Sl
     vm.settle()
 
     assert len(caught) == 1
+
+
+CV_USES: Final[dict[str, Callable[[Cv, Mtx], object]]] = {
+    "signal": lambda cv, mtx: cv_signal(cv),
+    "broadcast": lambda cv, mtx: cv_broadcast(cv),
+    "destroy": lambda cv, mtx: cv_destroy(cv),
+    "wait": cv_wait,
+    "wait, blocking": cv_wait_sync,
+    "timedwait": lambda cv, mtx: cv_timedwait(cv, mtx, 1),
+    "timedwait, blocking": lambda cv, mtx: cv_timedwait_sync(cv, mtx, 1),
+    "name": lambda cv, mtx: cv.name,
+}
+
+
+@pytest.mark.parametrize("use", CV_USES)
+def test_every_use_of_a_freed_condition_variable_is_found(vm: VirtualSMP, slab: Slab[Thing], use: str) -> None:
+    """Each call of condvar(9) raises for a condition variable of a freed object, and names it."""
+    cv, mtx = Cv("ready"), Mtx("m")
+    slab.free(slab.alloc(Thing, cv))
+
+    with mtx, pytest.raises(UseAfterFree, match="of its part 'part' was read"):
+        CV_USES[use](cv, mtx)
+    assert mtx.holds() is False
+
+
+@pytest.mark.parametrize("many", [1, 3])
+def test_who_waits_for_a_condition_variable_that_is_freed_finds_out(
+    vm: VirtualSMP, slab: Slab[Thing], many: int
+) -> None:
+    """All that wait for the condition variable of an object get UseAfterFree when that is freed, and hold the mutex."""
+    cv, mtx = Cv("ready"), Mtx("m")
+    thing = slab.alloc(Thing, cv)
+    caught: list[bool] = []
+
+    def wait() -> None:
+        with mtx:
+            try:
+                cv_wait_sync(cv, mtx)
+            except UseAfterFree:
+                caught.append(mtx.owned())
+
+    for _ in range(many):
+        vm.spawn(wait)
+    vm.settle()
+    slab.free(thing)
+    vm.settle()
+
+    assert caught == [True] * many
+
+
+def test_what_was_woken_before_the_free_has_not_used_what_was_freed() -> None:
+    """In no schedule a waiter that was woken before the condition variable was freed touches it, and in each one that
+    was not finds out.
+    """
+    outcomes: set[tuple[str, ...]] = set()
+
+    def scenario(vm: VirtualSMP) -> None:
+        things: Slab[Thing] = Slab("thing")
+        thing, mtx, went = things.alloc(Thing, Cv("ready")), Mtx("m"), list[str]()
+        cv = thing.part
+        assert isinstance(cv, Cv)
+
+        def wait() -> None:
+            with mtx:
+                if "over" in went:
+                    return
+                went.append("waits")
+                cv_wait_sync(cv, mtx)
+                went.append("woken")
+
+        vm.spawn(wait)
+        with mtx:
+            went.append("over")
+            cv_broadcast(cv)
+        things.free(thing)
+        vm.settle()
+        outcomes.add(tuple(went))
+
+    explore(scenario, cpus=1, bound=2)
+
+    assert outcomes == {("over",), ("waits", "over", "woken")}
+
+
+def test_a_wait_that_begins_while_its_condition_variable_is_freed_is_found() -> None:
+    """No schedule of a wait and a free ends in a wait for ever: the wait finds out, however far it has come."""
+
+    def scenario(vm: VirtualSMP) -> None:
+        things: Slab[Thing] = Slab("thing")
+        thing, mtx, caught = things.alloc(Thing, Cv("ready")), Mtx("m"), list[BaseException]()
+        cv = thing.part
+        assert isinstance(cv, Cv)
+        assert vm.machine.faults is not None
+
+        def wait() -> None:
+            try:
+                with mtx:
+                    cv_wait_sync(cv, mtx)
+            except UseAfterFree as error:
+                caught.append(error)
+
+        vm.spawn(wait)
+        vm.platform.point()
+        things.free(thing)
+        vm.settle()
+        assert len(caught) == 1
+        vm.machine.faults.clear()
+
+    assert explore(scenario, cpus=1, bound=2).schedules > 5
 
 
 LOCK_USES: Final[dict[str, Callable[[Any], object]]] = {
@@ -712,6 +877,8 @@ def test_a_use_in_a_finalizer_is_found(slab: Slab[Thing], monkeypatch: pytest.Mo
 
     assert seen == [UseAfterFree]
     assert len(slab.reports) == 1
+    _poison.forget_dead()
+
     assert key not in _poison._GRAVES
 
 
@@ -950,6 +1117,26 @@ def test_the_truth_of_any_freed_object_is_a_use(slab: Slab[Thing]) -> None:
     assert thing == thing  # noqa: PLR0124 - by identity
     assert len({thing, thing}) == 1
     assert f"{thing}" == str(thing) == "<freed thing 1, generation 1 (Thing)>"
+
+
+class Money:
+    """It has a way of its own to be printed."""
+
+    def __format__(self, spec: str) -> str:
+        return f"1.00 {spec}"
+
+
+@pytest.mark.parametrize("make", [Money, Thing, lambda: Mtx("m"), armed], ids=["own format", "plain", "Mtx", "Callout"])
+def test_printing_in_a_format_of_its_own_is_a_use(vm: VirtualSMP, make: Callable[[], object]) -> None:
+    """A freed object is printed without a format; with one, which its class would have to interpret, it is used."""
+    things: Slab[object] = Slab("thing")
+    thing = things.alloc(make)
+    things.free(thing)
+
+    assert f"{thing}" == str(thing) == repr(thing)
+    assert things.reports == []
+    with pytest.raises(UseAfterFree, match="__format__"):
+        f"{thing:EUR}"
 
 
 def test_what_a_subclass_of_callout_or_lock_adds_is_poisoned(vm: VirtualSMP) -> None:

@@ -130,11 +130,15 @@ def test_it_can_be_left_whatever_its_threads_stand_at() -> None:
         ({"max_steps": 0}, ArgumentValueError),
         ({"max_steps": None}, ArgumentTypeError),
         ({"alloweddeviation": 101}, ArgumentValueError),
+        ({"short_paths": "no"}, ArgumentTypeError),
+        ({"free_clock": 5}, ArgumentTypeError),
+        ({"checking": None}, ArgumentTypeError),
+        ({"chooser": 5}, ArgumentTypeError),
     ],
 )
-def test_wrong_numbers(wrong: dict[str, Any], error: type[CalloutError]) -> None:
-    """They are refused before anything is made."""
-    with pytest.raises(error, match=next(iter(wrong))):
+def test_wrong_options(wrong: dict[str, Any], error: type[CalloutError]) -> None:
+    """They are refused before anything is made, by the name of the class."""
+    with pytest.raises(error, match=f"VirtualSMP: {next(iter(wrong))} must"):
         VirtualSMP(**wrong)
 
 

@@ -16,12 +16,13 @@ from ..._core.machine import FINDERS, Machine
 from .forked import forked
 
 _OPEN: Final[dict[int, list[Machine]]] = {}  # a loop's thread -> its systems, outermost first
-_MACHINES: Final[weakref.WeakSet[Machine]] = weakref.WeakSet()
+# Every system that lives. Python code that runs in a garbage collection may lose a Ctrl-C: the callback is C.
+_MACHINES: Final[set[weakref.ref[Machine]]] = set()
 
 
 def opened(machine: Machine) -> None:
     """This thread is the loop of one of the machine's CPUs from now on."""
-    _MACHINES.add(machine)
+    _MACHINES.add(weakref.ref(machine, _MACHINES.discard))
     _OPEN.setdefault(threading.get_ident(), []).append(machine)
 
 
@@ -42,10 +43,12 @@ def _innermost() -> Machine | None:
 
 def _after_fork() -> None:
     """In a forked child: refuse every use of the parent's systems, and have its loop go no further."""
-    for machine in list(_MACHINES):
-        fork(machine)
-        for cpu in machine.cpus:
-            cpu.calls.clear()  # they are the parent's to run
+    for ref in list(_MACHINES):
+        machine = ref()
+        if machine is not None:
+            fork(machine)
+            for cpu in machine.cpus:
+                cpu.calls.clear()  # they are the parent's to run
     forked(on_loop=threading.get_ident() in _OPEN)
 
 

@@ -1,7 +1,7 @@
 """The primitives of the deterministic world: locks, waiters, the event timers and interrupts of virtual CPUs.
 
 CPUs, interrupts, softclocks and user threads are greenlets under one scheduler. Time is virtual and moves only when a
-clock interrupt occurs. Switch points are: acquiring or releasing a lock, a wake-up, a read that no lock guards.
+clock interrupt occurs. Switch points are: acquiring or releasing a lock, a wake-up, a use that no lock guards.
 
 A virtual CPU is one loop, as on trio: its interrupt and its tasks take turns and give way only where they await. So a
 direct callout runs when softclock is idle or parked at a lock, never in the middle of another callback of its CPU. A
@@ -17,31 +17,41 @@ between two switch points.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any, Final, TypeVar
-from weakref import WeakValueDictionary
 
+from ..._core.cpu import Cpu
 from ..._core.errors import CalloutError
 from ..._core.platform import Entry, Thread
 from ..._core.state import Callout
 from ..._core.units import NEVER, NS_PER_S
-from .scheduler import INTERRUPT, SOFTCLOCK, Chooser, Context, RunOn, Scheduler
+from .scheduler import INTERRUPT, SOFTCLOCK, At, Chooser, Context, RunOn, Scheduler
+from .weak import WeakValues
 
 __all__ = ["CpuLock", "Interrupt", "RunOn", "TaskWaiter", "ThreadWaiter", "VirtualLock", "VirtualPlatform"]
 
 T = TypeVar("T")
 
+_PARKS: Final[At] = ("is about to wait", 0)
+_YIELDS: Final[At] = ("yields", 0)
+_RESTS: Final[At] = ("waits for an interrupt", 0)
+
 
 class VirtualLock:
     """A raw lock whose acquiring and releasing are switch points. Recursive, as ``threading.RLock`` is."""
 
-    __slots__ = ("_depth", "_platform", "holder", "name")
+    __slots__ = ("_acquires", "_depth", "_platform", "_releases", "_waits", "holder", "name")
 
     def __init__(self, platform: VirtualPlatform, name: str) -> None:
         self._platform = platform
         self.name = name
+        number = platform.trail.number(f"the lock {name!r}")
+        self._acquires = "acquires", number
+        self._waits = "waits for", number
+        self._releases = "releases", number
         self.holder: Context | None = None
         self._depth = 0
 
@@ -63,14 +73,14 @@ class VirtualLock:
         """Acquire the lock, once more if this thread holds it; without *blocking*, return False if another holds it."""
         platform = self._platform
         me = platform.me()
-        platform.point()
+        platform.point(self._acquires)
         if self._is_owned():
             self._depth += 1
             return True
         if self.holder is not None:
             if not blocking:
                 return False
-            platform.block(self)
+            platform.block(self, self._waits)
         self.holder = me
         self._depth = 1
         return True
@@ -81,7 +91,7 @@ class VirtualLock:
         self._depth -= 1
         if not self._depth:
             self.holder = None
-            self._platform.point()
+            self._platform.point(self._releases)
 
     def _check_owned(self) -> None:
         if not self._is_owned():
@@ -117,10 +127,11 @@ class CpuLock(VirtualLock):
 class _Waiter:
     """A one-shot event with one waiter."""
 
-    __slots__ = ("_is_set", "_platform", "_waited")
+    __slots__ = ("_is_set", "_number", "_platform", "_waited")
 
     def __init__(self, platform: VirtualPlatform) -> None:
         self._platform = platform
+        self._number = platform.trail.number("a wait")
         self._is_set = False
         self._waited = False
 
@@ -138,7 +149,7 @@ class _Waiter:
         if self._is_set:
             raise RuntimeError("a waiter is set twice")
         self._is_set = True
-        self._platform.point()
+        self._platform.point(("ends", self._number))
 
     def _begin(self) -> None:
         if self._waited:
@@ -159,7 +170,7 @@ class TaskWaiter(_Waiter):
         """Wait until it is set. Never yields: the greenlet is switched instead."""
         self._check_loop("a waiter is waited for")
         self._begin()
-        self._platform.give_way(self)
+        self._platform.give_way(self, ("begins", self._number))
 
     def set_here(self) -> None:
         """Set it, from a task of the same loop."""
@@ -182,7 +193,7 @@ class ThreadWaiter(_Waiter):
         self._platform.me()
         self._begin()
         if not self._is_set:
-            self._platform.block(self)
+            self._platform.block(self, ("begins", self._number))
 
     def set_here(self) -> None:
         """Set it."""
@@ -239,6 +250,8 @@ class VirtualPlatform(Scheduler):
         self.serving: list[bool] = []  # its clock interrupt is being served
         self.called: list[bool] = []
         self.entries: list[Entry] = []
+        self._interrupts_it: list[At] = []
+        self._numbers: dict[int, tuple[weakref.ref[Callout], int]] = {}  # of callouts, by id; some have died
 
     # -- the Platform protocol ----------------------------------------------------------------------------------
 
@@ -250,6 +263,8 @@ class VirtualPlatform(Scheduler):
         self.expired.append(False)
         self.serving.append(False)
         self.called.append(False)
+        number = self.trail.number(f"cpu {cpu}")
+        self._interrupts_it.append(("interrupts", number))
         self.loops.append(None)
 
     def power_on(self) -> None:
@@ -309,7 +324,7 @@ class VirtualPlatform(Scheduler):
     def _about_to_park(self) -> None:
         """Between finding that it has to wait and saying that it waits, others may run."""
         if not self.me().cpu_locks:
-            self.point()
+            self.point(_PARKS)
 
     def set_event(self, cpu: int, when: int) -> None:
         """Program the event timer. The engine holds the CPU's lock meanwhile, so this is no switch point."""
@@ -318,12 +333,12 @@ class VirtualPlatform(Scheduler):
     def interrupt(self, cpu: int) -> None:
         """Have the CPU take its calls."""
         self.called[cpu] = True
-        self.point()
+        self.point(self._interrupts_it[cpu])
 
     async def checkpoint(self) -> None:
         """Yield the CPU's loop to its other tasks. RuntimeError outside a task, as trio raises it."""
         self.current_loop("a checkpoint is called")
-        self.give_way(None)
+        self.give_way(None, _YIELDS)
 
     def shield(self) -> AbstractContextManager[object]:
         """Return a block for tasks."""
@@ -333,10 +348,30 @@ class VirtualPlatform(Scheduler):
         """Return a subclass of a callout record in which unlocked reads are switch points."""
         if issubclass(record, _Racy):
             return record
-        made = _RACY.get(record)
+        made = _RACY.get(id(record))
         if made is None:
-            made = _RACY[record] = type(record.__name__, (_Racy, record), {"__slots__": ()})
+            made = type(record.__name__, (_Racy, record), {"__slots__": ()})
+            _RACY.set(id(record), made)
         return made
+
+    def number_of(self, c: Callout) -> int:
+        """Return the number that *c* has in the trail, in the order in which callouts were initialised."""
+        known = self._numbers.get(id(c))
+        if known is not None and known[0]() is c:
+            return known[1]
+        number = self.trail.number("a callout")
+        self._numbers[id(c)] = weakref.ref(c), number
+        return number
+
+    def unguarded(self, label: str) -> Callable[[], None]:
+        """Return a function to be called before each use of a field that no lock guards: a switch point."""
+        at: At = "uses", self.trail.number(label)
+
+        def use() -> None:
+            if not (self.current or self.outside).cpu_locks:
+                self.point(at)
+
+        return use
 
     # -- loops ----------------------------------------------------------------------------------------------------
 
@@ -366,7 +401,7 @@ class VirtualPlatform(Scheduler):
     def _interrupts(self, cpu: int, entry: Entry) -> None:
         waits = Interrupt(self, cpu)
         while True:
-            self.give_way(waits)
+            self.give_way(waits, _RESTS)
             if self.called[cpu]:
                 self.called[cpu] = False
                 entry.calls()
@@ -377,7 +412,7 @@ class VirtualPlatform(Scheduler):
                 self.events[cpu] = NEVER
                 self.serving[cpu] = True
                 while entry.hardclock():
-                    self.give_way(None)
+                    self.give_way(None, _YIELDS)
                 self.serving[cpu] = False
 
 
@@ -409,16 +444,19 @@ class _Racy:
 
 def _racy_field(name: str) -> property:
     slot = Callout.__dict__[name]
+    reads = f"reads the {name} of"
 
     def read(self: Callout) -> object:
         cpu = _slot_cpu.__get__(self)
         platform = cpu.machine.platform if cpu.id >= 0 else None
         if platform is not None and not (platform.current or platform.outside).cpu_locks:
-            platform.point()
+            platform.point((reads, platform.number_of(self)))
         return slot.__get__(self)
 
     def write(self: Callout, value: object) -> None:
         slot.__set__(self, value)
+        if slot is _slot_cpu and isinstance(value, Cpu) and isinstance(value.machine.platform, VirtualPlatform):
+            value.machine.platform.number_of(self)  # in the order in which they are initialised
 
     return property(read, write)
 
@@ -428,6 +466,6 @@ _Racy.cpu = _racy_field("cpu")  # type: ignore[attr-defined]  # added to the cla
 _Racy.state = _racy_field("state")  # type: ignore[attr-defined]  # as above
 
 # Weak: a class that a scenario defines goes with it. The one of Callout itself stays.
-_RACY: Final[WeakValueDictionary[type, type]] = WeakValueDictionary()
+_RACY: Final[WeakValues[type]] = WeakValues()  # by the id of the class
 _RACY_CALLOUT: Final = type(Callout.__name__, (_Racy, Callout), {"__slots__": ()})
-_RACY[Callout] = _RACY_CALLOUT
+_RACY.set(id(Callout), _RACY_CALLOUT)

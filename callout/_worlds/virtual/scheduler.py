@@ -44,6 +44,36 @@ LEFT: Final = (
 _UNENDING: Final[list[Context]] = []
 
 
+At = tuple[str, int]  # what a context is about to do at a switch point: a verb, and the number of a thing
+NOWHERE: Final[At] = ("goes on", 0)
+
+
+class Trail:
+    """What was done at each switch point of a run, for a comparison with another run.
+
+    Things are known by numbers, in the order in which the run has come to know them: names may be alike, or come from a
+    counter that goes on from one run to the next.
+    """
+
+    __slots__ = ("_things", "points")
+
+    def __init__(self) -> None:
+        self._things = [""]
+        self.points: list[tuple[str, At]] = []  # the name of the context, "" when none could go on, and what it did
+
+    def number(self, thing: str) -> int:
+        """Return a number for something new, which messages call *thing*."""
+        self._things.append(thing)
+        return len(self._things) - 1
+
+    def tell(self, step: int) -> str:
+        """Return what was done at the switch point number *step*."""
+        if step >= len(self.points):
+            return "the run ended"
+        name, (verb, number) = self.points[step]
+        return " ".join(filter(None, (name or "the code that drives it", verb, self._things[number])))
+
+
 class Context:
     """One thread of control: a user thread, a CPU's interrupt, a CPU's softclock, or a task on a CPU."""
 
@@ -133,6 +163,8 @@ class Scheduler:
         self.chooser: Chooser = chooser or RunOn()
         self.max_steps = max_steps
         self.steps = 0
+        self.trail = Trail()
+        self._note = self.trail.points.append
         self.contexts: list[Context] = []
         self.current: Context | None = None
         self.loops: list[Context | None] = []  # which context has the loop of each CPU
@@ -262,14 +294,14 @@ class Scheduler:
         """Wait, as a context, until no other can run any more."""
         self.block(_Quiet())
 
-    def point(self) -> None:
-        """A switch point: another context may run here."""
+    def point(self, at: At = NOWHERE) -> None:
+        """A switch point: another context may run here. *at* says what the current one does when it goes on."""
         current = self.current
         if current is None or self.off:
             return
         if greenlet.getcurrent() is not current.greenlet:
             self.me()  # raises
-        self._step()
+        self._step(at)
         runnable = self._runnable()
         if len(runnable) > 1:
             chosen = self._choose(runnable, current)
@@ -278,7 +310,7 @@ class Scheduler:
         if self.failure is not None:
             self._end()
 
-    def block(self, blocker: Blocker) -> None:
+    def block(self, blocker: Blocker, at: At = NOWHERE) -> None:
         """Wait for *blocker*, keeping the CPU's loop."""
         me = self.me()
         if self.current is None:
@@ -291,23 +323,23 @@ class Scheduler:
                 self._end()
             return
         me.waits_for = blocker
-        self._pass_on()
+        self._pass_on(at)
         me.waits_for = None
 
-    def give_way(self, blocker: Blocker | None) -> None:
+    def give_way(self, blocker: Blocker | None, at: At = NOWHERE) -> None:
         """Wait for *blocker*, or for a turn, while other tasks have the CPU's loop."""
         me = self.me()
         if me.cpu is None:
             if blocker is None or blocker.ready():
-                self.point()
+                self.point(at)
             else:
-                self.block(blocker)
+                self.block(blocker, at)
             return
         self.loops[me.cpu] = None
         me.waits_for = blocker
         if blocker is None:
             self._line_up(me)
-        self._pass_on()
+        self._pass_on(at)
         me.waits_for = None
         self.loops[me.cpu] = me
 
@@ -318,8 +350,9 @@ class Scheduler:
 
     # -- choosing and switching -----------------------------------------------------------------------------------
 
-    def _step(self) -> None:
+    def _step(self, at: At) -> None:
         self.steps += 1
+        self._note(("" if self.current is None else self.current.name, at))
         if self.steps > self.max_steps:
             self.fail(
                 LivelockError(
@@ -357,9 +390,9 @@ class Scheduler:
             out = [context for context in out if not any(other in out for other in self._behind.get(context, ()))]
         return out or [context for context in self.contexts if isinstance(context.waits_for, _Quiet)][:1]
 
-    def _pass_on(self) -> None:
+    def _pass_on(self, at: At) -> None:
         """The current context cannot go on: run another, or go back to the hub."""
-        self._step()
+        self._step(at)
         runnable = self._runnable()
         if runnable and self.failure is None:
             chosen = self._choose(runnable, None)
@@ -383,7 +416,7 @@ class Scheduler:
 
     def _drive(self, runnable: Sequence[Context]) -> None:
         """In the hub: let one of *runnable* run, and what it switches to, until one has ended or none can go on."""
-        self._step()
+        self._step(NOWHERE)
         chosen = self._choose(runnable, None)
         if self._behind:
             self._take_turn(chosen)

@@ -21,7 +21,7 @@ from ..._core.errors import (
     LoopThreadError,
     NoSystemError,
 )
-from ..._core.lifecycle import boot, enter
+from ..._core.lifecycle import MAX_CPUS, MAX_HZ, boot, enter
 from ..._core.machine import CURRENT, Machine
 from ..._core.phases import Phase
 from ..._core.state import Callout, Func
@@ -60,9 +60,20 @@ class VirtualSMP:
         *max_steps* switch points is a livelock.
 
         Raises:
-            ArgumentTypeError, ArgumentValueError: a number is none, or out of range.
+            ArgumentTypeError, ArgumentValueError: an argument has the wrong type, or a number is out of range.
         """
+        check_int("VirtualSMP", "cpus", cpus, 1, MAX_CPUS)
+        check_int("VirtualSMP", "hz", hz, 1, MAX_HZ)
+        check_int("VirtualSMP", "alloweddeviation", alloweddeviation, 0, 100)
         check_int("VirtualSMP", "max_steps", max_steps, 1, MAX_STEPS)
+        for what, value in (("free_clock", free_clock), ("checking", checking), ("short_paths", short_paths)):
+            if not isinstance(value, bool):
+                raise ArgumentTypeError(f"VirtualSMP: {what} must be True or False, not {value!r}", call="VirtualSMP")
+        if chooser is not None and not callable(getattr(chooser, "choose", None)):
+            raise ArgumentTypeError(
+                f"VirtualSMP: chooser must have a method choose(runnable, current), and {chooser!r} has none",
+                call="VirtualSMP",
+            )
         self.errors: list[BaseException] = []
         self.platform = VirtualPlatform(None, free_clock=free_clock, max_steps=max_steps)
         self.machine: Machine = boot(
@@ -149,7 +160,8 @@ class VirtualSMP:
         """Be the thread or task that runs *func*."""
         result = func(*args)
         if isinstance(result, Coroutine):
-            if not inspect.iscoroutinefunction(func):
+            # What the package itself gives to be awaited is no plain coroutine: callout_drain(), Event.wait().
+            if inspect.iscoroutine(result) and not inspect.iscoroutinefunction(func):
                 result.close()
                 raise ArgumentTypeError(
                     f"{func!r} has returned a coroutine, and nothing has awaited it: give the coroutine function itself"
