@@ -277,28 +277,31 @@ def initialize(call: str, machine: Machine, c: Callout, lock: Lock | None, flags
         lock.check_usable(call)
     place(call, lock_class_of(lock, flags), direct=False)
     home = machine.cpus[0]
-    if c.cpu.id >= 0 and c.cpu.open:
-        cpu = lock_callout(c)
-        try:
-            if c.state & PENDING or c.run is not None:
-                raise BusyError(
-                    f"{call}: {c!r} is still {'running' if c.run else 'pending'}; drain it before it is used anew",
-                    call=call,
-                    callout=c,
-                    cpu=cpu.id,
-                )
-        finally:
-            cpu.busy = False
-            cpu.lock.release()
     racy = machine.platform.racy(type(c))
-    if racy is not type(c):
-        c.__class__ = racy
-    c.lock = lock
-    c.flags = flags
-    c.func = None
-    c.arg = None
-    c.run = None
-    c.filed = c.key = c.precision = c.seq = c.time = 0
     state = CAREFUL if machine.careful or machine.precexp < 63 or flags & CALLOUT_TRYLOCK else 0
-    c.state = state if machine.origins is None else state | TRACED
-    c.cpu = home
+    if machine.origins is not None:
+        state |= TRACED
+    _old = c.func, c.arg  # they die with this frame, after the locks were released
+    cpu = to = None
+    if c.cpu.id >= 0 and c.cpu.open:
+        to = home if c.cpu.machine is machine else c.cpu
+        cpu = lock_callout_and(c, to)
+    try:
+        if cpu is not None and (c.state & PENDING or c.run is not None):
+            raise BusyError(
+                f"{call}: {c!r} is still {'running' if c.run else 'pending'}; drain it before it is used anew",
+                call=call,
+                callout=c,
+                cpu=cpu.id,
+            )
+        if racy is not type(c):
+            c.__class__ = racy
+        c.lock = lock
+        c.flags = flags
+        c.func = c.arg = c.run = None
+        c.key = 0
+        c.state = state
+        c.cpu = home
+    finally:
+        if cpu is not None and to is not None:
+            release_both(cpu, to)

@@ -19,6 +19,7 @@ from callout import (
     ArgumentTypeError,
     Callout,
     Mtx,
+    NeverArmedError,
     RmLock,
     RwLock,
     callout_drain,
@@ -352,3 +353,23 @@ async def test_at_the_stacks_limit_raised_means_not_armed(*, checking: bool) -> 
 
     assert raised >= 5
     assert armed >= 5
+
+
+def test_what_is_initialised_anew_has_forgotten_what_it_was_armed_with(vm: VirtualSMP) -> None:
+    """callout_init() leaves no function to be scheduled, and no reference to the argument."""
+
+    class Argument:
+        pass
+
+    c, argument = Callout(), Argument()
+    gone = weakref.ref(argument)
+    callout_init(c, 1)
+    callout_reset(c, 1, ignore, argument)
+    callout_stop(c)
+    del argument
+    assert gone() is not None
+    callout_init(c, 1)
+
+    assert gone() is None
+    with pytest.raises(NeverArmedError):
+        callout_schedule(c, 1)
