@@ -14,7 +14,7 @@ import select
 import signal
 import time
 from bisect import bisect_left
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import FunctionType
@@ -130,6 +130,21 @@ def _live(
 _usual: dict[str, float] = {}
 
 
+def in_turn(rows: Iterable[tuple[float, str]]) -> Iterator[tuple[float, str]]:
+    """Yield the rows, one of each test function (all recordings are as one) before the second of any.
+
+    The cases of one function mostly miss the same mutants, and there may be hundreds of them.
+    """
+    families: dict[str, deque[tuple[float, str]]] = {}
+    for row in rows:
+        families.setdefault(row[1].partition("[")[0] if "::" in row[1] else "recordings", deque()).append(row)
+    while families:
+        for name in list(families):
+            yield families[name].popleft()
+            if not families[name]:
+                del families[name]
+
+
 def run(
     mutations: Sequence[Mutation],
     killers: Mapping[str, Killer],
@@ -170,7 +185,7 @@ def run(
         if (hint := hints.get(mutation.name)) in killers:
             assert hint is not None
             yield killers[hint]
-        for seconds, name in sorted(rows, key=lambda row: (cost(row[0], row[1], mutation.module), row[1])):
+        for seconds, name in in_turn(sorted(rows, key=lambda row: (cost(row[0], row[1], mutation.module), row[1]))):
             left -= seconds
             if left < 0:
                 continue
