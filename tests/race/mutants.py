@@ -239,8 +239,8 @@ WAITER_FORGOTTEN: Final = Mutant(
 COMPLETED_TOO_SOON: Final = Mutant(
     "completions are called before the run is ended and the refusal lifted",
     softclock.end,
-    "kick = False",
-    "kick = False; serve(run, run.tickets or []); run.tickets = None",
+    "c, cpu = run.callout, run.cpu",
+    "c, cpu = run.callout, run.cpu; serve(run, run.tickets or []); run.tickets = None",
 )
 DRAIN_KEEPS_QUEUED_RUN: Final = Mutant(
     "the end of a drained run leaves the queued next run standing",
