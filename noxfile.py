@@ -8,6 +8,15 @@ from __future__ import annotations
 
 import nox
 
+# Long, and nothing in them depends on the version of Python: they run on the oldest only.
+ONCE = (
+    "tests/conformance/test_recordings.py",  # the session conformance replays them on the newest
+    "tests/conformance/test_long_way.py",
+    "tests/conformance_tool",
+    "tests/demo",
+    "tests/unit/test_short.py",
+    "tests/unit/test_wheel.py",
+)
 PYTHONS = nox.project.python_versions(nox.project.load_toml("pyproject.toml"))
 
 
@@ -34,7 +43,7 @@ def types(session: nox.Session) -> None:
     session.run("mypy", *session.posargs)
 
 
-@nox.session
+@nox.session(python=PYTHONS[-1])
 def conformance(session: nox.Session) -> None:
     """Replay the recordings of the real kernels in both worlds, as a user would who has no test tools."""
     install(session)  # without greenlet: real loops must not need the extra
@@ -66,7 +75,9 @@ def tests(session: nox.Session) -> None:
     install(session, "test")
     if session.python == PYTHONS[-1]:
         session.env["PYTHONDEVMODE"] = "1"  # the option would not reach the workers of pytest-xdist
-    session.run("pytest", "--numprocesses=auto", "--ignore=tests/race", "--ignore=tests/mutants", *session.posargs)
+    elsewhere = ["tests/race", "tests/mutants", *(ONCE if session.python != PYTHONS[0] else ())]
+    ignored = [f"--ignore={path}" for path in elsewhere]
+    session.run("pytest", "--numprocesses=auto", *ignored, *session.posargs)
 
 
 @nox.session
@@ -82,4 +93,15 @@ def lowest(session: nox.Session) -> None:
     """Run what touches trio and structlog most, with the lowest versions of them that pyproject.toml admits."""
     install(session, "test")
     session.install("trio==0.29.0", "structlog==22.2.0")
-    session.run("pytest", "--numprocesses=auto", "tests/unit", "tests/compat", *session.posargs)
+    touching = ["test_current_system", "test_interrupts", "test_lifetime", "test_open_failures", "test_other_loops"]
+    touching += ["test_platforms", "test_reporting", "test_robustness", "test_start_soon"]
+    files = [f"tests/unit/{name}.py" for name in touching]
+    session.run(
+        "pytest",
+        "--numprocesses=auto",
+        *files,
+        "tests/threads",
+        "tests/conformance/test_leaving.py",
+        "tests/conformance/test_open_callouts.py",
+        *session.posargs,
+    )

@@ -14,11 +14,12 @@ from tests.race.lockset import lockset
 BOTH = ("short", "long")
 
 
-ONE_WAY = ("test_explore", "test_linux_smp")  # the search itself, and calls that arm nothing
+# The search itself; calls that arm nothing; and a shim on the engine, which test_engine.py explores both ways.
+ONE_WAY = ("test_explore", "test_linux_smp", "test_linux_timers")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run each test both ways, but for those that know no callout."""
+    """Run each test both ways, but for those of these modules."""
     if not metafunc.module.__name__.endswith(ONE_WAY):
         if "paths" not in metafunc.fixturenames:
             metafunc.fixturenames.append("paths")
