@@ -80,9 +80,18 @@ gc.callbacks.append(_PHASES.move_to_end)  # type: ignore[arg-type]  # its second
 
 
 @protected
+def _collecting() -> bool:
+    """Whether this thread is in a garbage collection."""
+    try:
+        return next(reversed(_PHASES)) == "start"
+    except RuntimeError:  # one has begun and ended since the iterator was made
+        return False
+
+
+@protected
 def forget_dead() -> None:
     """Forget what has died, unless this is a finalizer's doing, in a collection."""
-    while _DEAD and next(reversed(_PHASES)) == "stop":
+    while _DEAD and not _collecting():
         try:
             grave = _DEAD.popleft()
         except IndexError:  # another thread was faster
