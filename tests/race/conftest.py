@@ -15,7 +15,7 @@ BOTH = ("short", "long")
 
 
 # The search itself; calls that arm nothing; and a shim on the engine, which test_engine.py explores both ways.
-ONE_WAY = ("test_explore", "test_linux_smp", "test_linux_timers")
+ONE_WAY = ("test_explore", "test_linux_races", "test_linux_smp", "test_linux_timers")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
