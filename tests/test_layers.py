@@ -32,7 +32,7 @@ CORE: Final = (
     ("_core.state",),
     ("_core.refusal", "_core.signatures", "_core.units", "_core.guard", "_core.phases"),
     ("_core.frames", "_core.describe"),
-    ("_core.errors",),
+    ("_core.errors", "_core.weak"),
 )
 
 # The seam between the core and the worlds stands beside the core: what it sees, and which core modules see it.

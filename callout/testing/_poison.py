@@ -30,10 +30,10 @@ from .._core.guard import exposed, need_stack, protected
 from .._core.machine import Machine
 from .._core.sleep import Why, wake
 from .._core.state import MOVING, Callout, Link
+from .._core.weak import WeakValues
 from .._locks.lock import Lock
 from .._locks.mutex import Mtx
 from .._locks.rwlock import RmLock, RwLock
-from .._worlds.virtual.weak import WeakValues
 from ._allocation import Allocation, GraveCpu, GraveLock
 from ._parts import Parts, is_record, mro_of, namespace_of
 

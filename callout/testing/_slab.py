@@ -31,7 +31,7 @@ from typing import Final, Generic, NoReturn, ParamSpec, TypeVar, cast
 from .._core import describe
 from .._core.errors import ArgumentTypeError, ArgumentValueError, UseAfterFree
 from .._core.guard import protected
-from .._worlds.virtual.weak import WeakValues
+from .._core.weak import WeakValues
 from ._allocation import Allocation, current, look
 from ._parts import check_declared
 from ._poison import MUTEX, Burial, forget_dead, grave_of, is_freed, name_of_class, poison_for

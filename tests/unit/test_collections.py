@@ -15,7 +15,7 @@ import pytest
 import trio
 
 from callout import Callout, Cv, Mtx, callout_init, callout_init_mtx, cv_broadcast, cv_wait_sync, open_callouts, wakeup
-from callout._worlds.virtual.weak import WeakValues
+from callout._core.weak import WeakValues
 from callout.explore import explore
 from callout.testing import Slab, VirtualSMP
 

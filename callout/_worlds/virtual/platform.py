@@ -28,8 +28,8 @@ from ..._core.errors import CalloutError
 from ..._core.platform import Entry, Thread
 from ..._core.state import Callout
 from ..._core.units import NEVER, NS_PER_S
+from ..._core.weak import WeakValues
 from .scheduler import INTERRUPT, SOFTCLOCK, At, Chooser, Context, RunOn, Scheduler
-from .weak import WeakValues
 
 __all__ = ["CpuLock", "Interrupt", "RunOn", "TaskWaiter", "ThreadWaiter", "VirtualLock", "VirtualPlatform"]
 
