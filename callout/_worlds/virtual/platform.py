@@ -17,7 +17,6 @@ between two switch points.
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractContextManager
 from types import TracebackType
@@ -28,7 +27,7 @@ from ..._core.errors import CalloutError
 from ..._core.platform import Entry, Thread
 from ..._core.state import Callout
 from ..._core.units import NEVER, NS_PER_S
-from ..._core.weak import WeakValues
+from ..._core.weak import ByIdentity, WeakValues
 from .scheduler import INTERRUPT, SOFTCLOCK, At, Chooser, Context, RunOn, Scheduler
 
 __all__ = ["CpuLock", "Interrupt", "RunOn", "TaskWaiter", "ThreadWaiter", "VirtualLock", "VirtualPlatform"]
@@ -251,7 +250,7 @@ class VirtualPlatform(Scheduler):
         self.called: list[bool] = []
         self.entries: list[Entry] = []
         self._interrupts_it: list[At] = []
-        self._numbers: dict[int, tuple[weakref.ref[Callout], int]] = {}  # of callouts, by id; some have died
+        self._numbers: ByIdentity[Callout, int] = ByIdentity()
 
     # -- the Platform protocol ----------------------------------------------------------------------------------
 
@@ -356,11 +355,10 @@ class VirtualPlatform(Scheduler):
 
     def number_of(self, c: Callout) -> int:
         """Return the number that *c* has in the trail, in the order in which callouts were initialised."""
-        known = self._numbers.get(id(c))
-        if known is not None and known[0]() is c:
-            return known[1]
-        number = self.trail.number("a callout")
-        self._numbers[id(c)] = weakref.ref(c), number
+        number = self._numbers.get(c)
+        if number is None:
+            number = self.trail.number("a callout")
+            self._numbers.set(c, number)
         return number
 
     def unguarded(self, label: str) -> Callable[[], None]:
