@@ -32,9 +32,9 @@ class Reset(Protocol):
     """``callout_reset()``, ``callout_reset_curcpu()``."""
 
     @overload
-    def __call__(self, c: Callout, ticks: int, func: Raises[T], arg: T, /) -> int: ...  # type: ignore[overload-overlap]  # see above
+    def __call__(self, c: Callout, ticks: int, func: Raises[T], arg: T, /) -> int: ...  # type: ignore[overload-overlap]  # the first that fits is taken
     @overload
-    def __call__(self, c: Callout, ticks: int, func: Async[T], arg: T, /) -> Mistake: ...  # type: ignore[overload-overlap]  # see above
+    def __call__(self, c: Callout, ticks: int, func: Async[T], arg: T, /) -> Mistake: ...  # type: ignore[overload-overlap]  # the first that fits is taken
     @overload
     def __call__(self, c: Callout, ticks: int, func: Plain[T], arg: T, /) -> int: ...
 
@@ -43,9 +43,9 @@ class ResetOn(Protocol):
     """``callout_reset_on()``."""
 
     @overload
-    def __call__(self, c: Callout, ticks: int, func: Raises[T], arg: T, cpu: int, /) -> int: ...  # type: ignore[overload-overlap]  # see above
+    def __call__(self, c: Callout, ticks: int, func: Raises[T], arg: T, cpu: int, /) -> int: ...  # type: ignore[overload-overlap]  # the first that fits is taken
     @overload
-    def __call__(self, c: Callout, ticks: int, func: Async[T], arg: T, cpu: int, /) -> Mistake: ...  # type: ignore[overload-overlap]  # see above
+    def __call__(self, c: Callout, ticks: int, func: Async[T], arg: T, cpu: int, /) -> Mistake: ...  # type: ignore[overload-overlap]  # the first that fits is taken
     @overload
     def __call__(self, c: Callout, ticks: int, func: Plain[T], arg: T, cpu: int, /) -> int: ...
 
@@ -54,9 +54,9 @@ class ResetSbt(Protocol):
     """``callout_reset_sbt()``, ``callout_reset_sbt_curcpu()``."""
 
     @overload
-    def __call__(self, c: Callout, sbt: int, precision: int, func: Raises[T], arg: T, flags: int = 0, /) -> int: ...  # type: ignore[overload-overlap]  # see above
+    def __call__(self, c: Callout, sbt: int, precision: int, func: Raises[T], arg: T, flags: int = 0, /) -> int: ...  # type: ignore[overload-overlap]  # the first that fits is taken
     @overload
-    def __call__(self, c: Callout, sbt: int, precision: int, func: Async[T], arg: T, flags: int = 0, /) -> Mistake: ...  # type: ignore[overload-overlap]  # see above
+    def __call__(self, c: Callout, sbt: int, precision: int, func: Async[T], arg: T, flags: int = 0, /) -> Mistake: ...  # type: ignore[overload-overlap]  # the first that fits is taken
     @overload
     def __call__(self, c: Callout, sbt: int, precision: int, func: Plain[T], arg: T, flags: int = 0, /) -> int: ...
 
@@ -65,11 +65,11 @@ class ResetSbtOn(Protocol):
     """``callout_reset_sbt_on()``."""
 
     @overload
-    def __call__(  # type: ignore[overload-overlap]  # see above
+    def __call__(  # type: ignore[overload-overlap]  # the first that fits is taken
         self, c: Callout, sbt: int, precision: int, func: Raises[T], arg: T, cpu: int, flags: int = 0, /
     ) -> int: ...
     @overload
-    def __call__(  # type: ignore[overload-overlap]  # see above
+    def __call__(  # type: ignore[overload-overlap]  # the first that fits is taken
         self, c: Callout, sbt: int, precision: int, func: Async[T], arg: T, cpu: int, flags: int = 0, /
     ) -> Mistake: ...
     @overload
@@ -82,9 +82,9 @@ class DrainAsync(Protocol):
     """``callout_drain_async()``."""
 
     @overload
-    def __call__(self, c: Callout, func: Raises[T], arg: T, /) -> int: ...  # type: ignore[overload-overlap]  # see above
+    def __call__(self, c: Callout, func: Raises[T], arg: T, /) -> int: ...  # type: ignore[overload-overlap]  # the first that fits is taken
     @overload
-    def __call__(self, c: Callout, func: Async[T], arg: T, /) -> Mistake: ...  # type: ignore[overload-overlap]  # see above
+    def __call__(self, c: Callout, func: Async[T], arg: T, /) -> Mistake: ...  # type: ignore[overload-overlap]  # the first that fits is taken
     @overload
     def __call__(self, c: Callout, func: Plain[T], arg: T, /) -> int: ...
 
