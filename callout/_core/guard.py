@@ -6,9 +6,6 @@ the engine to protect from it, and which to expose again because they run the us
 
 Where no such protection is at work, in a main thread that does not run trio, the engine stays whole all the same: what
 it changes, it changes by plain stores with no call between (see ``cpulock``).
-
-A finalizer that recurses to the stack's limit is the third way of being cut off: ``need_stack()`` finds out before
-anything has changed.
 """
 
 from __future__ import annotations
@@ -48,12 +45,3 @@ def keep_interrupts_out(protect: Mark, expose: Mark) -> None:
         protect(f)
     for f in _EXPOSED:
         expose(f)
-
-
-def need_stack(frames: int = 12) -> None:
-    """Raise RecursionError unless there is room on the stack for that many calls, one within the other.
-
-    Called before a change that is followed by calls which must not fail.
-    """
-    if frames:
-        need_stack(frames - 1)

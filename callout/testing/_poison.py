@@ -26,7 +26,7 @@ from .._core.arm import arm, initialize, unschedule
 from .._core.cpu import WAITING, Cpu, Run
 from .._core.cpulock import acquire, lock_callout
 from .._core.errors import ArgumentTypeError, CalloutError, UseAfterFree
-from .._core.guard import exposed, need_stack, protected
+from .._core.guard import exposed, protected
 from .._core.machine import Machine
 from .._core.sleep import Why, wake
 from .._core.state import MOVING, Callout, Link
@@ -437,7 +437,7 @@ class Burial:
                 machines.append(machine)
         for machine in machines:
             _refuse_reentry(machine)
-        need_stack(STACK)
+        _need_stack(STACK)
 
     @protected
     def carry_out(self) -> None:
@@ -446,6 +446,15 @@ class Burial:
             step.mark()
         for step in self._steps:
             step.carry_out(self.old)
+
+
+def _need_stack(frames: int) -> None:
+    """Raise RecursionError unless there is room on the stack for that many calls, one within the other.
+
+    Called before a change that is followed by calls which must not fail: a finalizer may recurse to the limit.
+    """
+    if frames:
+        _need_stack(frames - 1)
 
 
 _NO_PARTS: Final = (type(None), bool, int, float, str, bytes)
