@@ -22,8 +22,8 @@ PAGES: Final = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "d
 PORTING: Final = ROOT / "docs" / "porting.md"
 TUTORIAL: Final = ROOT / "docs" / "tutorial.md"
 
-# What a machine or a place of work is called has no business in a manual.
-PRIVATE: Final = re.compile(r"/home/|/root/|/work/|/tmp/|file://|localhost|\b\d+\.\d+\.\d+\.\d+:\d")
+# What a machine or a place of work is called has no business in a manual: an absolute path of whatever kind, a host.
+PRIVATE: Final = re.compile(r"/home/|/root/|/tmp/|(?<![\w.:/])/\w+/|file://|localhost|\b\d+\.\d+\.\d+\.\d+:\d")
 
 
 def relative(page: Path) -> str:
