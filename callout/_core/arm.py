@@ -21,7 +21,7 @@ from __future__ import annotations
 from typing import Final
 
 from .._locks.lock import Lock
-from .checks import check_callout, machine_of
+from .checks import machine_of
 from .cpu import CANCELLED, WAITING, Cpu, Move, Run
 from .cpulock import lock_callout, lock_callout_and, release_both
 from .deadline import share
@@ -206,8 +206,7 @@ def _arm_locked(
         return facts
     if state & PENDING:
         facts |= REMOVED
-    if machine.origins is not None:
-        machine.origins.note(c)
+    machine.note(c)
     if run is not None:
         old.append(run.move)
         if (state & MOVING or to is not cpu) and not how & STAY:
@@ -270,7 +269,6 @@ def default_precision(machine: Machine, when: int) -> int:
 @protected
 def initialize(call: str, machine: Machine, c: Callout, lock: Lock | None, flags: int) -> None:
     """Bind *c* to CPU 0 of *machine*; a callout that was initialised before must be neither pending nor running."""
-    check_callout(call, c)
     if lock is not None and lock.machine is not machine:
         raise ArgumentValueError(f"{call}: {lock!r} belongs to another callout system", call=call, callout=c, lock=lock)
     if lock is not None:
@@ -281,12 +279,12 @@ def initialize(call: str, machine: Machine, c: Callout, lock: Lock | None, flags
     state = CAREFUL if machine.careful or machine.precexp < 63 or flags & CALLOUT_TRYLOCK else 0
     if machine.origins is not None:
         state |= TRACED
-    _old = c.func, c.arg  # they die with this frame, after the locks were released
     cpu = to = None
     if c.cpu.id >= 0 and c.cpu.open:
         to = home if c.cpu.machine is machine else c.cpu
         cpu = lock_callout_and(c, to)
     try:
+        _old = c.func, c.arg  # they die with this frame, after the locks were released
         if cpu is not None and (c.state & PENDING or c.run is not None):
             raise BusyError(
                 f"{call}: {c!r} is still {'running' if c.run else 'pending'}; drain it before it is used anew",
@@ -303,5 +301,11 @@ def initialize(call: str, machine: Machine, c: Callout, lock: Lock | None, flags
         c.state = state
         c.cpu = home
     finally:
-        if cpu is not None and to is not None:
-            release_both(cpu, to)
+        try:
+            if to is not None and to is not cpu:
+                to.busy = False
+                to.lock.release()
+        finally:
+            if cpu is not None:
+                cpu.busy = False
+                cpu.lock.release()

@@ -212,6 +212,7 @@ def read_and_write(stage: Stage) -> None:
 
 OPERATIONS: Final[dict[str, Callable[[Stage], object]]] = {
     "init": lambda s: callout_init(Callout(), 1),
+    "init of what was initialised": lambda s: callout_init(s.idle, 1),
     "reset of an idle one": lambda s: callout_reset(s.idle, 50_000, ignore, "new"),
     "reset of an idle one, soon": lambda s: callout_reset(s.idle, 50, ignore, "new"),
     "reset to an earlier time": lambda s: callout_reset(s.far, 50_000, ignore, "new"),
