@@ -510,7 +510,7 @@ async def test_softclock_that_always_dies(cpus: int, monkeypatch: pytest.MonkeyP
 
     async def body(system: CalloutSystem) -> None:
         def broken(lane: Lane) -> Run | None:
-            if lane.direct:
+            if lane.direct or lane.cpu.id != cpus - 1:  # another's softclock may not have had its first turn yet
                 return turn(lane)
             died.append(1)
             raise MemoryError("in the engine")
