@@ -1,7 +1,10 @@
 """What timers of every age have in common: a callout, the time for which they are armed, a function.
 
 The callout's *function* is the timer itself, and its *argument* is ``expires``, so a timer's expiry is stored where
-it is decided, under the CPU's lock: what one reads is always what was armed, in whatever order the calls came.
+it is decided, under the CPU's lock: what one reads is always what was armed, in whatever order the calls came. What was
+written to ``expires`` counts until the callout is armed, which changes its number (``seq``) on its CPU.
+
+Nothing of a timer is touched once it is armed: its function may have run by then, and have freed it.
 """
 
 from __future__ import annotations
@@ -48,7 +51,9 @@ class TimerBase:
         """Make a timer that was not set up yet. Never blocks."""
         self.entry = Callout()
         self._function: Callable[[Any], object] | None = None  # Any: each kind of timer calls it with something else
-        self._assigned: int | None = 0  # what was written to ``expires`` since the timer was armed last
+        # What was written to ``expires``, and the CPU and the number of the callout then.
+        self._assigned: tuple[int, int, int] | None
+        self._assign(0)
 
     @property
     def expires(self) -> int:
@@ -59,14 +64,14 @@ class TimerBase:
             ArgumentTypeError: what is written is not an int.
         """
         assigned = self._assigned
-        if assigned is not None:
-            return assigned
+        if assigned is not None and self._was_written(assigned):
+            return assigned[0]
         armed: int = self.entry.arg
         return armed
 
     @expires.setter
     def expires(self, value: int) -> None:
-        self._assigned = check_jiffies("timer.expires", "expires", value)
+        self._assign(check_jiffies("timer.expires", "expires", value))
 
     def __repr__(self) -> str:
         function = self._function
@@ -85,17 +90,33 @@ class TimerBase:
             f"<{type(self).__name__} {name} on cpu {self.entry.cpu.id}: {', '.join(words) or 'idle'} at {id(self):#x}>"
         )
 
-    def consumed(self, expires: int) -> None:
-        """Forget what was written to ``expires``, if the timer was armed for this time since."""
-        if self.entry.arg == expires:
-            self._assigned = None
+    def _assign(self, expires: int) -> None:
+        entry = self.entry
+        self._assigned = expires, entry.cpu.id, entry.seq
+
+    def _was_written(self, assigned: tuple[int, int, int]) -> bool:
+        """Whether the timer was not armed since."""
+        entry = self.entry
+        return assigned[2] == entry.seq and assigned[1] == entry.cpu.id
+
+    def overwrite(self, expires: int) -> None:
+        """Before it is armed for *expires*, or left as it is because it has this time: what was written counts no more.
+
+        Only a timer that was shut down keeps it, since that will not be armed.
+        """
+        assigned = self._assigned
+        if assigned is not None:
+            if not self._was_written(assigned):
+                self._assigned = None
+            elif not callout_terminated(self.entry):
+                self._assign(expires)
 
     def forget(self) -> None:
         """Be a timer that was never set up."""
         expires = self.expires
         self.entry = Callout()
         self._function = None
-        self._assigned = expires
+        self._assign(expires)
 
 
 def set_up(call: str, timer: TimerBase) -> None:
@@ -107,7 +128,7 @@ def set_up(call: str, timer: TimerBase) -> None:
         callout_init(timer.entry, 1)
     except CalloutError as error:
         fail(call, timer, error)
-    timer._assigned = assigned
+    timer._assign(assigned)
 
 
 def check_function(call: str, function: object) -> None:

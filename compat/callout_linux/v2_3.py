@@ -14,7 +14,7 @@ A ``timer_list`` has ``expires`` (jiffies), ``function`` and ``data``; the funct
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from typing import Any, Final
+from typing import Any
 
 from callout import (
     ARM_UNCHANGED,
@@ -50,8 +50,6 @@ from ._base import (
     set_up,
 )
 from ._jiffies import Variable, check_jiffies
-
-_MOD: Final = ARM_UNCHANGED
 
 
 class timer_list(TimerBase):  # noqa: N801 - the kernel's name
@@ -97,14 +95,13 @@ def init_timer(timer: timer_list, /) -> None:
 
 
 def _arm(call: str, timer: timer_list, expires: int, how: int) -> int:
-    if not isinstance(timer, TimerBase):
-        raise no_timer(call, timer)
     if timer._function is None:
         refuse_not_set_up(call, timer)
         raise NotInitializedError(
             f"{call}: {timer!r} has no function: assign timer.function first", call=call, callout=timer
         )
     try:
+        timer.overwrite(expires)
         facts = callout_arm(timer.entry, expires + 1, timer, expires, how)
     except CalloutError as error:
         fail(call, timer, error)
@@ -121,9 +118,7 @@ def add_timer(timer: timer_list, /) -> None:
     """
     if not isinstance(timer, TimerBase):
         raise no_timer("add_timer", timer)
-    expires = timer.expires
-    refuse_pending("add_timer", timer, _arm("add_timer", timer, expires, ADD))
-    timer.consumed(expires)
+    refuse_pending("add_timer", timer, _arm("add_timer", timer, timer.expires, ADD))
 
 
 def mod_timer(timer: timer_list, expires: int | Variable, /) -> int:
@@ -131,9 +126,10 @@ def mod_timer(timer: timer_list, expires: int | Variable, /) -> int:
 
     Returns 1 if it was pending, else 0. Raises as ``add_timer()``; ArgumentTypeError if *expires* is not an int.
     """
+    if not isinstance(timer, TimerBase):
+        raise no_timer("mod_timer", timer)
     expires = check_jiffies("mod_timer", "expires", expires)
-    facts = _arm("mod_timer", timer, expires, _MOD)
-    timer.consumed(expires)
+    facts = _arm("mod_timer", timer, expires, ARM_UNCHANGED)
     return facts & CALLOUT_REMOVED
 
 

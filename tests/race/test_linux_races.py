@@ -10,7 +10,7 @@ end of this file.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
@@ -20,7 +20,11 @@ from callout._core import softclock
 from callout.explore import Violation, explore
 from callout.testing import Slab, VirtualSMP
 from callout_linux import v2_3
+from callout_linux._base import TimerBase
 from callout_linux.timer import (
+    add_timer,
+    add_timer_global,
+    add_timer_local,
     add_timer_on,
     destroy_all_blocking,
     jiffies,
@@ -28,6 +32,7 @@ from callout_linux.timer import (
     timer_delete_sync_blocking,
     timer_list,
     timer_pending,
+    timer_reduce,
     timer_setup,
     try_to_del_timer_sync,
 )
@@ -137,6 +142,44 @@ def test_a_function_may_free_its_own_timer() -> None:
 
     assert certificate.exhausted
     assert certificate.schedules > 10
+
+
+STARTS: Final[dict[str, tuple[type[TimerBase], Callable[[Any], object]]]] = {  # Any: a timer of either age
+    "add_timer": (timer_list, add_timer),
+    "add_timer_local": (timer_list, add_timer_local),
+    "add_timer_global": (timer_list, add_timer_global),
+    "add_timer_on": (timer_list, lambda timer: add_timer_on(timer, 1)),
+    "mod_timer": (timer_list, lambda timer: mod_timer(timer, 7)),
+    "timer_reduce": (timer_list, lambda timer: timer_reduce(timer, 7)),
+    "v2_3.add_timer": (v2_3.timer_list, v2_3.add_timer),
+    "v2_3.mod_timer": (v2_3.timer_list, lambda timer: v2_3.mod_timer(timer, 7)),
+}
+
+
+@pytest.mark.parametrize("start", STARTS)
+def test_who_starts_a_timer_does_not_touch_it_after_that(start: str) -> None:
+    """The function may have run and freed the timer, on another CPU, before the call that has started it returns."""
+    kind, call = STARTS[start]
+
+    def scenario(vm: VirtualSMP) -> None:
+        slab: Slab[TimerBase] = Slab("timers")
+        with undisturbed(vm):
+            timer = slab.alloc(kind)
+            if isinstance(timer, v2_3.timer_list):
+                v2_3.init_timer(timer)
+                timer.function, timer.data = slab.free, timer
+            else:
+                assert isinstance(timer, timer_list)
+                timer_setup(timer, slab.free, 0)
+            timer.expires = 5
+            vm.spawn(call, timer, cpu=1)
+        vm.settle()
+        assert slab.freed == 1
+
+    certificate = explore(scenario, bound=1)
+
+    assert certificate.exhausted
+    assert certificate.schedules >= 3
 
 
 def test_only_the_owner_may_wait_for_a_timer() -> None:

@@ -166,16 +166,28 @@ def timer_pending(timer: timer_list, /) -> int:
 # -- arming --------------------------------------------------------------------------------------------------------
 
 
-def _add(call: str, timer: timer_list) -> None:
+def _add(call: str, timer: timer_list, arm: Callable[..., int], *where_and_how: int) -> None:
     if not isinstance(timer, TimerBase):
         raise no_timer(call, timer)
     expires = timer.expires
     try:
-        facts = callout_arm_curcpu(timer.entry, expires + 1, timer, expires, ADD)
+        facts = arm(timer.entry, expires + 1, timer, expires, *where_and_how)
     except CalloutError as error:
         fail(call, timer, error)
     refuse_pending(call, timer, facts)
-    timer.consumed(expires)
+
+
+def _add_pinned(call: str, timer: timer_list, pinned: int, arm: Callable[..., int], *where_and_how: int) -> None:
+    """Start *timer* with ``TIMER_PINNED`` as *pinned* has it; if it is refused the flag is as it was."""
+    if not isinstance(timer, TimerBase):
+        raise no_timer(call, timer)
+    flags = timer.flags
+    timer.flags = flags & ~TIMER_PINNED | pinned
+    try:
+        _add(call, timer, arm, *where_and_how)
+    except CalloutError:
+        timer.flags = flags
+        raise
 
 
 def add_timer(timer: timer_list, /) -> None:
@@ -188,19 +200,17 @@ def add_timer(timer: timer_list, /) -> None:
         BusyError: it is pending already (Linux: a warning); nothing has changed.
         NotInitializedError: it was never set up.
     """
-    _add("add_timer", timer)
+    _add("add_timer", timer, callout_arm_curcpu, ADD)
 
 
 def add_timer_local(timer: timer_list, /) -> None:
     """Start *timer* as ``add_timer()`` does, and set ``TIMER_PINNED``. Never blocks."""
-    _add("add_timer_local", timer)
-    timer.flags |= TIMER_PINNED
+    _add_pinned("add_timer_local", timer, TIMER_PINNED, callout_arm_curcpu, ADD)
 
 
 def add_timer_global(timer: timer_list, /) -> None:
     """Start *timer* as ``add_timer()`` does, and clear ``TIMER_PINNED``. Never blocks."""
-    _add("add_timer_global", timer)
-    timer.flags &= ~TIMER_PINNED
+    _add_pinned("add_timer_global", timer, 0, callout_arm_curcpu, ADD)
 
 
 def add_timer_on(timer: timer_list, cpu: int, /) -> None:
@@ -213,16 +223,7 @@ def add_timer_on(timer: timer_list, cpu: int, /) -> None:
         BusyError, NotInitializedError: as ``add_timer()``.
         ArgumentTypeError, ArgumentValueError: *cpu* is not an int or not there.
     """
-    if not isinstance(timer, TimerBase):
-        raise no_timer("add_timer_on", timer)
-    expires = timer.expires
-    try:
-        facts = callout_arm_on(timer.entry, expires + 1, timer, expires, cpu, ARM_IF_IDLE)
-    except CalloutError as error:
-        fail("add_timer_on", timer, error)
-    refuse_pending("add_timer_on", timer, facts)
-    timer.consumed(expires)
-    timer.flags |= TIMER_PINNED
+    _add_pinned("add_timer_on", timer, TIMER_PINNED, callout_arm_on, cpu, ARM_IF_IDLE)
 
 
 def _mod(call: str, timer: timer_list, expires: int | Variable, how: int) -> int:
@@ -233,8 +234,6 @@ def _mod(call: str, timer: timer_list, expires: int | Variable, how: int) -> int
         facts = callout_arm_curcpu(timer.entry, expires + 1, timer, expires, how)
     except CalloutError as error:
         fail(call, timer, error)
-    if timer._assigned is not None:
-        timer.consumed(expires)
     return facts & CALLOUT_REMOVED
 
 
@@ -257,16 +256,15 @@ def mod_timer(timer: timer_list, expires: int | Variable, /) -> int:
         c = timer.entry
     except AttributeError:
         raise no_timer("mod_timer", timer) from None
-    # As Linux does, before any lock: the commonest call of networking code changes nothing.
-    if c.arg == expires and callout_armed_with(c, expires):
-        timer._assigned = None
-        return 1
     try:
+        if timer._assigned is not None:
+            timer.overwrite(expires)
+        # As Linux does, before any lock: the commonest call of networking code changes nothing.
+        if c.arg == expires and callout_armed_with(c, expires):
+            return 1
         facts = callout_arm_curcpu(c, expires + 1, timer, expires, _MOD)
     except CalloutError as error:
         fail("mod_timer", timer, error)
-    if timer._assigned is not None:
-        timer.consumed(expires)
     return facts & CALLOUT_REMOVED
 
 
