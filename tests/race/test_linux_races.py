@@ -172,7 +172,7 @@ def test_who_starts_a_timer_does_not_touch_it_after_that(start: str) -> None:
                 assert isinstance(timer, timer_list)
                 timer_setup(timer, slab.free, 0)
             timer.expires = 5
-            vm.spawn(call, timer, cpu=1)
+            vm.spawn(call, timer)
         vm.settle()
         assert slab.freed == 1
 
