@@ -36,8 +36,8 @@ class Refusal:
         self.refuse()
 
     def release(self) -> None:
-        """Release the lock that was replaced: this one is never held."""
-        if self._inner is not None:
+        """Release the lock that was replaced, if it is still held: this one is never."""
+        if self._inner is not None and self._inner._is_owned():
             self._inner.release()
 
     def _is_owned(self) -> bool:

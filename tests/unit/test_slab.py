@@ -369,6 +369,38 @@ def test_a_lock_that_is_freed_while_held_is_found_when_released(vm: VirtualSMP, 
         slab.free(session)
 
 
+@pytest.mark.parametrize(("frees", "unlocks"), [("holder", False), ("holder", True), ("another", True)])
+def test_who_blocks_at_a_lock_that_is_freed_is_told(
+    vm: VirtualSMP, slab: Slab[Session], frees: str, unlocks: bool
+) -> None:
+    """A thread that blocks at a lock gets UseAfterFree when that is freed, also if its holder never releases it.
+
+    Where another thread than the holder has freed it the release is what tells, and is a use after free itself.
+    """
+    session = slab.alloc(Session, "a")
+    lock, told = session.lock, list[str]()
+
+    def block() -> None:
+        with pytest.raises(UseAfterFree, match="its lock 'session lock' was acquired"):
+            lock.__enter__()
+        told.append("blocks")
+
+    lock.__enter__()
+    vm.spawn(block)
+    vm.settle()
+    if frees == "holder":
+        slab.free(session)
+    else:
+        vm.spawn(slab.free, session)
+    vm.settle()
+    if unlocks:
+        with pytest.raises(UseAfterFree, match="its lock 'session lock' was released"):
+            lock.__exit__(None, None, None)
+    vm.settle()
+
+    assert told == ["blocks"]
+
+
 def test_a_callback_that_frees_under_its_lock_is_reported(vm: VirtualSMP, slab: Slab[Session]) -> None:
     """If a callback frees the lock that softclock holds for it, softclock reports that and lives on."""
     session, later, ran = slab.alloc(Session, "a"), Callout(), list[int]()
