@@ -1,4 +1,4 @@
-"""The names of mutex(9), rwlock(9) and rmlock(9). Each is the method itself.
+"""The names of mutex(9), rwlock(9) and rmlock(9). Each calls the method, for a lock of its kind and nothing else.
 
 ``*_init()`` return the lock, since Python has no out parameter. ``rm_rlock()`` wants no tracker: the lock knows its
 readers.
@@ -6,10 +6,20 @@ readers.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
+from typing import Concatenate, ParamSpec, TypeVar
+
 from .._core.describe import shown
 from .._core.errors import ArgumentTypeError
+from .._core.guard import protected
+from .._locks.lock import Lock
 from .._locks.mutex import MTX_DEF, Mtx
 from .._locks.rwlock import RmLock, RwLock
+
+L = TypeVar("L", bound=Lock)
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 def mtx_init(name: str, type: str | None = None, opts: int = MTX_DEF, /) -> Mtx:  # noqa: A002 - the kernel's name
@@ -38,40 +48,55 @@ def rm_init(name: str, opts: int = 0, /) -> RmLock:
     return RmLock(name, opts)
 
 
-mtx_lock = Mtx.lock
-mtx_unlock = Mtx.unlock
-mtx_lock_spin = Mtx.lock_spin
-mtx_unlock_spin = Mtx.unlock_spin
-mtx_trylock = Mtx.trylock
-mtx_trylock_spin = Mtx.trylock
-mtx_owned = Mtx.owned
-mtx_recursed = Mtx.recursed
-mtx_assert = Mtx.assert_
-mtx_destroy = Mtx.destroy
-mtx_initialized = Mtx.initialized
+def _call(call: str, kind: type[L], method: Callable[Concatenate[L, P], R]) -> Callable[Concatenate[L, P], R]:
+    """Return the function *call*, which is *method* and refuses what is no *kind* of lock."""
 
-rw_rlock = RwLock.rlock
-rw_wlock = RwLock.wlock
-rw_try_rlock = RwLock.try_rlock
-rw_try_wlock = RwLock.try_wlock
-rw_try_upgrade = RwLock.try_upgrade
-rw_downgrade = RwLock.downgrade
-rw_runlock = RwLock.runlock
-rw_wunlock = RwLock.wunlock
-rw_unlock = RwLock.unlock
-rw_wowned = RwLock.owned
-rw_assert = RwLock.assert_
-rw_destroy = RwLock.destroy
-rw_initialized = RwLock.initialized
+    @protected
+    @wraps(method)
+    def function(lock: L, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        if not isinstance(lock, kind):
+            raise ArgumentTypeError(
+                f"{call}: the first argument must be a lock, of type {kind.__name__}, not {shown(lock)}", call=call
+            )
+        return method(lock, *args, **kwargs)
 
-rm_rlock = RmLock.rlock
-rm_wlock = RmLock.wlock
-rm_try_rlock = RmLock.try_rlock
-rm_runlock = RmLock.runlock
-rm_wunlock = RmLock.wunlock
-rm_wowned = RmLock.owned
-rm_assert = RmLock.assert_
-rm_destroy = RmLock.destroy
-rm_initialized = RmLock.initialized
+    return function
+
+
+mtx_lock = _call("mtx_lock", Mtx, Mtx.lock)
+mtx_unlock = _call("mtx_unlock", Mtx, Mtx.unlock)
+mtx_lock_spin = _call("mtx_lock_spin", Mtx, Mtx.lock_spin)
+mtx_unlock_spin = _call("mtx_unlock_spin", Mtx, Mtx.unlock_spin)
+mtx_trylock = _call("mtx_trylock", Mtx, Mtx.trylock)
+mtx_trylock_spin = _call("mtx_trylock_spin", Mtx, Mtx.trylock)
+mtx_owned = _call("mtx_owned", Mtx, Mtx.owned)
+mtx_recursed = _call("mtx_recursed", Mtx, Mtx.recursed)
+mtx_assert = _call("mtx_assert", Mtx, Mtx.assert_)
+mtx_destroy = _call("mtx_destroy", Mtx, Mtx.destroy)
+mtx_initialized = _call("mtx_initialized", Mtx, Mtx.initialized)
+
+rw_rlock = _call("rw_rlock", RwLock, RwLock.rlock)
+rw_wlock = _call("rw_wlock", RwLock, RwLock.wlock)
+rw_try_rlock = _call("rw_try_rlock", RwLock, RwLock.try_rlock)
+rw_try_wlock = _call("rw_try_wlock", RwLock, RwLock.try_wlock)
+rw_try_upgrade = _call("rw_try_upgrade", RwLock, RwLock.try_upgrade)
+rw_downgrade = _call("rw_downgrade", RwLock, RwLock.downgrade)
+rw_runlock = _call("rw_runlock", RwLock, RwLock.runlock)
+rw_wunlock = _call("rw_wunlock", RwLock, RwLock.wunlock)
+rw_unlock = _call("rw_unlock", RwLock, RwLock.unlock)
+rw_wowned = _call("rw_wowned", RwLock, RwLock.owned)
+rw_assert = _call("rw_assert", RwLock, RwLock.assert_)
+rw_destroy = _call("rw_destroy", RwLock, RwLock.destroy)
+rw_initialized = _call("rw_initialized", RwLock, RwLock.initialized)
+
+rm_rlock = _call("rm_rlock", RmLock, RmLock.rlock)
+rm_wlock = _call("rm_wlock", RmLock, RmLock.wlock)
+rm_try_rlock = _call("rm_try_rlock", RmLock, RmLock.try_rlock)
+rm_runlock = _call("rm_runlock", RmLock, RmLock.runlock)
+rm_wunlock = _call("rm_wunlock", RmLock, RmLock.wunlock)
+rm_wowned = _call("rm_wowned", RmLock, RmLock.owned)
+rm_assert = _call("rm_assert", RmLock, RmLock.assert_)
+rm_destroy = _call("rm_destroy", RmLock, RmLock.destroy)
+rm_initialized = _call("rm_initialized", RmLock, RmLock.initialized)
 
 __all__ = [name for name in dir() if name.startswith(("mtx_", "rw_", "rm_"))]

@@ -55,6 +55,7 @@ from callout import (
     draining,
     open_callouts,
 )
+from callout._api import mutex9
 from callout.freebsd13 import callout_async_drain
 from callout.testing import VirtualSMP
 
@@ -336,6 +337,21 @@ def test_initialising_one_that_is_running(vm: VirtualSMP) -> None:
     vm.check()
 
     assert refusals == [True]
+
+
+LOCK_CALLS: Final = [name for name in mutex9.__all__ if not name.endswith("_init")]
+
+
+@pytest.mark.parametrize("name", LOCK_CALLS)
+def test_a_call_for_locks_wants_a_lock_of_its_kind(vm: VirtualSMP, name: str) -> None:
+    """Every call of mutex(9), rwlock(9) and rmlock(9) refuses what is no lock, and another kind of lock."""
+    other = RwLock("other") if name.startswith("mtx_") else Mtx("other")
+    for wrong in (5, None, other, Mtx):
+        with pytest.raises(ArgumentTypeError, match=f"^{name}: the first argument must be a lock, of type ") as caught:
+            getattr(callout, name)(wrong)
+
+        assert caught.value.call == name
+    assert not other.holds()
 
 
 @pytest.mark.parametrize("make", [threading.Lock, threading.RLock, asyncio.Lock, trio.Lock, lambda: None, object])
