@@ -29,6 +29,8 @@ from .awaitable import must_await, refuse_closed, refuse_held_locks, refuse_loop
 
 T = TypeVar("T")
 
+_SCHEDULED: Final = PENDING | MOVING  # only the first: in a queue
+
 CALLOUT_REMOVED: Final = REMOVED
 CALLOUT_RUNNING: Final = RUNNING
 
@@ -107,17 +109,14 @@ def callout_armed_with(c: Callout, arg: object, /) -> int:
         armed_with = c.arg
     except AttributeError:
         not_a_callout("callout_armed_with", c)
-    if armed_with != arg:
-        if c.state & FRESH:
-            machine_of(c)  # raises
-        return 0
     # One look at the state, between two at the argument. It says that what is scheduled is in a queue, and so has the
     # callout's own argument; if that is the same before and after, it was the same at this look, or has been armed
     # with it since.
-    state = c.state
-    if state & FRESH:
+    if armed_with == arg and c.state & _SCHEDULED == PENDING and c.arg == arg:
+        return 1
+    if c.state & FRESH:
         machine_of(c)  # raises
-    return int(state & (PENDING | MOVING) == PENDING and c.arg == arg)
+    return 0
 
 
 def callout_terminated(c: Callout, /) -> int:

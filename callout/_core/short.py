@@ -21,14 +21,17 @@ from .deadline import FAR, after_ticks, at_tick
 from .guard import protected
 from .phases import Phase
 from .results import RESET_RESULT, STOP_RESULT
-from .state import ARMED, IDLE, PLAIN, REMOVED, TRACED, Callout
+from .state import ARMED, NOT_IDLE, PLAIN, REMOVED, TRACED, Callout
 from .stop import dequeue, stop
-from .units import INT_MAX, check_flags, check_ticks
+from .units import check_flags, check_ticks
 
 T = TypeVar("T")
 
 ARM_ALL: Final = IF_IDLE | IF_PENDING | IF_EARLIER | STAY | UNCHANGED
-_LONG_WAY: Final = IF_IDLE | IF_EARLIER  # conditions that the short path does not look at
+# What the short paths of an arming that has flags do not look at, bits that mean nothing among it.
+_NOT_PENDING: Final = ~(IF_PENDING | STAY | UNCHANGED)
+_NOT_IDLE: Final = ~(IF_IDLE | IF_EARLIER | STAY | UNCHANGED)
+_ONE_DIGIT: Final = 2**30 - 1  # what Python compares fastest; any more ticks are looked at more closely
 
 
 @signatures.reset
@@ -55,7 +58,7 @@ def callout_reset(c: Callout, ticks: int, func: Callable[[T], object], arg: T, /
         not_a_callout("callout_reset", c)
     if func is not known:
         check_func("callout_reset", func)
-    if type(ticks) is not int or ticks > INT_MAX:
+    if type(ticks) is not int or ticks > _ONE_DIGIT:
         ticks = check_ticks("callout_reset", ticks)
     cpu = c.cpu
     lock = cpu.lock
@@ -71,10 +74,10 @@ def callout_reset(c: Callout, ticks: int, func: Callable[[T], object], arg: T, /
         cpu.busy = True
         state = c.state
         # Pushed out, the commonest call of all. With a run in progress there may be a drain that refuses the call.
-        if state & PLAIN == ARMED and c.run is None and c.cpu is cpu:
+        if state in PLAIN and c.run is None and c.cpu is cpu:
             when = cpu.now() + (ticks if ticks > 0 else 1) * cpu.tick
             if c.filed <= when:
-                if state & TRACED:
+                if state != ARMED:
                     cpu.machine.note(c)
                 _func, _arg = c.func, c.arg  # they die with this frame, after the lock was released
                 c.seq = cpu.seq = cpu.seq + 1
@@ -85,7 +88,7 @@ def callout_reset(c: Callout, ticks: int, func: Callable[[T], object], arg: T, /
                 return 1
         # Idle, and a function is given.
         elif (
-            not state & ~IDLE
+            not state & NOT_IDLE
             and c.run is None
             and c.cpu is cpu
             and cpu.machine.phase < Phase.QUIESCING
@@ -151,10 +154,10 @@ def callout_stop(c: Callout, /) -> int:
         cpu.busy = True
         state = c.state
         # In the wheel and idle.
-        if state & PLAIN == ARMED and c.run is None and c.cpu is cpu:
+        if state in PLAIN and c.run is None and c.cpu is cpu:
             wheel = cpu.wheel
             wheel.remove(c)
-            c.state = state & TRACED
+            c.state = 0 if state == ARMED else TRACED
             if wheel.emptied is not None:
                 wheel.tidy()
             return 1
@@ -191,10 +194,10 @@ def callout_dequeue(c: Callout, /, *, if_not_running: bool = False, close: bool 
         cpu.busy = True
         state = c.state
         # In the wheel and idle.
-        if state & PLAIN == ARMED and c.run is None and not close and c.cpu is cpu:
+        if state in PLAIN and c.run is None and not close and c.cpu is cpu:
             wheel = cpu.wheel
             wheel.remove(c)
-            c.state = state & TRACED
+            c.state = 0 if state == ARMED else TRACED
             if wheel.emptied is not None:
                 wheel.tidy()
             return REMOVED
@@ -236,30 +239,45 @@ def callout_arm_curcpu(c: Callout, tick: int, func: Callable[[T], object], arg: 
     try:
         cpu.busy = True
         state = c.state
-        # Pushed out, on this CPU and staying there.
+        # For a time to come, on this CPU and staying there, with the function that it had.
+        known = c.func
         if (
-            state & PLAIN == ARMED
-            and func is c.func
+            known is not None
+            and func is known
             and type(tick) is int
             and type(flags) is int
-            and not flags & _LONG_WAY
+            and c.run is None
+            and c.cpu is cpu
         ):
             when = cpu.boot + tick * cpu.tick
-            if (
-                c.time < when <= FAR
-                and c.cpu is cpu
-                and c.run is None
-                and when > cpu.now()
-                and (cpu.only or cpu.thread == cpu.current_thread() or cpu.id == cpu.machine.platform.current_cpu())
+            now = cpu.now()
+            if now < when <= FAR and (
+                cpu.only or cpu.thread == cpu.current_thread() or cpu.id == cpu.machine.platform.current_cpu()
             ):
-                if state & TRACED:
-                    cpu.machine.note(c)
-                _arg = c.arg  # it dies with this frame, after the lock was released
-                c.seq = cpu.seq = cpu.seq + 1
-                c.time = when
-                c.arg = arg
-                c.precision = 0
-                return REMOVED
+                # Pushed out.
+                if state in PLAIN:
+                    if not flags & _NOT_PENDING and c.time < when:
+                        if state != ARMED:
+                            cpu.machine.note(c)
+                        _arg = c.arg  # it dies with this frame, after the lock was released
+                        c.seq = cpu.seq = cpu.seq + 1
+                        c.time = when
+                        c.arg = arg
+                        c.precision = 0
+                        return REMOVED
+                # Idle.
+                elif not state & NOT_IDLE and not flags & _NOT_IDLE and cpu.machine.phase < Phase.QUIESCING:
+                    spot, seq, deadline = prepare(cpu, when, now)
+                    if state & TRACED:
+                        cpu.machine.note(c)
+                    _arg = c.arg  # as above
+                    wheel = cpu.wheel
+                    wheel.put(c, spot, when, seq, wheel)
+                    c.arg = arg
+                    c.precision = 0
+                    c.state = state | ARMED
+                    cpu.deadline = deadline
+                    return 0
     finally:
         cpu.busy = False
         lock.release()

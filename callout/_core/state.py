@@ -33,8 +33,8 @@ TRACED: Final = 0x80  # checking mode: where it was armed is noted
 FRESH: Final = 0x100  # never initialised
 
 ARMED: Final = PENDING | ACTIVE  # the whole state of a plain callout in the wheel: what the short paths test for
-PLAIN: Final = ~TRACED  # the bits of which the short paths look at none but ARMED
-IDLE: Final = ACTIVE | TRACED  # what a plain callout may have set that is not pending: active outlives the run
+PLAIN: Final = (ARMED, ARMED | TRACED)  # the same, and in checking mode
+NOT_IDLE: Final = ~(ACTIVE | TRACED)  # of these an idle plain callout has none: active outlives the run
 
 # What every operation finds out, under one hold of the CPU's lock. Each dialect's result is a view of these two bits.
 REMOVED: Final = 1  # a scheduled run was removed: it will not happen

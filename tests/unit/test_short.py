@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import pytest
 
@@ -12,6 +12,7 @@ from callout import (
     SBT_1MS,
     ArgumentTypeError,
     Callout,
+    CalloutError,
     callout_deactivate,
     callout_dequeue,
     callout_init,
@@ -21,6 +22,7 @@ from callout import (
     callout_stop,
     ticks,
 )
+from callout._core.arm import IF_EARLIER, STAY, UNCHANGED
 from callout._core.short import callout_arm_curcpu
 from callout._core.state import CAREFUL
 from callout._core.wheel import SHIFT
@@ -201,6 +203,26 @@ def test_stop_and_dequeue_do_the_same(
 def test_arming_for_a_tick_does_the_same(situation: Callable[[Stage], None], others: str, count: int) -> None:
     """An arming for a clock tick comes to the same by the short path as by the long way, with the function it had."""
     out = outcomes(OTHERS[others], situation, lambda s: callout_arm_curcpu(s.c, ticks() + count, s.old, "c"))
+
+    assert same(out), out
+
+
+FLAGS: Final = [0, *(1 << bit for bit in range(7)), STAY | UNCHANGED, IF_EARLIER | STAY, -1, 8.0, None]
+
+
+@pytest.mark.parametrize("flags", FLAGS)
+@pytest.mark.parametrize("count", [5, 3, 2])
+@pytest.mark.parametrize("situation", BEFORE)
+def test_every_flag_does_the_same(situation: Callable[[Stage], None], count: int, flags: object) -> None:
+    """Whatever the flags of an arming for a tick are, and whether it has such flags, the short path does the same."""
+
+    def act(s: Stage) -> object:
+        try:
+            return callout_arm_curcpu(s.c, ticks() + count, s.old, "c", cast("int", flags))
+        except CalloutError as error:
+            return type(error), str(error)
+
+    out = outcomes(5, situation, act)
 
     assert same(out), out
 

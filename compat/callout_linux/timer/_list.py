@@ -297,10 +297,12 @@ def timer_delete(timer: timer_list, /) -> int:
     Raises:
         NotInitializedError: it was never set up.
     """
-    if not isinstance(timer, TimerBase):
-        raise no_timer("timer_delete", timer)
     try:
-        return callout_dequeue(timer.entry) & CALLOUT_REMOVED
+        c = timer.entry
+    except AttributeError:
+        raise no_timer("timer_delete", timer) from None
+    try:
+        return callout_dequeue(c) & CALLOUT_REMOVED
     except CalloutError as error:
         fail("timer_delete", timer, error)
 
