@@ -16,10 +16,6 @@ from .._core.sleep import Sleeper, Why, claim, enlist, sleep, timeout_to_ns, wak
 from .awaitable import must_await, refuse_loop
 
 
-def _nothing(label: str) -> None:
-    """Make nothing a switch point."""
-
-
 class Event:
     """A one-shot event. Any thread may set it; any number of tasks, of any loop, may wait for it with ``wait()``, and
     any number of threads with ``wait_sync()``.
@@ -34,7 +30,7 @@ class Event:
         """Make an event of the current system. Never blocks."""
         self._machine = current_machine("Event")
         # On virtual CPUs looking at the flag and setting it are switch points: no lock guards it.
-        self._point: Callable[[], object] | None = getattr(self._machine.platform, "unguarded", _nothing)("an event")
+        self._point = self._machine.platform.unguarded("an event")
         self._is_set = False
         self._sleepers: deque[Sleeper] = deque()
 

@@ -123,6 +123,10 @@ class Platform(Protocol):
         """Have that CPU's loop call its ``Entry.calls`` soon. From any thread, at any instant."""
         ...
 
+    def unguarded(self, label: str) -> Callable[[], object] | None:
+        """Return what is to be called before each use of a field that no lock guards, if anything is."""
+        ...
+
     async def checkpoint(self) -> None:
         """Let the other tasks of this loop have a turn."""
         ...

@@ -230,6 +230,9 @@ class TrioPlatform:
         loop = self.loops[cpu]
         loop.post(loop.take_calls, once=True)
 
+    def unguarded(self, label: str) -> None:
+        """See ``Platform``."""
+
     async def checkpoint(self) -> None:
         """Let the other tasks have a turn."""
         await trio.lowlevel.cancel_shielded_checkpoint()
