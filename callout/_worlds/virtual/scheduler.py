@@ -127,7 +127,11 @@ class Blocker(Protocol):
 
 
 class Chooser(Protocol):
-    """Picks the context that runs next."""
+    """Picks the context that runs next.
+
+    One that will let the current context go on wherever that can may say so in an attribute ``stays``: it is not asked
+    there, and nobody looks who else could run.
+    """
 
     def choose(self, runnable: Sequence[Context], current: Context | None) -> Context:
         """Return one of *runnable*, which is sorted by age and not empty.
@@ -139,6 +143,8 @@ class Chooser(Protocol):
 
 class RunOn:
     """The default chooser: the current context goes on; then the oldest."""
+
+    stays: Final = True
 
     def choose(self, runnable: Sequence[Context], current: Context | None) -> Context:
         """Return *current* if it can go on."""
@@ -302,11 +308,12 @@ class Scheduler:
         if greenlet.getcurrent() is not current.greenlet:
             self.me()  # raises
         self._step(at)
-        runnable = self._runnable()
-        if len(runnable) > 1:
-            chosen = self._choose(runnable, current)
-            if chosen is not current:
-                self._switch(chosen)
+        if not getattr(self.chooser, "stays", False):
+            runnable = self._runnable()
+            if len(runnable) > 1:
+                chosen = self._choose(runnable, current)
+                if chosen is not current:
+                    self._switch(chosen)
         if self.failure is not None:
             self._end()
 
@@ -381,11 +388,11 @@ class Scheduler:
         out = []
         loops = self.loops
         for context in self.contexts:
-            if context.waits_for is not None and not context.waits_for.ready():
-                continue
-            if context.cpu is not None and loops[context.cpu] is not None and loops[context.cpu] is not context:
-                continue
-            out.append(context)
+            blocker = context.waits_for
+            if blocker is None or blocker.ready():
+                cpu = context.cpu
+                if cpu is None or loops[cpu] is None or loops[cpu] is context:
+                    out.append(context)
         if self._behind:
             out = [context for context in out if not any(other in out for other in self._behind.get(context, ()))]
         return out or [context for context in self.contexts if isinstance(context.waits_for, _Quiet)][:1]
