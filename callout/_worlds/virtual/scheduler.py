@@ -181,6 +181,7 @@ class Scheduler:
         self.off = False  # the contexts are being ended, or were
         self._ending: Context | None = None
         self._pleas = 0
+        self._quiet = 0  # how many contexts wait until all others are quiescent
         self._behind: dict[
             Context, set[Context]
         ] = {}  # a context that has given way: the contexts whose turn comes first
@@ -298,7 +299,11 @@ class Scheduler:
 
     def wait_until_quiet(self) -> None:
         """Wait, as a context, until no other can run any more."""
-        self.block(_Quiet())
+        self._quiet += 1
+        try:
+            self.block(_Quiet())
+        finally:
+            self._quiet -= 1
 
     def point(self, at: At = NOWHERE) -> None:
         """A switch point: another context may run here. *at* says what the current one does when it goes on."""
@@ -395,7 +400,9 @@ class Scheduler:
                     out.append(context)
         if self._behind:
             out = [context for context in out if not any(other in out for other in self._behind.get(context, ()))]
-        return out or [context for context in self.contexts if isinstance(context.waits_for, _Quiet)][:1]
+        if out or not self._quiet:
+            return out
+        return [context for context in self.contexts if isinstance(context.waits_for, _Quiet)][:1]
 
     def _pass_on(self, at: At) -> None:
         """The current context cannot go on: run another, or go back to the hub."""
