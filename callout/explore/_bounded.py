@@ -161,6 +161,7 @@ class _Search:
         self.taken: list[int] = []
         self.seen: list[Choice] = []
         self.preemptions = 0
+        self.stays = setting.bound == 0  # no preemption is left
         self.lanes: list[str] = []
         self.step: Callable[[], int] = int
 
@@ -170,10 +171,11 @@ class _Search:
             return self._note(runnable[0])
         if current is None:
             order = list(runnable)
-        elif self.preemptions >= self.setting.bound:
+        elif self.stays:
             return self._note(current)
         else:
-            order = [current, *(context for context in runnable if context is not current)]
+            order = [current, *runnable]
+            del order[order.index(current, 1)]
         at = len(self.taken)
         here = Choice(self.step(), tuple([context.name for context in order]), len(self.trail.points))
         choice = 0
@@ -195,6 +197,7 @@ class _Search:
         self.seen.append(here)
         if current is not None and choice:
             self.preemptions += 1
+            self.stays = self.preemptions == self.setting.bound
         return self._note(order[choice])
 
     def _compare(self, before: _Search, at: int, here: Choice) -> str | None:

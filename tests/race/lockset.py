@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
@@ -31,6 +31,10 @@ def _cpu_of(record: object) -> object:
         return None
 
 
+def _itself(record: object) -> object:
+    return record
+
+
 def _breaks(cpu: object, guard: str) -> bool:
     """Whether the current context may not store what *guard* guards on *cpu*, a virtual one that is powered on."""
     if not isinstance(cpu, Cpu):  # of a callout that was never initialised, or was freed
@@ -45,8 +49,22 @@ def _breaks(cpu: object, guard: str) -> bool:
     return context.cpu != cpu.id if guard == BY_LOOP else lock.holder is not context
 
 
-def _checked(fields: Mapping[str, str]) -> Callable[[object, str, object], None]:
+def _checked(record: type, fields: Mapping[str, str]) -> Callable[[object, str, object], None]:
+    cpu_of: Callable[[object], Any] = _itself if record is Cpu else record.__dict__["cpu"].__get__
+    by_one_lock = frozenset(name for name, guard in fields.items() if guard not in (BY_BOTH, BY_LOOP))
+    store = object.__setattr__
+
     def write(self: object, name: str, value: object) -> None:
+        if name in by_one_lock:
+            # Nearly every write, and in order: the current context has the lock. All others are looked at below.
+            try:
+                lock = cpu_of(self).lock
+                in_order = lock.holder is lock._platform.current is not None
+            except AttributeError:
+                in_order = False
+            if in_order:
+                store(self, name, value)
+                return
         guard = fields.get(name)
         if guard is not None:
             cpu = _cpu_of(self)
@@ -59,7 +77,7 @@ def _checked(fields: Mapping[str, str]) -> Callable[[object, str, object], None]
                     faults.append(
                         AssertionError(f"{type(self).__name__}.{name} of cpu {each.id} is written without {guard}")
                     )
-        object.__setattr__(self, name, value)
+        store(self, name, value)
 
     return write
 
@@ -70,5 +88,5 @@ def lockset() -> Iterator[None]:
     with ExitStack() as stack:
         patch = stack.enter_context(pytest.MonkeyPatch.context())
         for name, fields in GUARDED.items():
-            patch.setattr(_RECORDS[name], "__setattr__", _checked(fields))
+            patch.setattr(_RECORDS[name], "__setattr__", _checked(_RECORDS[name], fields))
         yield

@@ -73,10 +73,11 @@ class VirtualLock:
         platform = self._platform
         me = platform.me()
         platform.point(self._acquires)
-        if self._is_owned():
-            self._depth += 1
-            return True
-        if self.holder is not None:
+        holder = self.holder
+        if holder is not None:
+            if holder.thread == me.thread:
+                self._depth += 1
+                return True
             if not blocking:
                 return False
             platform.block(self, self._waits)
@@ -87,15 +88,20 @@ class VirtualLock:
     def release(self, /) -> None:
         """Release the lock as often as it was acquired. RuntimeError if this thread does not hold it, as an RLock."""
         self._check_owned()
+        self._drop()
+
+    def _check_owned(self) -> Context:
+        """Return the current context, whose thread holds the lock."""
+        me = self._platform.current or self._platform.outside
+        if self.holder is not me and not self._is_owned():
+            raise RuntimeError(f"cannot release un-acquired lock: {me.name} does not hold {self.label}")
+        return me
+
+    def _drop(self) -> None:
         self._depth -= 1
         if not self._depth:
             self.holder = None
             self._platform.point(self._releases)
-
-    def _check_owned(self) -> None:
-        if not self._is_owned():
-            me = self._platform.current or self._platform.outside
-            raise RuntimeError(f"cannot release un-acquired lock: {me.name} does not hold {self.label}")
 
 
 class CpuLock(VirtualLock):
@@ -109,18 +115,18 @@ class CpuLock(VirtualLock):
 
     def acquire(self, blocking: bool = True, /) -> bool:
         """Acquire the lock and count it."""
-        if not super().acquire(blocking):
+        if not VirtualLock.acquire(self, blocking):
             return False
         (self._platform.current or self._platform.outside).cpu_locks += 1
         return True
 
     def release(self, /) -> None:
         """Release the lock."""
-        self._check_owned()
+        me = self._check_owned()
         if self.before_release is not None and self._depth == 1 and not self._platform.off:
             self.before_release()
-        (self._platform.current or self._platform.outside).cpu_locks -= 1
-        super().release()
+        me.cpu_locks -= 1
+        self._drop()
 
 
 class _Waiter:
@@ -211,8 +217,10 @@ class Interrupt:
 
     def ready(self) -> bool:
         """Whether one has come, or may come."""
-        platform = self._platform
-        return platform.called[self._cpu] or platform.clock_may_expire(self._cpu)
+        platform, cpu = self._platform, self._cpu
+        if platform.free_clock:
+            return platform.events[cpu] != NEVER or platform.called[cpu]
+        return platform.expired[cpu] or platform.called[cpu]
 
 
 class _Shield:
@@ -442,14 +450,16 @@ class _Racy:
 
 def _racy_field(name: str) -> property:
     slot = Callout.__dict__[name]
+    get, cpu_of = slot.__get__, _slot_cpu.__get__
     reads = f"reads the {name} of"
 
     def read(self: Callout) -> object:
-        cpu = _slot_cpu.__get__(self)
-        platform = cpu.machine.platform if cpu.id >= 0 else None
-        if platform is not None and not (platform.current or platform.outside).cpu_locks:
-            platform.point((reads, platform.number_of(self)))
-        return slot.__get__(self)
+        cpu = cpu_of(self)
+        if cpu.id >= 0:
+            platform = cpu.machine.platform
+            if not (platform.current or platform.outside).cpu_locks:
+                platform.point((reads, platform.number_of(self)))
+        return get(self)
 
     def write(self: Callout, value: object) -> None:
         slot.__set__(self, value)

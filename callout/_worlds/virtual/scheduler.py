@@ -127,7 +127,11 @@ class Blocker(Protocol):
 
 
 class Chooser(Protocol):
-    """Picks the context that runs next."""
+    """Picks the context that runs next.
+
+    One that will let the current context go on wherever that can may say so in an attribute ``stays``: it is not asked
+    there, and nobody looks who else could run.
+    """
 
     def choose(self, runnable: Sequence[Context], current: Context | None) -> Context:
         """Return one of *runnable*, which is sorted by age and not empty.
@@ -139,6 +143,8 @@ class Chooser(Protocol):
 
 class RunOn:
     """The default chooser: the current context goes on; then the oldest."""
+
+    stays: Final = True
 
     def choose(self, runnable: Sequence[Context], current: Context | None) -> Context:
         """Return *current* if it can go on."""
@@ -175,6 +181,7 @@ class Scheduler:
         self.off = False  # the contexts are being ended, or were
         self._ending: Context | None = None
         self._pleas = 0
+        self._quiet = 0  # how many contexts wait until all others are quiescent
         self._behind: dict[
             Context, set[Context]
         ] = {}  # a context that has given way: the contexts whose turn comes first
@@ -292,7 +299,11 @@ class Scheduler:
 
     def wait_until_quiet(self) -> None:
         """Wait, as a context, until no other can run any more."""
-        self.block(_Quiet())
+        self._quiet += 1
+        try:
+            self.block(_Quiet())
+        finally:
+            self._quiet -= 1
 
     def point(self, at: At = NOWHERE) -> None:
         """A switch point: another context may run here. *at* says what the current one does when it goes on."""
@@ -302,11 +313,12 @@ class Scheduler:
         if greenlet.getcurrent() is not current.greenlet:
             self.me()  # raises
         self._step(at)
-        runnable = self._runnable()
-        if len(runnable) > 1:
-            chosen = self._choose(runnable, current)
-            if chosen is not current:
-                self._switch(chosen)
+        if not getattr(self.chooser, "stays", False):
+            runnable = self._runnable()
+            if len(runnable) > 1:
+                chosen = self._choose(runnable, current)
+                if chosen is not current:
+                    self._switch(chosen)
         if self.failure is not None:
             self._end()
 
@@ -381,14 +393,16 @@ class Scheduler:
         out = []
         loops = self.loops
         for context in self.contexts:
-            if context.waits_for is not None and not context.waits_for.ready():
-                continue
-            if context.cpu is not None and loops[context.cpu] is not None and loops[context.cpu] is not context:
-                continue
-            out.append(context)
+            blocker = context.waits_for
+            if blocker is None or blocker.ready():
+                cpu = context.cpu
+                if cpu is None or loops[cpu] is None or loops[cpu] is context:
+                    out.append(context)
         if self._behind:
             out = [context for context in out if not any(other in out for other in self._behind.get(context, ()))]
-        return out or [context for context in self.contexts if isinstance(context.waits_for, _Quiet)][:1]
+        if out or not self._quiet:
+            return out
+        return [context for context in self.contexts if isinstance(context.waits_for, _Quiet)][:1]
 
     def _pass_on(self, at: At) -> None:
         """The current context cannot go on: run another, or go back to the hub."""
