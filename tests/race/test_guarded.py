@@ -95,6 +95,7 @@ def test_every_store_is_made_under_the_lock_that_guards_it(name: str, situation:
                     callout_reset_on(c, 1, ignore, None, 1)
                 with suppress(CalloutError):
                     OPERATIONS[name](vm, c)
+                vm.settle()
         else:
             callout_init(c, 1)
             if situation != "idle":
@@ -127,7 +128,7 @@ def test_a_system_is_taken_down_under_the_locks(paths: str) -> None:
             vm.tick()
             callout_reset_on(moving, 1, ignore, None, 1)
             vm.spawn(leave, cpu=0)
-        vm.settle()
+            vm.settle()
         vm.check()
 
         with pytest.raises(ClosedError):

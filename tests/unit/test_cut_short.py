@@ -45,6 +45,7 @@ from callout import (
     callout_reset_sbt,
     callout_schedule,
     callout_stop,
+    freebsd13,
     open_callouts,
     ticks,
 )
@@ -106,8 +107,12 @@ class Cut:
                     self.happened = True
                     self.releasing = any(name in WAYS_OUT for name in callers(frame))
                     self.where = f"{frame.f_code.co_qualname}, line {frame.f_lineno}"
-                    raise Handler(self.where)
+                    self.handle()
         return self
+
+    def handle(self) -> None:
+        """Be the signal handler."""
+        raise Handler(self.where)
 
     @contextmanager
     def armed(self) -> Iterator[None]:
@@ -121,6 +126,22 @@ class Cut:
             sys.settrace(before)
 
 
+class Calls(Cut):
+    """A signal handler that calls the engine, and raises nothing."""
+
+    def __init__(self, number: int, call: Callable[[], object]) -> None:
+        super().__init__(number)
+        self._call = call
+        self.result: object = None
+
+    def handle(self) -> None:
+        """Make the call; it may be refused."""
+        try:
+            self.result = self._call()
+        except ReentrantCallError:
+            self.result = "refused"
+
+
 class Stage:
     """Callouts and locks in an open system of two CPUs."""
 
@@ -130,8 +151,8 @@ class Stage:
         self.mtx, self.spin, self.recursive = Mtx("m"), Mtx("s", MTX_SPIN), Mtx("r", MTX_RECURSE)
         self.rw = RwLock("rw")
         self.locks = (self.mtx, self.spin, self.recursive, self.rw, system.giant)
-        self.idle, self.near, self.far, self.locked = (Callout() for _ in range(4))
-        self.callouts = (self.idle, self.near, self.far, self.locked)
+        self.idle, self.near, self.far, self.locked, self.away = (Callout() for _ in range(5))
+        self.callouts = (self.idle, self.near, self.far, self.locked, self.away)
         self.programmed = [NEVER for _ in self.machine.cpus]  # to what each event timer was set last
         self.set_event = self.machine.platform.set_event
         self.machine.platform.set_event = self.program  # type: ignore[method-assign]
@@ -154,6 +175,8 @@ class Stage:
         callout_reset(self.near, 200, ignore, "near")
         callout_reset(self.far, 3_600_000, ignore, "far")
         callout_reset(self.locked, 100_000, ignore, "locked")
+        callout_reset_on(self.away, 100_000, ignore, "away", 1)
+        callout_stop(self.away)
 
     def picture(self) -> tuple[object, ...]:
         """Return what an application can see of the callouts; times only by which arming they are of."""
@@ -213,6 +236,7 @@ def read_and_write(stage: Stage) -> None:
 OPERATIONS: Final[dict[str, Callable[[Stage], object]]] = {
     "init": lambda s: callout_init(Callout(), 1),
     "init of what was initialised": lambda s: callout_init(s.idle, 1),
+    "init of what is on another CPU": lambda s: callout_init(s.away, 1),
     "reset of an idle one": lambda s: callout_reset(s.idle, 50_000, ignore, "new"),
     "reset of an idle one, soon": lambda s: callout_reset(s.idle, 50, ignore, "new"),
     "reset to an earlier time": lambda s: callout_reset(s.far, 50_000, ignore, "new"),
@@ -226,9 +250,11 @@ OPERATIONS: Final[dict[str, Callable[[Stage], object]]] = {
     "arm at a tick": lambda s: callout_arm_curcpu(s.far, ticks() + 7_200_000, ignore, "new"),
     "stop": lambda s: callout_stop(s.far),
     "stop of what is near": lambda s: callout_stop(s.near),
-    "dequeue": lambda s: callout_dequeue(s.far, close=True),
+    "dequeue": lambda s: callout_dequeue(s.far),
+    "dequeue for good": lambda s: callout_dequeue(s.far, close=True),
     "deactivate": lambda s: callout_deactivate(s.far),
     "drain_async": lambda s: callout_drain_async(s.far, ignore, None),
+    "drain_async as FreeBSD 13 has it": lambda s: freebsd13.callout_async_drain(s.far, ignore),
     "reset under a lock": lambda s: under(s, lambda c: callout_reset(c, 5_000, ignore, "new")),
     "stop under a lock": lambda s: under(s, callout_stop),
     "mutex": lambda s: use(s.mtx),
@@ -238,16 +264,17 @@ OPERATIONS: Final[dict[str, Callable[[Stage], object]]] = {
 }
 
 
-@pytest.mark.parametrize("checking", [False, True])
+@pytest.mark.parametrize("mode", ["", "checking", "the long way"])
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_an_exception_cuts_no_operation_in_two(name: str, *, checking: bool) -> None:
+def test_an_exception_cuts_no_operation_in_two(name: str, mode: str) -> None:
     """At whatever place a signal handler raises, the operation is done or was not begun, and everything still works."""
     operation = OPERATIONS[name]
     cuts = 0
 
     async def main() -> None:
         nonlocal cuts
-        async with open_callouts(2, checking=checking) as system:
+        async with open_callouts(2, checking=mode == "checking") as system:
+            system._machine.careful = mode == "the long way"
             # On the loop of CPU 0, which is blocked by this: nothing expires meanwhile.
             stage = Stage(system)
             begun = stage.picture()
@@ -278,9 +305,19 @@ def test_an_exception_cuts_no_operation_in_two(name: str, *, checking: bool) -> 
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in OPERATIONS if name.startswith(("reset", "schedule", "arm", "stop", "de", "drain"))]
+    ("name", "interrupted"),
+    [
+        *(
+            (name, (0, 1))
+            for name in OPERATIONS
+            if name.startswith(("reset", "schedule", "arm", "stop", "de", "drain"))
+        ),
+        *((name, (1,)) for name in OPERATIONS if "another CPU" in name),
+    ],
 )
-def test_an_exception_in_a_call_that_is_refused_leaves_the_lock_as_it_was(name: str) -> None:
+def test_an_exception_in_a_call_that_is_refused_leaves_the_lock_as_it_was(
+    name: str, interrupted: tuple[int, ...]
+) -> None:
     """A call that interrupts another one and is itself cut at whatever place releases what it acquired, and no more."""
     operation = OPERATIONS[name]
     cuts = 0
@@ -293,13 +330,14 @@ def test_an_exception_in_a_call_that_is_refused_leaves_the_lock_as_it_was(name: 
                 stage.ready()
                 begun = stage.picture()
                 cut = Cut(cuts)
-                for cpu in stage.machine.cpus:  # as the call that is interrupted has them
+                cpus = [stage.machine.cpus[number] for number in interrupted]
+                for cpu in cpus:  # as the call that is interrupted has them
                     cpu.lock.acquire()
                     cpu.busy = True
                 with pytest.raises((Handler, ReentrantCallError)), cut.armed():
                     operation(stage)
                 stage.let_go(cut)
-                for cpu in stage.machine.cpus:
+                for cpu in cpus:
                     assert cpu.busy, cut.where
 
                     cpu.busy = False
@@ -313,3 +351,48 @@ def test_an_exception_in_a_call_that_is_refused_leaves_the_lock_as_it_was(name: 
     trio.run(main)
 
     assert cuts >= 3
+
+
+INTERRUPTED: Final = [
+    name for name in OPERATIONS if name.startswith(("reset", "schedule", "arm", "stop", "dequeue", "drain"))
+]
+
+
+@pytest.mark.parametrize("other", ["near", "far"])
+@pytest.mark.parametrize("name", INTERRUPTED)
+def test_a_handler_that_calls_the_engine_is_refused_or_in_time(name: str, other: str) -> None:
+    """At whatever place a signal handler stops a callout: it is refused, or it is as if it had come before the
+    operation that it interrupts, or after it.
+    """
+    operation = OPERATIONS[name]
+    calls = refused = 0
+
+    async def main() -> None:
+        nonlocal calls, refused
+        async with open_callouts(2, checking=False) as system:
+            stage = Stage(system)
+
+            def stops() -> int:
+                return callout_stop(getattr(stage, other))
+
+            alone = operation(stage), "refused", stage.picture()
+            stage.ready()
+            answer = stops()
+            stopped_first = operation(stage), answer, stage.picture()
+            stage.ready()
+            stopped_last = operation(stage), stops(), stage.picture()
+            while True:
+                stage.ready()
+                call = Calls(calls, stops)
+                with call.armed():
+                    done = operation(stage)
+                stage.check()
+                if not call.happened:
+                    return
+                assert (done, call.result, stage.picture()) in (alone, stopped_first, stopped_last), call.where
+                refused += call.result == "refused"
+                calls += 1
+
+    trio.run(main)
+
+    assert calls > refused >= 1
