@@ -74,7 +74,7 @@ def destination(call: str, c: Callout, cpu: Cpu | None, direct: bool) -> Cpu | N
     if cpu is None and not direct:
         return None
     machine = machine_of(c)
-    where = place(call, lock_class_of(c.lock, c.flags), direct or bool(c.state & DIRECT))
+    where = place(call, lock_class_of(c.lock, c.flags), direct)
     return machine.cpus[0] if where is Place.CPU0 else cpu
 
 
@@ -84,8 +84,8 @@ def _lock_for(c: Callout, to: Cpu | None) -> tuple[Cpu, Cpu]:
         cpu = lock_callout(c)
         return cpu, cpu
     cpu = lock_callout_and(c, to)
-    # Look at rule 1 again under the lock: c may have become direct since destination() looked, and without a lock
-    # of its own it runs on CPU 0 then. Shown by tests/conformance/test_rules.py.
+    # Rule 1 for what is direct already: without a lock of its own it runs on CPU 0. Asked under the lock, for c may
+    # become direct at any time. Shown by tests/conformance/test_rules.py.
     if to.id and c.state & DIRECT and c.lock is None:
         release_both(cpu, to)
         to = to.machine.cpus[0]

@@ -10,7 +10,7 @@ from .cpu import CANCELLED, WAITING, Cpu
 from .cpulock import lock_callout
 from .errors import LockNotHeldError
 from .guard import protected
-from .phases import Phase, Use, admit
+from .phases import Use, admit
 from .state import ACTIVE, CLOSED, REMOVED, RUNNING, Callout
 
 
@@ -40,9 +40,7 @@ def check_stop_lock(call: str, c: Callout) -> bool:
         return True
     if lock is lock.machine.giant:
         return False
-    machine = c.cpu.machine
-    if machine.phase >= Phase.CLOSED:  # there is nothing left to stop
-        admit(call, machine, Use.STOP)
+    admit(call, c.cpu.machine, Use.STOP)  # if it was closed there is nothing left to stop, with or without the lock
     raise LockNotHeldError(
         f"{call}: acquire {lock!r} first; it is the lock of {c!r}", call=call, callout=c, lock=lock, cpu=c.cpu.id
     )
