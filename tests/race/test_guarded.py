@@ -77,7 +77,7 @@ OPERATIONS: Final[dict[str, Operation]] = {
     "terminate": task(callout_terminate),
     "barrier": task(callout_barrier),
 }
-SITUATIONS: Final = ("idle", "pending", "pending on CPU 1", "at its lock", "at its lock, and moving")
+SITUATIONS: Final = ("idle", "pending", "pending on CPU 1", "idle on CPU 1", "at its lock", "at its lock, and moving")
 
 
 @pytest.mark.parametrize("situation", SITUATIONS)
@@ -100,6 +100,8 @@ def test_every_store_is_made_under_the_lock_that_guards_it(name: str, situation:
             callout_init(c, 1)
             if situation != "idle":
                 callout_reset_on(c, HOUR, ignore, None, int(situation.endswith("1")))
+            if situation.startswith("idle"):
+                callout_stop(c)
             with suppress(CalloutError):
                 OPERATIONS[name](vm, c)
         vm.tick(2)
@@ -242,7 +244,6 @@ def test_a_call_to_a_cpu_that_is_closing_is_run() -> None:
                 cross_call(cpu, called)
 
         contended(vm, 0).meanwhile = lambda: cross_call(cpu, called)
-        vm.spawn(end_calls, cpu, cpu=0)
-        vm.settle()
+        end_calls(cpu)
 
         assert ran == ["the call"]

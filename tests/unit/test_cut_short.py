@@ -24,6 +24,7 @@ import trio
 
 import callout
 from callout import (
+    C_DIRECT_EXEC,
     MTX_RECURSE,
     MTX_SPIN,
     SBT_1MS,
@@ -151,8 +152,8 @@ class Stage:
         self.mtx, self.spin, self.recursive = Mtx("m"), Mtx("s", MTX_SPIN), Mtx("r", MTX_RECURSE)
         self.rw = RwLock("rw")
         self.locks = (self.mtx, self.spin, self.recursive, self.rw, system.giant)
-        self.idle, self.near, self.far, self.locked, self.away = (Callout() for _ in range(5))
-        self.callouts = (self.idle, self.near, self.far, self.locked, self.away)
+        self.idle, self.near, self.far, self.locked, self.away, self.direct = (Callout() for _ in range(6))
+        self.callouts = (self.idle, self.near, self.far, self.locked, self.away, self.direct)
         self.programmed = [NEVER for _ in self.machine.cpus]  # to what each event timer was set last
         self.set_event = self.machine.platform.set_event
         self.machine.platform.set_event = self.program  # type: ignore[method-assign]
@@ -177,6 +178,7 @@ class Stage:
         callout_reset(self.locked, 100_000, ignore, "locked")
         callout_reset_on(self.away, 100_000, ignore, "away", 1)
         callout_stop(self.away)
+        callout_reset_sbt(self.direct, 9_000 * SBT_1MS, 0, ignore, "direct", C_DIRECT_EXEC)
 
     def picture(self) -> tuple[object, ...]:
         """Return what an application can see of the callouts; times only by which arming they are of."""
@@ -245,6 +247,7 @@ OPERATIONS: Final[dict[str, Callable[[Stage], object]]] = {
     "reset of what is near to far": lambda s: callout_reset_on(s.near, 7_200_000, ignore, "new", 0),
     "reset on another CPU": lambda s: callout_reset_on(s.far, 50_000, ignore, "new", 1),
     "reset of what is near, on another CPU": lambda s: callout_reset_on(s.near, 50_000, ignore, "new", 1),
+    "reset of what is direct, on another CPU": lambda s: callout_reset_on(s.direct, 50_000, ignore, "new", 1),
     "reset in sbintime": lambda s: callout_reset_sbt(s.far, 9_000 * SBT_1MS, 0, ignore, "new", 0),
     "schedule": lambda s: callout_schedule(s.far, 50_000),
     "arm at a tick": lambda s: callout_arm_curcpu(s.far, ticks() + 7_200_000, ignore, "new"),

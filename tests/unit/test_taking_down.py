@@ -23,11 +23,11 @@ from callout import (
     callout_reset_on,
 )
 from callout._core import phases
-from callout._core.lifecycle import abandon, boot, enter, fork, stop_all
+from callout._core.lifecycle import abandon, boot, end_calls, enter, fork, quiesce, stop_all
 from callout._core.machine import Machine
 from callout._core.phases import LEAVING_TEXT, Phase, Use, admit
 from callout._core.state import Func
-from callout._worlds.virtual.platform import VirtualPlatform
+from callout._worlds.virtual.platform import TaskWaiter, VirtualPlatform
 from callout.testing import VirtualSMP
 
 
@@ -143,6 +143,53 @@ def test_a_run_in_progress_is_left_alone(vm: VirtualSMP) -> None:
     with AtItsLock(vm) as c:
         assert stop_all(vm.machine.cpus[0]) == []
         assert callout_active(c)
+
+
+def test_nothing_is_quiescent_while_a_completion_runs(vm: VirtualSMP) -> None:
+    """The completions that the last runs have promised have returned, on every CPU, before anything is closed."""
+    c, gate = Callout(), Mtx("gate")
+    done: list[str] = []
+
+    def completion(_: object) -> None:
+        with gate:
+            done.append("completed")
+
+    async def leave() -> None:
+        await quiesce(vm.machine)
+        done.append("quiescent")
+
+    callout_init(c, 1)
+    callout_reset_on(c, 1, lambda _: callout_drain_async(c, completion, None), None, 1)
+    with gate:
+        vm.tick()
+        enter(vm.machine, Phase.CANCELLING)
+        vm.spawn(leave, cpu=0)
+        vm.settle()
+
+        assert done == []
+    vm.settle()
+
+    assert done == ["completed", "quiescent"]
+
+
+def test_softclock_is_told_of_the_end_though_a_call_is_cut_short(vm: VirtualSMP) -> None:
+    """An exception of a signal handler that comes in one of the last calls does not leave softclock waiting."""
+    cpu = vm.machine.cpus[1]
+    idle = cpu.idle
+
+    def report(error: BaseException, c: Callout | None) -> None:
+        raise error
+
+    def cut_short() -> None:
+        raise CalloutError("what a signal handler raises")
+
+    vm.machine.report = report
+    cpu.calls.append(cut_short)
+    with pytest.raises(CalloutError, match="signal handler"):
+        end_calls(cpu)
+
+    assert isinstance(idle, TaskWaiter)
+    assert idle.ready()
 
 
 # -- the end of a service ----------------------------------------------------------------------------------------------
