@@ -6,7 +6,7 @@ Source: kern_timeout.c, _callout_stop_safe().
 from __future__ import annotations
 
 from .arm import unschedule
-from .cpu import CANCELLED, WAITING, Cpu
+from .cpu import CANCELLED, WAITING, Cpu, Ticket
 from .cpulock import lock_callout
 from .errors import LockNotHeldError
 from .guard import protected
@@ -46,11 +46,20 @@ def check_stop_lock(call: str, c: Callout) -> bool:
     )
 
 
-def stop_locked(cpu: Cpu, c: Callout, may_cancel: bool) -> int:
-    """Do what ``stop`` does; the CPU's lock is held."""
+def stop_locked(cpu: Cpu, c: Callout, may_cancel: bool, ticket: Ticket | None = None) -> int:
+    """Do what ``stop`` does; the CPU's lock is held.
+
+    *ticket*, which asks for a refusal, is left with a run in progress, in the same step: what was cut off between the
+    two would have stopped a callout and lost the completion.
+    """
     run = c.run
+    tickets = None if run is None or ticket is None else [*(run.tickets or ()), ticket]
     facts = REMOVED if unschedule(cpu, c) else 0
+    # From here on there are plain stores only, until all is done.
     if run is not None:
+        if tickets is not None:
+            run.tickets = tickets
+            run.refusing = True
         if may_cancel and run.state == WAITING:
             run.state = CANCELLED
             facts = REMOVED

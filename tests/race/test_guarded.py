@@ -189,6 +189,8 @@ def test_a_callout_that_moves_away_before_its_lock_is_acquired(name: str, armed:
 
         assert lock.meanwhile is None
         for cpu in vm.machine.cpus:
+            assert not cpu.lock._is_owned()
+
             cpu.wheel.check()
             check_cpu(cpu)
 

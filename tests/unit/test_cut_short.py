@@ -13,7 +13,7 @@ from __future__ import annotations
 import dis
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from types import CodeType, FrameType
@@ -46,12 +46,17 @@ from callout import (
     callout_reset_sbt,
     callout_schedule,
     callout_stop,
+    callout_terminated,
     freebsd13,
     open_callouts,
     ticks,
 )
+from callout._core.cpu import DRAIN, T_CLOSE
+from callout._core.drain import begin
 from callout._core.invariants import check, check_cpu
+from callout._core.platform import RawLock
 from callout._core.units import NEVER
+from callout.testing import VirtualSMP
 
 CORE: Final = tuple(str(Path(callout.__file__).parent / room) for room in ("_core", "_locks", "_api"))
 AFTER: Final = frozenset(
@@ -356,6 +361,63 @@ def test_an_exception_in_a_call_that_is_refused_leaves_the_lock_as_it_was(
     assert cuts >= 3
 
 
+class Overtaken:
+    """The lock of a CPU, for which the next call waits while another thread does something."""
+
+    def __init__(self, lock: RawLock) -> None:
+        self._lock = lock
+        self.meanwhile: Callable[[], object] | None = None
+
+    def acquire(self, blocking: bool = True, /) -> bool:
+        """Let the other one do it, and acquire the lock."""
+        meanwhile, self.meanwhile = self.meanwhile, None
+        if meanwhile is not None:
+            meanwhile()
+        return self._lock.acquire(blocking)
+
+    def release(self, /) -> None:
+        """Release it."""
+        self._lock.release()
+
+    def _is_owned(self, /) -> bool:
+        return self._lock._is_owned()
+
+
+@pytest.mark.parametrize("name", ["reset of an idle one", "reset on another CPU", "stop", "init"])
+def test_an_exception_in_a_call_that_starts_again_leaves_no_lock_held(name: str) -> None:
+    """Nor does one that finds its callout on another CPU when it has the lock, at whatever place it is cut."""
+    operations: dict[str, Callable[[Stage], object]] = {**OPERATIONS, "init": lambda s: callout_init(s.idle, 1)}
+    cuts = 0
+
+    async def main() -> None:
+        nonlocal cuts
+        async with open_callouts(2, checking=False) as system:
+            stage = Stage(system)
+            stage.machine.careful = True
+            cpu = stage.machine.cpus[0]
+            lock = cpu.lock = Overtaken(cpu.lock)
+
+            def moves() -> None:
+                for c in (stage.idle, stage.far):
+                    callout_reset_on(c, 90_000, ignore, "moved", 1)
+                callout_stop(stage.idle)
+
+            while True:
+                stage.ready()
+                lock.meanwhile = moves
+                cut = Cut(cuts)
+                with suppress(Handler), cut.armed():
+                    operations[name](stage)
+                stage.check()
+                if not cut.happened:
+                    return
+                cuts += 1
+
+    trio.run(main)
+
+    assert cuts >= 3
+
+
 INTERRUPTED: Final = [
     name for name in OPERATIONS if name.startswith(("reset", "schedule", "arm", "stop", "dequeue", "drain"))
 ]
@@ -399,3 +461,78 @@ def test_a_handler_that_calls_the_engine_is_refused_or_in_time(name: str, other:
     trio.run(main)
 
     assert calls > refused >= 1
+
+
+class AtItsLock:
+    """A callout whose run stands at its lock, which this thread holds, and what becomes of it."""
+
+    def __init__(self, vm: VirtualSMP, *, again: bool) -> None:
+        self.vm = vm
+        vm.platform.racy = lambda record: record  # type: ignore[method-assign]  # a store is one, as everywhere else
+        self.c, self.mtx = Callout(), Mtx("m")
+        self.happened: list[str] = []  # what was called
+        callout_init_mtx(self.c, self.mtx)
+        callout_reset(self.c, 1, self.happened.append, "run")
+        self.mtx.__enter__()
+        vm.tick()
+        if again:  # instead of that run
+            callout_reset_on(self.c, 2, self.happened.append, "moved", 1)
+
+    def end(self) -> tuple[object, ...]:
+        """Release the lock, let time pass, and return what an application can see."""
+        self.mtx.__exit__()
+        self.vm.tick(5)
+        self.vm.check()
+        for cpu in self.vm.machine.cpus:
+            check_cpu(cpu)
+        c = self.c
+        return tuple(self.happened), callout_active(c), callout_terminated(c), c.run, c.cpu.id
+
+
+ON_A_RUN: Final[dict[str, Callable[[AtItsLock], object]]] = {
+    "reset": lambda s: callout_reset(s.c, 3, s.happened.append, "new"),
+    "reset on another CPU": lambda s: callout_reset_on(s.c, 3, s.happened.append, "new", 1),
+    "stop": lambda s: callout_stop(s.c),
+    "dequeue": lambda s: callout_dequeue(s.c),
+    "dequeue for good": lambda s: callout_dequeue(s.c, close=True),
+    "deactivate": lambda s: callout_deactivate(s.c),
+    "drain_async": lambda s: callout_drain_async(s.c, s.happened.append, "completed"),
+    "drain_async as FreeBSD 13 has it": lambda s: freebsd13.callout_async_drain(s.c, s.happened.append),
+    "drain": lambda s: begin("callout_drain", s.c, DRAIN, s.vm.platform.thread_waiter),
+    "terminate": lambda s: begin("callout_terminate", s.c, DRAIN | T_CLOSE, s.vm.platform.thread_waiter),
+}
+
+
+WAITS: Final = ("drain", "terminate")
+
+
+@pytest.mark.parametrize("again", [False, True])
+@pytest.mark.parametrize("name", ON_A_RUN)
+def test_an_exception_cuts_no_operation_on_a_run_in_two(name: str, again: bool) -> None:
+    """Nor one on a callout with a run in progress: what becomes of it is as if the operation was done, or was not."""
+    operation = ON_A_RUN[name]
+
+    def outcome(act: Callable[[AtItsLock], object]) -> tuple[object, ...]:
+        with VirtualSMP(2, free_clock=False, checking=False) as vm:
+            scene = AtItsLock(vm, again=again)
+            act(scene)
+            return scene.end()
+
+    not_begun, done = outcome(lambda scene: None), outcome(operation)
+    cuts = 0
+    while True:
+        cut = Cut(cuts)
+
+        def cut_short(scene: AtItsLock, cut: Cut = cut) -> None:
+            with suppress(Handler), cut.armed():
+                operation(scene)
+            if name in WAITS and again and not callout_pending(scene.c):
+                assert scene.c.run is not None
+                assert scene.c.run.refusing, f"what was removed may be armed again: {cut.where}"
+
+        assert outcome(cut_short) in (not_begun, done), cut.where
+        if not cut.happened:
+            break
+        cuts += 1
+
+    assert cuts >= 3

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 
 import pytest
 
@@ -21,6 +21,7 @@ from callout import (
     callout_pending,
     callout_reset,
     callout_reset_on,
+    callout_stop,
 )
 from callout._core import phases
 from callout._core.lifecycle import abandon, boot, end_calls, enter, fork, quiesce, stop_all
@@ -190,6 +191,17 @@ def test_softclock_is_told_of_the_end_though_a_call_is_cut_short(vm: VirtualSMP)
 
     assert isinstance(idle, TaskWaiter)
     assert idle.ready()
+
+
+@pytest.mark.parametrize("held", [False, True])
+def test_there_is_nothing_to_stop_in_a_system_that_was_closed(vm: VirtualSMP, held: bool) -> None:
+    """Stopping a callout says that the system is closed, and not that a lock is missing which would not help."""
+    c, mtx = Callout(), Mtx("m")
+    callout_init_mtx(c, mtx)
+    for phase in (Phase.CANCELLING, Phase.QUIESCING, Phase.CLOSED):
+        enter(vm.machine, phase)
+    with mtx if held else nullcontext(), pytest.raises(ClosedError):
+        callout_stop(c)
 
 
 # -- the end of a service ----------------------------------------------------------------------------------------------
