@@ -23,7 +23,7 @@ from typing import Final
 from .._locks.lock import Lock
 from .checks import machine_of
 from .cpu import CANCELLED, WAITING, Cpu, Move, Run
-from .cpulock import lock_callout, lock_callout_and, release_both
+from .cpulock import lock_callout, lock_callout_and
 from .deadline import share
 from .errors import ArgumentValueError, BusyError, NeverArmedError
 from .guard import protected
@@ -74,7 +74,7 @@ def destination(call: str, c: Callout, cpu: Cpu | None, direct: bool) -> Cpu | N
     if cpu is None and not direct:
         return None
     machine = machine_of(c)
-    where = place(call, lock_class_of(c.lock, c.flags), direct or bool(c.state & DIRECT))
+    where = place(call, lock_class_of(c.lock, c.flags), direct)
     return machine.cpus[0] if where is Place.CPU0 else cpu
 
 
@@ -83,14 +83,7 @@ def _lock_for(c: Callout, to: Cpu | None) -> tuple[Cpu, Cpu]:
     if to is None:
         cpu = lock_callout(c)
         return cpu, cpu
-    cpu = lock_callout_and(c, to)
-    # Look at rule 1 again under the lock: c may have become direct since destination() looked, and without a lock
-    # of its own it runs on CPU 0 then. Shown by tests/conformance/test_rules.py.
-    if to.id and c.state & DIRECT and c.lock is None:
-        release_both(cpu, to)
-        to = to.machine.cpus[0]
-        cpu = lock_callout_and(c, to)
-    return cpu, to
+    return lock_callout_and(c, to), to
 
 
 # -- under the lock ----------------------------------------------------------------------------------------------------
@@ -192,6 +185,10 @@ def _arm_locked(
         when = share(when, precision)
     state = c.state
     run = c.run
+    # Rule 1 for what is direct already: without a lock of its own it is on CPU 0, and stays there. Not asked before the
+    # lock is held, for it may become direct meanwhile. Shown by tests/conformance/test_rules.py.
+    if state & DIRECT and c.lock is None:
+        to = cpu
     facts = 0 if run is None else RUNNING
     if state & CLOSED or machine.phase >= Phase.QUIESCING:
         return facts

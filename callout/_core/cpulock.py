@@ -89,18 +89,6 @@ def acquire_both(cpu: Cpu, other: Cpu) -> None:
 
 
 @protected
-def release_both(cpu: Cpu, other: Cpu) -> None:
-    """Release what ``acquire_both()`` has acquired."""
-    try:
-        if other is not cpu:
-            other.busy = False
-            other.lock.release()
-    finally:
-        cpu.busy = False
-        cpu.lock.release()
-
-
-@protected
 def lock_callout(c: Callout) -> Cpu:
     """Acquire the lock of the CPU that *c* is on, and return that CPU."""
     while True:
@@ -120,4 +108,10 @@ def lock_callout_and(c: Callout, to: Cpu) -> Cpu:
         acquire_both(cpu, to)
         if c.cpu is cpu:
             return cpu
-        release_both(cpu, to)
+        try:
+            if to is not cpu:
+                to.busy = False
+                to.lock.release()
+        finally:
+            cpu.busy = False
+            cpu.lock.release()

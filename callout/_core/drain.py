@@ -34,11 +34,7 @@ T = TypeVar("T")
 
 def attach(run: Run, ticket: Ticket) -> None:
     """Have *ticket* served at the end of *run*. The CPU's lock is held."""
-    tickets = run.tickets
-    if tickets is None:
-        run.tickets = [ticket]
-    else:
-        tickets.append(ticket)
+    run.tickets = [*(run.tickets or ()), ticket]
     if ticket.asks & T_REFUSE:
         run.refusing = True
 
@@ -75,13 +71,13 @@ def begin(call: str, c: Callout, asks: int, new_waiter: Callable[[], Waiter]) ->
                 cpu=cpu.id,
             )
         ticket = Ticket(asks, new_waiter())
+        attach(run, ticket)  # if this is cut off now the end of the run does the rest
         if asks & T_REFUSE:
             if c.state & MOVING:
                 unschedule(cpu, c)
                 c.state &= ~ACTIVE
             if asks & T_CLOSE:
                 c.state |= CLOSED
-        attach(run, ticket)
         return ticket
     finally:
         cpu.busy = False
@@ -208,12 +204,8 @@ def drain_async(call: str, c: Callout, func: Func, arg: object) -> int:
     ticket = Ticket(T_REFUSE, None, func, arg)
     cpu = lock_callout(c)
     try:
-        run = c.run
-        facts = stop_locked(cpu, c, may_cancel)
-        if run is None:
-            return facts
-        attach(run, ticket)
-        return facts | RUNNING
+        facts = stop_locked(cpu, c, may_cancel, ticket)
+        return facts if c.run is None else facts | RUNNING
     finally:
         cpu.busy = False
         cpu.lock.release()
@@ -229,12 +221,9 @@ def async_drain(call: str, c: Callout, func: Func) -> int:
     ticket = Ticket(T_REFUSE, None, func)
     cpu = lock_callout(c)
     try:
-        run = c.run
-        facts = stop_locked(cpu, c, may_cancel=False)
-        if run is not None:
-            ticket.arg = run.arg
-            attach(run, ticket)
-        return facts
+        if c.run is not None:
+            ticket.arg = c.run.arg
+        return stop_locked(cpu, c, False, ticket)
     finally:
         cpu.busy = False
         cpu.lock.release()

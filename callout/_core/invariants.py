@@ -49,6 +49,7 @@ def check(c: Callout) -> None:
     if where == QUEUE:
         assert any(c is other for lane in cpu.lanes for other in callouts_of(lane.queue)), "in no queue of its CPU"
     assert (where == MOVE) is (run is not None and run.move is not None), "MOVING and the deferred migration differ"
+    assert cpu.id == 0 or not state & DIRECT or c.lock is not None, "direct, without a lock, and not on CPU 0"
     if run is not None:
         assert run.callout is c, "in the run of another callout"
         assert run.cpu is cpu, "on another CPU than its run"

@@ -32,7 +32,6 @@ from .refusal import Refusal
 from .sleep import wake_all
 from .softclock import end, hardclock, softclock
 from .state import ACTIVE, PENDING, QUEUED, Callout, Func
-from .units import NEVER
 from .wheel import callouts_of
 
 MAX_CPUS: Final = 1024
@@ -40,6 +39,10 @@ MAX_HZ: Final = 1_000_000
 
 
 # -- up ------------------------------------------------------------------------------------------------------------
+
+
+def _untold(func: Func, ns: int) -> None:
+    """Tell nobody that a callback was expensive."""
 
 
 def boot(
@@ -50,7 +53,7 @@ def boot(
     alloweddeviation: int,
     checking: bool,
     report: Callable[[BaseException, Callout | None], None] | None = None,
-    expensive: Callable[[Func, int], None] | None = None,
+    expensive: Callable[[Func, int], None] = _untold,
 ) -> Machine:
     """Make a machine, which is OPENING, and hand its CPUs to the platform. When these are up, ``enter`` OPEN."""
     check_int("open_callouts", "cpus", cpus, 1, MAX_CPUS)
@@ -59,8 +62,7 @@ def boot(
     machine = Machine(platform, hz, precision_exponent(alloweddeviation))
     if report is not None:
         machine.report = report
-    if expensive is not None:
-        machine.expensive = expensive
+    machine.expensive = expensive
     if checking:
         machine.held = {}
         machine.origins = Origins()
@@ -131,7 +133,6 @@ def stop_all(cpu: Cpu) -> list[Callout]:
     """Stop what is pending on *cpu*, deferred migrations too, and return it; leave runs in progress alone."""
     acquire(cpu)
     try:
-        cpu.deadline = NEVER
         gone = cpu.wheel.clear()
         for lane in cpu.lanes:
             for c in callouts_of(lane.queue):

@@ -6,11 +6,11 @@ Source: kern_timeout.c, _callout_stop_safe().
 from __future__ import annotations
 
 from .arm import unschedule
-from .cpu import CANCELLED, WAITING, Cpu
+from .cpu import CANCELLED, WAITING, Cpu, Ticket
 from .cpulock import lock_callout
 from .errors import LockNotHeldError
 from .guard import protected
-from .phases import Phase, Use, admit
+from .phases import Use, admit
 from .state import ACTIVE, CLOSED, REMOVED, RUNNING, Callout
 
 
@@ -40,19 +40,26 @@ def check_stop_lock(call: str, c: Callout) -> bool:
         return True
     if lock is lock.machine.giant:
         return False
-    machine = c.cpu.machine
-    if machine.phase >= Phase.CLOSED:  # there is nothing left to stop
-        admit(call, machine, Use.STOP)
+    admit(call, c.cpu.machine, Use.STOP)  # if it was closed there is nothing left to stop, with or without the lock
     raise LockNotHeldError(
         f"{call}: acquire {lock!r} first; it is the lock of {c!r}", call=call, callout=c, lock=lock, cpu=c.cpu.id
     )
 
 
-def stop_locked(cpu: Cpu, c: Callout, may_cancel: bool) -> int:
-    """Do what ``stop`` does; the CPU's lock is held."""
+def stop_locked(cpu: Cpu, c: Callout, may_cancel: bool, ticket: Ticket | None = None) -> int:
+    """Do what ``stop`` does; the CPU's lock is held.
+
+    *ticket*, which asks for a refusal, is left with a run in progress, in the same step: what was cut off between the
+    two would have stopped a callout and lost the completion.
+    """
     run = c.run
+    tickets = None if run is None or ticket is None else [*(run.tickets or ()), ticket]
     facts = REMOVED if unschedule(cpu, c) else 0
+    # From here on there are plain stores only, until all is done.
     if run is not None:
+        if tickets is not None:
+            run.tickets = tickets
+            run.refusing = True
         if may_cancel and run.state == WAITING:
             run.state = CANCELLED
             facts = REMOVED

@@ -48,7 +48,7 @@ def record(killers: Iterable[Killer], file: Path, say: Callable[[str], None]) ->
             if why:
                 say(f"fails by itself: {killer.name}: {why.splitlines()[0][:150]}")
                 continue
-            lines = [at for at, hit in enumerate(hits) if hit]
+            lines = [at for at, hit in enumerate(hits[:]) if hit]
             if lines:
                 out.write(json.dumps([killer.name, round(seconds, 5), lines]) + "\n")
     part.rename(file)

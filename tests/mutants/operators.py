@@ -54,7 +54,7 @@ BOUNDARIES: Final[dict[type[ast.cmpop], type[ast.cmpop]]] = {
 }
 ACQUIRE: Final = frozenset({"acquire", "acquire_both", "_acquire_raw"})
 LOCKING: Final = frozenset({"lock_callout", "lock_callout_and"})  # they acquire, and return a CPU
-RELEASE: Final = frozenset({"release", "release_both", "release_as", "_unlock"})
+RELEASE: Final = frozenset({"release", "release_as", "_unlock"})
 SYNCHRONIZE: Final = (
     ACQUIRE
     | LOCKING

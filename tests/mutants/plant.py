@@ -10,6 +10,7 @@ import gc
 from collections import defaultdict
 from collections.abc import Iterator
 from importlib import import_module
+from mmap import mmap
 from types import CodeType, FunctionType
 from typing import Final
 
@@ -113,10 +114,10 @@ def offsets() -> dict[str, int]:
     return out
 
 
-def plant_marks() -> bytearray:
-    """Have every statement of the engine mark in the result that it was executed."""
+def plant_marks() -> mmap:
+    """Have every statement of the engine mark in the result that it was executed, in forked children, too."""
     places = offsets()
-    hits = bytearray(places[""])
+    hits = mmap(-1, places[""])
     into = engine_functions()
     for name in operators.modules():
         vars(import_module(name))[HITS] = hits

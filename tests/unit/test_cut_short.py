@@ -13,7 +13,7 @@ from __future__ import annotations
 import dis
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from types import CodeType, FrameType
@@ -24,6 +24,7 @@ import trio
 
 import callout
 from callout import (
+    C_DIRECT_EXEC,
     MTX_RECURSE,
     MTX_SPIN,
     SBT_1MS,
@@ -45,11 +46,17 @@ from callout import (
     callout_reset_sbt,
     callout_schedule,
     callout_stop,
+    callout_terminated,
+    freebsd13,
     open_callouts,
     ticks,
 )
+from callout._core.cpu import DRAIN, T_CLOSE
+from callout._core.drain import begin
 from callout._core.invariants import check, check_cpu
+from callout._core.platform import RawLock
 from callout._core.units import NEVER
+from callout.testing import VirtualSMP
 
 CORE: Final = tuple(str(Path(callout.__file__).parent / room) for room in ("_core", "_locks", "_api"))
 AFTER: Final = frozenset(
@@ -106,8 +113,12 @@ class Cut:
                     self.happened = True
                     self.releasing = any(name in WAYS_OUT for name in callers(frame))
                     self.where = f"{frame.f_code.co_qualname}, line {frame.f_lineno}"
-                    raise Handler(self.where)
+                    self.handle()
         return self
+
+    def handle(self) -> None:
+        """Be the signal handler."""
+        raise Handler(self.where)
 
     @contextmanager
     def armed(self) -> Iterator[None]:
@@ -121,6 +132,22 @@ class Cut:
             sys.settrace(before)
 
 
+class Calls(Cut):
+    """A signal handler that calls the engine, and raises nothing."""
+
+    def __init__(self, number: int, call: Callable[[], object]) -> None:
+        super().__init__(number)
+        self._call = call
+        self.result: object = None
+
+    def handle(self) -> None:
+        """Make the call; it may be refused."""
+        try:
+            self.result = self._call()
+        except ReentrantCallError:
+            self.result = "refused"
+
+
 class Stage:
     """Callouts and locks in an open system of two CPUs."""
 
@@ -130,8 +157,8 @@ class Stage:
         self.mtx, self.spin, self.recursive = Mtx("m"), Mtx("s", MTX_SPIN), Mtx("r", MTX_RECURSE)
         self.rw = RwLock("rw")
         self.locks = (self.mtx, self.spin, self.recursive, self.rw, system.giant)
-        self.idle, self.near, self.far, self.locked = (Callout() for _ in range(4))
-        self.callouts = (self.idle, self.near, self.far, self.locked)
+        self.idle, self.near, self.far, self.locked, self.away, self.direct = (Callout() for _ in range(6))
+        self.callouts = (self.idle, self.near, self.far, self.locked, self.away, self.direct)
         self.programmed = [NEVER for _ in self.machine.cpus]  # to what each event timer was set last
         self.set_event = self.machine.platform.set_event
         self.machine.platform.set_event = self.program  # type: ignore[method-assign]
@@ -154,6 +181,9 @@ class Stage:
         callout_reset(self.near, 200, ignore, "near")
         callout_reset(self.far, 3_600_000, ignore, "far")
         callout_reset(self.locked, 100_000, ignore, "locked")
+        callout_reset_on(self.away, 100_000, ignore, "away", 1)
+        callout_stop(self.away)
+        callout_reset_sbt(self.direct, 9_000 * SBT_1MS, 0, ignore, "direct", C_DIRECT_EXEC)
 
     def picture(self) -> tuple[object, ...]:
         """Return what an application can see of the callouts; times only by which arming they are of."""
@@ -213,6 +243,7 @@ def read_and_write(stage: Stage) -> None:
 OPERATIONS: Final[dict[str, Callable[[Stage], object]]] = {
     "init": lambda s: callout_init(Callout(), 1),
     "init of what was initialised": lambda s: callout_init(s.idle, 1),
+    "init of what is on another CPU": lambda s: callout_init(s.away, 1),
     "reset of an idle one": lambda s: callout_reset(s.idle, 50_000, ignore, "new"),
     "reset of an idle one, soon": lambda s: callout_reset(s.idle, 50, ignore, "new"),
     "reset to an earlier time": lambda s: callout_reset(s.far, 50_000, ignore, "new"),
@@ -221,14 +252,17 @@ OPERATIONS: Final[dict[str, Callable[[Stage], object]]] = {
     "reset of what is near to far": lambda s: callout_reset_on(s.near, 7_200_000, ignore, "new", 0),
     "reset on another CPU": lambda s: callout_reset_on(s.far, 50_000, ignore, "new", 1),
     "reset of what is near, on another CPU": lambda s: callout_reset_on(s.near, 50_000, ignore, "new", 1),
+    "reset of what is direct, on another CPU": lambda s: callout_reset_on(s.direct, 50_000, ignore, "new", 1),
     "reset in sbintime": lambda s: callout_reset_sbt(s.far, 9_000 * SBT_1MS, 0, ignore, "new", 0),
     "schedule": lambda s: callout_schedule(s.far, 50_000),
     "arm at a tick": lambda s: callout_arm_curcpu(s.far, ticks() + 7_200_000, ignore, "new"),
     "stop": lambda s: callout_stop(s.far),
     "stop of what is near": lambda s: callout_stop(s.near),
-    "dequeue": lambda s: callout_dequeue(s.far, close=True),
+    "dequeue": lambda s: callout_dequeue(s.far),
+    "dequeue for good": lambda s: callout_dequeue(s.far, close=True),
     "deactivate": lambda s: callout_deactivate(s.far),
     "drain_async": lambda s: callout_drain_async(s.far, ignore, None),
+    "drain_async as FreeBSD 13 has it": lambda s: freebsd13.callout_async_drain(s.far, ignore),
     "reset under a lock": lambda s: under(s, lambda c: callout_reset(c, 5_000, ignore, "new")),
     "stop under a lock": lambda s: under(s, callout_stop),
     "mutex": lambda s: use(s.mtx),
@@ -238,16 +272,17 @@ OPERATIONS: Final[dict[str, Callable[[Stage], object]]] = {
 }
 
 
-@pytest.mark.parametrize("checking", [False, True])
+@pytest.mark.parametrize("mode", ["", "checking", "the long way"])
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_an_exception_cuts_no_operation_in_two(name: str, *, checking: bool) -> None:
+def test_an_exception_cuts_no_operation_in_two(name: str, mode: str) -> None:
     """At whatever place a signal handler raises, the operation is done or was not begun, and everything still works."""
     operation = OPERATIONS[name]
     cuts = 0
 
     async def main() -> None:
         nonlocal cuts
-        async with open_callouts(2, checking=checking) as system:
+        async with open_callouts(2, checking=mode == "checking") as system:
+            system._machine.careful = mode == "the long way"
             # On the loop of CPU 0, which is blocked by this: nothing expires meanwhile.
             stage = Stage(system)
             begun = stage.picture()
@@ -278,9 +313,19 @@ def test_an_exception_cuts_no_operation_in_two(name: str, *, checking: bool) -> 
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in OPERATIONS if name.startswith(("reset", "schedule", "arm", "stop", "de", "drain"))]
+    ("name", "interrupted"),
+    [
+        *(
+            (name, (0, 1))
+            for name in OPERATIONS
+            if name.startswith(("reset", "schedule", "arm", "stop", "de", "drain"))
+        ),
+        *((name, (1,)) for name in OPERATIONS if "another CPU" in name),
+    ],
 )
-def test_an_exception_in_a_call_that_is_refused_leaves_the_lock_as_it_was(name: str) -> None:
+def test_an_exception_in_a_call_that_is_refused_leaves_the_lock_as_it_was(
+    name: str, interrupted: tuple[int, ...]
+) -> None:
     """A call that interrupts another one and is itself cut at whatever place releases what it acquired, and no more."""
     operation = OPERATIONS[name]
     cuts = 0
@@ -293,13 +338,14 @@ def test_an_exception_in_a_call_that_is_refused_leaves_the_lock_as_it_was(name: 
                 stage.ready()
                 begun = stage.picture()
                 cut = Cut(cuts)
-                for cpu in stage.machine.cpus:  # as the call that is interrupted has them
+                cpus = [stage.machine.cpus[number] for number in interrupted]
+                for cpu in cpus:  # as the call that is interrupted has them
                     cpu.lock.acquire()
                     cpu.busy = True
                 with pytest.raises((Handler, ReentrantCallError)), cut.armed():
                     operation(stage)
                 stage.let_go(cut)
-                for cpu in stage.machine.cpus:
+                for cpu in cpus:
                     assert cpu.busy, cut.where
 
                     cpu.busy = False
@@ -311,5 +357,182 @@ def test_an_exception_in_a_call_that_is_refused_leaves_the_lock_as_it_was(name: 
                 cuts += 1
 
     trio.run(main)
+
+    assert cuts >= 3
+
+
+class Overtaken:
+    """The lock of a CPU, for which the next call waits while another thread does something."""
+
+    def __init__(self, lock: RawLock) -> None:
+        self._lock = lock
+        self.meanwhile: Callable[[], object] | None = None
+
+    def acquire(self, blocking: bool = True, /) -> bool:
+        """Let the other one do it, and acquire the lock."""
+        meanwhile, self.meanwhile = self.meanwhile, None
+        if meanwhile is not None:
+            meanwhile()
+        return self._lock.acquire(blocking)
+
+    def release(self, /) -> None:
+        """Release it."""
+        self._lock.release()
+
+    def _is_owned(self, /) -> bool:
+        return self._lock._is_owned()
+
+
+@pytest.mark.parametrize("name", ["reset of an idle one", "reset on another CPU", "stop", "init"])
+def test_an_exception_in_a_call_that_starts_again_leaves_no_lock_held(name: str) -> None:
+    """Nor does one that finds its callout on another CPU when it has the lock, at whatever place it is cut."""
+    operations: dict[str, Callable[[Stage], object]] = {**OPERATIONS, "init": lambda s: callout_init(s.idle, 1)}
+    cuts = 0
+
+    async def main() -> None:
+        nonlocal cuts
+        async with open_callouts(2, checking=False) as system:
+            stage = Stage(system)
+            stage.machine.careful = True
+            cpu = stage.machine.cpus[0]
+            lock = cpu.lock = Overtaken(cpu.lock)
+
+            def moves() -> None:
+                for c in (stage.idle, stage.far):
+                    callout_reset_on(c, 90_000, ignore, "moved", 1)
+                callout_stop(stage.idle)
+
+            while True:
+                stage.ready()
+                lock.meanwhile = moves
+                cut = Cut(cuts)
+                with suppress(Handler), cut.armed():
+                    operations[name](stage)
+                stage.check()
+                if not cut.happened:
+                    return
+                cuts += 1
+
+    trio.run(main)
+
+    assert cuts >= 3
+
+
+INTERRUPTED: Final = [
+    name for name in OPERATIONS if name.startswith(("reset", "schedule", "arm", "stop", "dequeue", "drain"))
+]
+
+
+@pytest.mark.parametrize("other", ["near", "far"])
+@pytest.mark.parametrize("name", INTERRUPTED)
+def test_a_handler_that_calls_the_engine_is_refused_or_in_time(name: str, other: str) -> None:
+    """At whatever place a signal handler stops a callout: it is refused, or it is as if it had come before the
+    operation that it interrupts, or after it.
+    """
+    operation = OPERATIONS[name]
+    calls = refused = 0
+
+    async def main() -> None:
+        nonlocal calls, refused
+        async with open_callouts(2, checking=False) as system:
+            stage = Stage(system)
+
+            def stops() -> int:
+                return callout_stop(getattr(stage, other))
+
+            alone = operation(stage), "refused", stage.picture()
+            stage.ready()
+            answer = stops()
+            stopped_first = operation(stage), answer, stage.picture()
+            stage.ready()
+            stopped_last = operation(stage), stops(), stage.picture()
+            while True:
+                stage.ready()
+                call = Calls(calls, stops)
+                with call.armed():
+                    done = operation(stage)
+                stage.check()
+                if not call.happened:
+                    return
+                assert (done, call.result, stage.picture()) in (alone, stopped_first, stopped_last), call.where
+                refused += call.result == "refused"
+                calls += 1
+
+    trio.run(main)
+
+    assert calls > refused >= 1
+
+
+class AtItsLock:
+    """A callout whose run stands at its lock, which this thread holds, and what becomes of it."""
+
+    def __init__(self, vm: VirtualSMP, *, again: bool) -> None:
+        self.vm = vm
+        vm.platform.racy = lambda record: record  # type: ignore[method-assign]  # a store is one, as everywhere else
+        self.c, self.mtx = Callout(), Mtx("m")
+        self.happened: list[str] = []  # what was called
+        callout_init_mtx(self.c, self.mtx)
+        callout_reset(self.c, 1, self.happened.append, "run")
+        self.mtx.__enter__()
+        vm.tick()
+        if again:  # instead of that run
+            callout_reset_on(self.c, 2, self.happened.append, "moved", 1)
+
+    def end(self) -> tuple[object, ...]:
+        """Release the lock, let time pass, and return what an application can see."""
+        self.mtx.__exit__()
+        self.vm.tick(5)
+        self.vm.check()
+        for cpu in self.vm.machine.cpus:
+            check_cpu(cpu)
+        c = self.c
+        return tuple(self.happened), callout_active(c), callout_terminated(c), c.run, c.cpu.id
+
+
+ON_A_RUN: Final[dict[str, Callable[[AtItsLock], object]]] = {
+    "reset": lambda s: callout_reset(s.c, 3, s.happened.append, "new"),
+    "reset on another CPU": lambda s: callout_reset_on(s.c, 3, s.happened.append, "new", 1),
+    "stop": lambda s: callout_stop(s.c),
+    "dequeue": lambda s: callout_dequeue(s.c),
+    "dequeue for good": lambda s: callout_dequeue(s.c, close=True),
+    "deactivate": lambda s: callout_deactivate(s.c),
+    "drain_async": lambda s: callout_drain_async(s.c, s.happened.append, "completed"),
+    "drain_async as FreeBSD 13 has it": lambda s: freebsd13.callout_async_drain(s.c, s.happened.append),
+    "drain": lambda s: begin("callout_drain", s.c, DRAIN, s.vm.platform.thread_waiter),
+    "terminate": lambda s: begin("callout_terminate", s.c, DRAIN | T_CLOSE, s.vm.platform.thread_waiter),
+}
+
+
+WAITS: Final = ("drain", "terminate")
+
+
+@pytest.mark.parametrize("again", [False, True])
+@pytest.mark.parametrize("name", ON_A_RUN)
+def test_an_exception_cuts_no_operation_on_a_run_in_two(name: str, again: bool) -> None:
+    """Nor one on a callout with a run in progress: what becomes of it is as if the operation was done, or was not."""
+    operation = ON_A_RUN[name]
+
+    def outcome(act: Callable[[AtItsLock], object]) -> tuple[object, ...]:
+        with VirtualSMP(2, free_clock=False, checking=False) as vm:
+            scene = AtItsLock(vm, again=again)
+            act(scene)
+            return scene.end()
+
+    not_begun, done = outcome(lambda scene: None), outcome(operation)
+    cuts = 0
+    while True:
+        cut = Cut(cuts)
+
+        def cut_short(scene: AtItsLock, cut: Cut = cut) -> None:
+            with suppress(Handler), cut.armed():
+                operation(scene)
+            if name in WAITS and again and not callout_pending(scene.c):
+                assert scene.c.run is not None
+                assert scene.c.run.refusing, f"what was removed may be armed again: {cut.where}"
+
+        assert outcome(cut_short) in (not_begun, done), cut.where
+        if not cut.happened:
+            break
+        cuts += 1
 
     assert cuts >= 3

@@ -16,6 +16,7 @@ from callout import (
     BusyError,
     Callout,
     CalloutError,
+    ClosedError,
     LockNotHeldError,
     Mtx,
     callout_init,
@@ -24,6 +25,7 @@ from callout import (
     callout_stop,
 )
 from callout._core import errors
+from callout._core.refusal import Refusal
 from callout.testing import VirtualSMP
 
 
@@ -102,3 +104,12 @@ def test_an_error_that_names_its_call_has_it() -> None:
     assert [
         f"{path.name}:{error.lineno}" for path, error in naming if "call" not in {each.arg for each in error.keywords}
     ] == []
+
+
+def test_a_refusal_is_in_the_name_of_the_call_that_it_is_told() -> None:
+    """Where the call is known its name is given, and the stack is not asked: a wait may be awaited anywhere."""
+    refusal = Refusal(ClosedError, "closed")
+    with pytest.raises(ClosedError, match=r"^callout_drain: closed$") as caught:
+        refusal.refuse("callout_drain")
+
+    assert caught.value.call == "callout_drain"

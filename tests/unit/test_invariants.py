@@ -11,7 +11,7 @@ import pytest
 from callout._core.arm import schedule
 from callout._core.cpu import STARTED, Cpu, Lane, Move, Run
 from callout._core.invariants import check, check_cpu
-from callout._core.state import ACTIVE, CLOSED, MOVING, NOWHERE, PENDING, QUEUED, Callout
+from callout._core.state import ACTIVE, CLOSED, DIRECT, MOVING, NOWHERE, PENDING, QUEUED, Callout
 from callout._core.units import NEVER
 from callout._core.wheel import Wheel
 
@@ -217,6 +217,13 @@ def harm_closed_in_the_queue(cpu: Cpu) -> Callout:
     return c
 
 
+def harm_direct_elsewhere(cpu: Cpu) -> Callout:
+    """Have it direct elsewhere."""
+    c = idle(cpu_of(1))
+    c.state |= DIRECT
+    return c
+
+
 HARMS: Final[dict[Callable[[Cpu], Callout], str]] = {
     harm_fresh: "never initialised, and yet something",
     harm_unknown_bit: "an unknown bit",
@@ -236,6 +243,7 @@ HARMS: Final[dict[Callable[[Cpu], Callout], str]] = {
     harm_refusing: "refusing for nobody",
     harm_closed: "terminated, and yet scheduled",
     harm_closed_in_the_queue: "terminated, and yet scheduled",
+    harm_direct_elsewhere: "direct, without a lock, and not on CPU 0",
 }
 
 

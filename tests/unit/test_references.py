@@ -170,6 +170,25 @@ def test_the_argument_of_a_deferred_reset_dies_after_the_locks_were_released(vm:
     assert seen == [False, False]
 
 
+def test_the_arguments_of_several_deferred_resets_die_after_the_locks_were_released(vm: VirtualSMP) -> None:
+    """Nor does what one deferred reset has left die under a lock when the next one is removed in the same run."""
+    seen: list[bool] = []
+    c = Callout()
+
+    def callback(_: object) -> None:
+        for _ in range(3):
+            callout_reset_on(c, 5, ignore, Last(vm.machine, seen), 1)
+            callout_stop(c)
+
+    callout_init(c, 1)
+    callout_reset(c, 1, callback, None)
+    vm.tick(2)
+    vm.check()
+    gc.collect()
+
+    assert seen == [False] * 3
+
+
 def leave_to_the_engine(vm: VirtualSMP, seen: list[bool], how: str) -> weakref.ref[Callout]:
     """Arm a callout that only its wheel refers to, so that its argument dies when the engine drops it."""
     c = Callout()

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Final, cast
+from functools import partial
+from typing import Any, Final, NoReturn, cast
 
 import pytest
 
 from callout import (
+    ARM_IF_EARLIER,
+    ARM_IF_IDLE,
+    ARM_IF_PENDING,
+    ARM_STAY,
+    ARM_UNCHANGED,
+    CALLOUT_REMOVED,
+    CALLOUT_RUNNING,
     SBT_1MS,
     ArgumentTypeError,
     Callout,
@@ -22,8 +30,7 @@ from callout import (
     callout_stop,
     ticks,
 )
-from callout._core.arm import IF_EARLIER, STAY, UNCHANGED
-from callout._core.short import callout_arm_curcpu
+from callout._core.short import arm_at_tick, callout_arm_curcpu
 from callout._core.state import CAREFUL
 from callout._core.wheel import SHIFT
 from callout.testing import VirtualSMP
@@ -197,17 +204,26 @@ def test_stop_and_dequeue_do_the_same(
     assert same(out), out
 
 
+def arm_curcpu(s: Stage, tick: int, func: Callable[[str], None], arg: str, flags: int = 0) -> int:
+    """Arm *c* for a clock tick, on the CPU on which this code runs."""
+    arm: Callable[..., int] = callout_arm_curcpu
+    rest: tuple[object, ...] = (flags,)
+    if s.cpu.machine.careful:  # the long way itself: what the short path is compared with must not begin with it
+        arm, rest = partial(arm_at_tick, "callout_arm_curcpu"), (s.cpu, flags)
+    return arm(s.c, tick, func, arg, *rest)
+
+
 @pytest.mark.parametrize("count", [5, 1, 0, -3, 2, 3, SLOT, FAR])
 @pytest.mark.parametrize("others", OTHERS)
 @pytest.mark.parametrize("situation", BEFORE)
 def test_arming_for_a_tick_does_the_same(situation: Callable[[Stage], None], others: str, count: int) -> None:
     """An arming for a clock tick comes to the same by the short path as by the long way, with the function it had."""
-    out = outcomes(OTHERS[others], situation, lambda s: callout_arm_curcpu(s.c, ticks() + count, s.old, "c"))
+    out = outcomes(OTHERS[others], situation, lambda s: arm_curcpu(s, ticks() + count, s.old, "c"))
 
     assert same(out), out
 
 
-FLAGS: Final = [0, *(1 << bit for bit in range(7)), STAY | UNCHANGED, IF_EARLIER | STAY, -1, 8.0, None]
+FLAGS: Final = [*(1 << bit for bit in range(5, 8)), ARM_STAY | ARM_UNCHANGED, ARM_IF_EARLIER | ARM_STAY, -1, 8.0, None]
 
 
 @pytest.mark.parametrize("flags", FLAGS)
@@ -218,13 +234,83 @@ def test_every_flag_does_the_same(situation: Callable[[Stage], None], count: int
 
     def act(s: Stage) -> object:
         try:
-            return callout_arm_curcpu(s.c, ticks() + count, s.old, "c", cast("int", flags))
+            return arm_curcpu(s, ticks() + count, s.old, "c", cast("int", flags))
         except CalloutError as error:
             return type(error), str(error)
 
     out = outcomes(5, situation, act)
 
     assert same(out), out
+
+
+@pytest.mark.parametrize("flags", [0, ARM_IF_IDLE, ARM_IF_PENDING, ARM_IF_EARLIER, ARM_STAY, ARM_UNCHANGED])
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("count", [2, 3, 5])
+@pytest.mark.parametrize("situation", BEFORE)
+def test_arming_for_a_tick_on_a_condition_does_the_same(
+    situation: Callable[[Stage], None], count: int, known: bool, flags: int
+) -> None:
+    """So does one on a condition, with the function that the callout had and with another one."""
+    out = outcomes(1, situation, lambda s: arm_curcpu(s, ticks() + count, s.old if known else s.new, "c", flags))
+
+    assert same(out), out
+
+
+@pytest.mark.parametrize("short", [True, False])
+def test_what_is_pushed_out_comes_after_what_is_due_then(short: bool) -> None:
+    """A callout that is armed anew for the time of another one runs after that, though it was armed before it."""
+    for act in (
+        lambda s: callout_reset(s.c, 5, s.old, "c"),
+        lambda s: arm_curcpu(s, ticks() + 5, s.old, "c"),
+    ):
+        with stage(None, short=short, checking=False) as s:
+            pending(s)
+            callout_reset(s.before, 5, s.new, "before")
+            act(s)
+
+            assert s.order() == ["before", "c"]
+
+            s.vm.tick(6)
+
+            assert [name for name, _ in s.fired] == ["before", "old c"]
+
+
+@pytest.mark.parametrize("short", [True, False])
+def test_an_arming_for_a_later_tick_during_the_run_says_that_it_runs(short: bool) -> None:
+    """A callback that has armed its callout, and arms it for later, is told of both: what it replaced, and its run."""
+    facts: list[int] = []
+    with stage(None, short=short, checking=False) as s:
+
+        def callback(name: str) -> None:
+            callout_reset(s.c, 3, callback, name)
+            facts.append(arm_curcpu(s, ticks() + 5, callback, name))
+            callout_stop(s.c)
+
+        callout_reset(s.c, 1, callback, "c")
+        s.vm.tick()
+
+    assert facts == [CALLOUT_REMOVED | CALLOUT_RUNNING]
+
+
+class Touchy(int):
+    """A number that must not be computed with: what it does would be done under the lock of a CPU."""
+
+    def _refuse(self, *_: object) -> NoReturn:
+        raise AssertionError("the code of a subclass was run")
+
+    __add__ = __radd__ = __mul__ = __rmul__ = __and__ = __rand__ = __lt__ = __le__ = __gt__ = __ge__ = _refuse
+    __bool__ = __index__ = __int__ = _refuse
+
+
+def test_no_code_of_a_subclass_of_int_runs_under_the_lock() -> None:
+    """Tick and flags of a subclass of int are taken as the numbers that they are, without asking its methods."""
+    with stage(None, short=True, checking=False) as s:
+        pending(s)
+        callout_arm_curcpu(s.c, Touchy(ticks() + 5), s.old, "tick")
+        callout_arm_curcpu(s.c, ticks() + 6, s.old, "flags", Touchy(0))
+        s.vm.tick(7)
+
+        assert [name for name, _ in s.fired] == ["old flags"]
 
 
 @pytest.mark.parametrize("others", OTHERS)
