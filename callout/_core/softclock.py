@@ -363,8 +363,7 @@ async def softclock(cpu: Cpu) -> None:
         run = turn(lane)
         if run is None:
             idle = cpu.idle
-            if idle is None:
-                continue  # the interrupt was faster than this look
+            assert idle is not None, "the interrupt, on this very loop, has not come between"
             await idle.wait()
             if not cpu.open:
                 return

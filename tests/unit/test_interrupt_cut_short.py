@@ -1,4 +1,4 @@
-"""An exception that a signal handler raises in the clock interrupt loses no callout, and leaves nobody asleep."""
+"""An exception that a signal handler raises in what a CPU does by itself loses no callout, and leaves nobody asleep."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from callout import (
     callout_init,
     callout_pending,
     callout_reset,
+    callout_reset_on,
     callout_reset_sbt,
     callout_stop,
     open_callouts,
@@ -21,7 +22,7 @@ from callout import (
 from callout._core.cpu import Cpu
 from callout._core.invariants import check, check_cpu
 from callout._core.lifecycle import abandon
-from callout._core.softclock import hardclock
+from callout._core.softclock import end, hardclock, turn
 from callout._core.units import NS_PER_S
 from callout._core.wheel import callouts_of
 from callout._worlds.trio.waiters import TrioWaiter
@@ -111,3 +112,51 @@ def test_an_exception_in_the_clock_interrupt_loses_nothing() -> None:
 
     assert cuts >= 3
     assert queued >= {0, 1, 2, 3}
+
+
+def test_an_exception_at_the_end_of_a_run_leaves_no_lock_held() -> None:
+    """Wherever it comes, both CPUs can be used, and the deferred migration is carried out, at the latest now."""
+    cuts = 0
+
+    async def main() -> None:
+        nonlocal cuts
+        async with open_callouts(2) as system:
+            await trio.testing.wait_all_tasks_blocked()
+            cpu, other = system._machine.cpus
+            now, idle = cpu.now, cpu.idle
+            try:
+                while True:
+                    due = Due(cpu)
+                    hardclock(cpu)
+                    c = due.plain[0]
+                    run = turn(cpu.softclock)
+                    assert run is not None
+                    callout_reset_on(c, 3_600_000, ignore, None, 1)
+                    assert run.move is not None
+                    cut = Cut(cuts)
+                    try:
+                        with cut.armed():
+                            end(cpu.softclock)
+                    except Handler:
+                        due.check()
+                        abandon(cpu.softclock)
+                    due.check()
+                    assert not other.lock._is_owned(), cut.where
+                    assert not other.busy, cut.where
+                    check_cpu(other)
+
+                    assert callouts_of(cpu.softclock.queue) == due.plain[1:]
+                    assert cpu.softclock.run is c.run is None
+                    assert c.cpu is other
+
+                    for each in due.plain:
+                        assert callout_stop(each) == 1
+                    if not cut.happened:
+                        break
+                    cuts += 1
+            finally:
+                cpu.now, cpu.idle = now, idle
+
+    trio.run(main)
+
+    assert cuts >= 3

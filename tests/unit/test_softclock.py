@@ -21,21 +21,23 @@ from callout import (
     Mtx,
     RwLock,
     UseAfterFree,
+    callout_active,
     callout_drain_async,
     callout_init,
     callout_init_mtx,
     callout_init_rw,
     callout_pending,
     callout_reset,
+    callout_reset_on,
     callout_reset_sbt,
     callout_reset_sbt_on,
 )
 from callout._core import phases
 from callout._core.cpu import BARRIER, Run, Ticket
 from callout._core.invariants import check_cpu
-from callout._core.lifecycle import close, enter, fork, quiesce
+from callout._core.lifecycle import close, enter, fork, quiesce, stop_all
 from callout._core.phases import Phase
-from callout._core.softclock import _skip, hardclock, serve
+from callout._core.softclock import _skip, hardclock, serve, turn
 from callout._core.state import DIRECT, Func
 from callout.testing import VirtualSMP
 
@@ -191,6 +193,33 @@ def test_a_direct_callout_that_cannot_have_its_lock_keeps_no_other(vm: VirtualSM
         assert ran == ["next"]
 
 
+def test_softclock_waits_until_the_interrupt_has_run_the_rest(vm: VirtualSMP) -> None:
+    """Direct callouts go first: while the interrupt has some left over, softclock has nothing to run."""
+    vm.machine.budget = -1  # every run is one too many
+    cpu = vm.machine.cpus[0]
+    c, ran = Callout(), list[str]()
+    callout_init(c, 1)
+    callout_reset(c, 1, ran.append, "plain")
+    for _ in range(2):
+        arm_direct(lambda _: ran.append("direct"))
+    vm.platform.time += vm.machine.tick
+
+    def task() -> None:
+        assert hardclock(cpu) is True
+        assert turn(cpu.softclock) is None
+        assert hardclock(cpu) is False
+        assert ran == ["direct", "direct"]
+        run = turn(cpu.softclock)
+        assert run is not None
+        assert run.callout is c
+
+    vm.spawn(task, cpu=0)
+    vm.settle()
+
+    assert vm.platform.errors == []
+    assert cpu.softclock.run is not None
+
+
 def test_a_deferred_direct_arming_is_direct_and_as_precise_as_asked(vm: VirtualSMP) -> None:
     """What is carried out at the end of a run has all that the call asked for."""
     c, spin = Callout(), Mtx("s", MTX_SPIN)
@@ -207,6 +236,26 @@ def test_a_deferred_direct_arming_is_direct_and_as_precise_as_asked(vm: VirtualS
     assert c.state & DIRECT
     assert c.precision >= 999_999
     vm.check()
+
+
+def test_a_migration_is_not_carried_out_behind_the_stop_of_all_that_is_pending(vm: VirtualSMP) -> None:
+    """A run that ends while the system quiesces arms nothing on a CPU where everything was stopped already."""
+    c = Callout()
+    callout_init(c, 1)
+
+    def callback(_: None) -> None:
+        callout_reset_on(c, 5, ignore, None, 1)
+        enter(vm.machine, Phase.CANCELLING)
+        enter(vm.machine, Phase.QUIESCING)
+        stop_all(vm.machine.cpus[1])
+
+    callout_reset(c, 1, callback, None)
+    vm.tick()
+    vm.check()
+
+    assert not callout_pending(c)
+    assert not callout_active(c)
+    assert len(vm.machine.cpus[1].wheel) == 0
 
 
 # -- what is said afterwards -------------------------------------------------------------------------------------------
