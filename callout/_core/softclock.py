@@ -205,8 +205,7 @@ def _skip(run: Run) -> None:
 def end(lane: Lane) -> None:
     """End the lane's run: carry out what was deferred until now, and serve its tickets."""
     run = lane.run
-    if run is None:
-        return
+    assert run is not None
     c, cpu = run.callout, run.cpu
     move = run.move
     to = cpu if move is None else move.cpu
@@ -330,8 +329,8 @@ def hardclock(cpu: Cpu) -> bool:
             return True
     idle = cpu.idle
     if idle is not None and cpu.softclock.queue:
+        idle.set_here()  # first: what is cut short here would otherwise be forgotten, and softclock sleep for ever
         cpu.idle = None
-        idle.set_here()
     return more
 
 
@@ -364,8 +363,7 @@ async def softclock(cpu: Cpu) -> None:
         run = turn(lane)
         if run is None:
             idle = cpu.idle
-            if idle is None:
-                continue  # the interrupt was faster than this look
+            assert idle is not None, "the interrupt, on this very loop, has not come between"
             await idle.wait()
             if not cpu.open:
                 return

@@ -173,16 +173,17 @@ class Wheel:
             if not heap or heap[0] >> SEQ_BITS > now:
                 return False
             budget -= 1
-            key = heappop(heap)
+            key = heap[0]
             c = live.get(key)
             if c is None:
-                continue  # stopped, or filed elsewhere since
-            if c.time << SEQ_BITS | c.seq != key:  # pushed out, or armed again for the same time: behind the others
+                pass  # stopped, or filed elsewhere since
+            elif c.time << SEQ_BITS | c.seq != key:  # pushed out, or armed again for the same time: behind the others
                 self._file_again(c)
-                continue
-            del live[key]
-            c.key = 0
-            due.append(c)
+            else:
+                del live[key]
+                c.key = 0
+                due.append(c)
+            heappop(heap)  # last: without its key a callout that is still in the open slot would never come up
         return True
 
     def _distribute(self, key: int, budget: int) -> int:

@@ -85,10 +85,11 @@ def callers(frame: FrameType | None) -> Iterator[str]:
 
 
 class Cut:
-    """Raises once, at the place of that number."""
+    """Raises once, at the place of that number in the code in *rooms*."""
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, rooms: tuple[str, ...] = CORE) -> None:
         self._left = number
+        self._rooms = rooms
         self._python: set[FrameType] = set()  # frames whose call is one of a Python function
         self._last: dict[FrameType, int] = {}  # the instruction before
         self.happened = False
@@ -99,7 +100,7 @@ class Cut:
         """Be a trace function."""
         if event == "call" and frame.f_back is not None and frame.f_code.co_name != "__init__":
             self._python.add(frame.f_back)
-        if self.happened or not frame.f_code.co_filename.startswith(CORE):
+        if self.happened or not frame.f_code.co_filename.startswith(self._rooms):
             return None
         frame.f_trace_opcodes = True
         if event == "opcode":

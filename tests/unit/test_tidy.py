@@ -101,17 +101,20 @@ def test_the_slot_of_what_a_drain_removes_is_forgotten(wait: Callable[[Callout],
     with VirtualSMP(1, free_clock=False) as vm:
         c, mtx = Callout(), Mtx("m")
         callout_init_mtx(c, mtx)
+        results: list[int] = []
 
         async def waits() -> None:
-            await wait(c)
+            results.append(await wait(c))
 
-        def again(_: None) -> None:
+        with mtx:
+            callout_reset(c, 1, ignore, None)
+            vm.tick()  # softclock waits for the mutex
             callout_reset(c, FAR, ignore, None)
-            vm.spawn(waits, cpu=0)
-            vm.spawn(waits, cpu=0)
-
-        callout_reset(c, 1, again, None)
-        vm.tick()
+            vm.spawn(waits)
+            vm.settle()
+            assert slots(vm) == 1
+            assert results == []
         vm.check()
 
+        assert results == [1]
         assert slots(vm) == 0

@@ -448,6 +448,130 @@ def test_what_was_cut_short_does_no_harm() -> None:
     assert parts(cpu.wheel) == (0, 0, 0)
 
 
+def test_a_bucket_that_is_forgotten_already_is_tidied_without_harm() -> None:
+    """A bucket that was left empty for once, and opened before the wheel was tidied, is not looked for any more."""
+    cpu = cpu_of()
+    c = callout_on(cpu)
+    arm(c, BEGIN + 3 * SLOT)
+    cpu.wheel.remove(c)  # cut short: not tidied
+    c.state = 0
+
+    assert expire(cpu, BEGIN + 4 * SLOT) == []
+
+    cpu.wheel.tidy()
+    cpu.wheel.check()
+
+    assert parts(cpu.wheel) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("to", ["removed", "armed elsewhere"])
+def test_what_has_left_a_bucket_keeps_no_neighbour(to: str) -> None:
+    """Neither a callout that was taken out, nor its wheel, refers to what was before and behind it in the bucket."""
+    cpu = cpu_of()
+    before, c, behind = (callout_on(cpu) for _ in range(3))
+    for each in (before, c, behind):
+        arm(each, BEGIN + 3 * SLOT)
+    if to == "removed":
+        cpu.wheel.remove(c)  # as if cut short: the wheel is not tidied
+    else:
+        cpu.wheel.put(c, cpu.wheel.spot(BEGIN + 9 * SLOT, 77, BEGIN), BEGIN + 9 * SLOT, 77, cpu.wheel)
+    cpu.wheel.clear()
+    gone = [weakref.ref(before), weakref.ref(behind)]
+    del before, behind, each
+
+    assert [ref() for ref in gone] == [None, None]
+
+
+@pytest.mark.parametrize("slots", [1, 2, 300], ids=["next slot", "the one behind", "far"])
+def test_what_is_armed_for_the_slot_in_which_we_are_is_exact(slots: int) -> None:
+    """The wheel is looked at when the callout is due, not when its slot began, whatever is armed for later slots."""
+    cpu = cpu_of()
+    later = callout_on(cpu)
+    arm(later, (BEGIN // SLOT + 1 + slots) * SLOT)
+    c = callout_on(cpu)
+    cpu.time = BEGIN + SLOT  # type: ignore[attr-defined]  # see cpu_of()
+    arm(c, BEGIN + SLOT + 1)
+
+    assert cpu.wheel.next_event() == BEGIN + SLOT + 1
+    assert expire(cpu, BEGIN + SLOT + 1) == [c]
+
+
+def test_slots_that_have_passed_are_opened_in_their_order() -> None:
+    """A callout that is armed while older slots wait to be opened opens none of them, and comes out behind them."""
+    cpu = cpu_of()
+    callouts = [callout_on(cpu) for _ in range(3)]
+    for number, c in enumerate(callouts, 1):
+        cpu.time = BEGIN + SLOT * number if number == 3 else BEGIN  # type: ignore[attr-defined]  # see cpu_of()
+        arm(c, BEGIN + SLOT * number + 1)
+    cpu.wheel.check()
+
+    assert expire(cpu, BEGIN + 3 * SLOT + 1) == callouts
+
+
+def test_a_look_leaves_later_slots_alone() -> None:
+    """What has not begun is neither opened nor sorted, however often the wheel is looked at."""
+    cpu = cpu_of()
+    callouts = [callout_on(cpu) for _ in range(3)]
+    for number, c in enumerate(callouts):
+        arm(c, BEGIN + 1 + (number * 300 << SHIFT))
+
+    assert expire(cpu, BEGIN + 1) == callouts[:1]
+    assert parts(cpu.wheel) == (2, 2, 0)
+
+
+@pytest.mark.parametrize(("count", "left"), [(CHUNK, 0), (CHUNK + 1, 1)])
+def test_a_slot_is_opened_in_chunks_and_forgotten_with_its_last_callout(count: int, left: int) -> None:
+    """One look moves no more than a chunk to the open slot, and the look that moves the last one forgets the bucket."""
+    cpu = cpu_of()
+    for _ in range(count):
+        arm(callout_on(cpu), BEGIN + 2 * SLOT)
+    due: list[Callout] = []
+
+    assert cpu.wheel.expire(BEGIN + 2 * SLOT, due)
+    assert due == []
+    assert parts(cpu.wheel) == (left, left, CHUNK)
+
+
+def test_a_key_without_a_bucket_does_no_harm() -> None:
+    """When an arming was cut short between key and bucket, the next look forgets the key."""
+    cpu = cpu_of()
+    c = callout_on(cpu)
+    cpu.wheel._keys.append((BEGIN // SLOT + 1) * SLOT)
+    arm(c, BEGIN + 2 * SLOT)
+
+    assert expire(cpu, BEGIN + SLOT) == []
+    assert parts(cpu.wheel) == (1, 1, 0)
+    assert expire(cpu, BEGIN + 2 * SLOT) == [c]
+
+
+def test_a_wheel_that_was_cleared_wants_nothing_and_can_be_used() -> None:
+    """However many callouts were taken out at once, nothing is looked for any more, and each can be armed again."""
+    cpu = cpu_of()
+    callouts = [callout_on(cpu) for _ in range(2 * CHUNK)]
+    for number, c in enumerate(callouts):
+        arm(c, BEGIN + 1 + number)
+    for c in cpu.wheel.clear():
+        c.state &= ~PENDING
+
+    assert cpu.wheel.next_event() == NEVER
+
+    for c in callouts:
+        arm(c, BEGIN + SLOT)
+
+    assert expire(cpu, BEGIN + SLOT) == callouts
+
+
+def test_an_empty_bucket_is_not_waited_for() -> None:
+    """What an exception has left of a slot needs no event timer, and the invariants do not ask for one."""
+    cpu = cpu_of()
+    c = callout_on(cpu)
+    arm(c, BEGIN + 2 * SLOT)
+    assert cpu.wheel.wanted() <= BEGIN + 2 * SLOT
+    cpu.wheel.remove(c)  # removed, and not tidied
+
+    assert cpu.wheel.wanted() == NEVER
+
+
 class Queue(RuleBasedStateMachine):
     """A due queue against a plain list."""
 

@@ -1,0 +1,162 @@
+"""An exception that a signal handler raises in what a CPU does by itself loses no callout, and leaves nobody asleep."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import trio
+import trio.testing
+
+from callout import (
+    C_DIRECT_EXEC,
+    SBT_1MS,
+    Callout,
+    callout_init,
+    callout_pending,
+    callout_reset,
+    callout_reset_on,
+    callout_reset_sbt,
+    callout_stop,
+    open_callouts,
+)
+from callout._core.cpu import Cpu
+from callout._core.invariants import check, check_cpu
+from callout._core.lifecycle import abandon
+from callout._core.softclock import end, hardclock, turn
+from callout._core.units import NS_PER_S
+from callout._core.wheel import callouts_of
+from callout._worlds.trio.waiters import TrioWaiter
+
+from .test_cut_short import CORE, Cut, Handler
+
+ROOMS = (*CORE, CORE[0].replace("_core", "_worlds"))
+
+
+def ignore(_: object) -> None:
+    """Do nothing."""
+
+
+class Due:
+    """Callouts that are due on a CPU whose loop is blocked by the test, and whose softclock is idle."""
+
+    def __init__(self, cpu: Cpu) -> None:
+        self.cpu = cpu
+        self.direct = 0  # runs of the direct one
+        self.plain = [Callout() for _ in range(3)]
+        self.now = cpu.machine.platform.now()
+        self.idle = TrioWaiter()
+        cpu.idle = self.idle
+        cpu.now = partial(int, self.now)
+        for ticks, c in enumerate(self.plain, 1):
+            callout_init(c, 1)
+            callout_reset(c, ticks, ignore, None)
+        self.at_once = Callout()
+        callout_init(self.at_once, 1)
+        callout_reset_sbt(self.at_once, SBT_1MS, 0, self.run, None, C_DIRECT_EXEC)
+        cpu.now = partial(int, self.now + NS_PER_S)
+
+    def run(self, _: object) -> None:
+        """Be the direct callback."""
+        self.direct += 1
+
+    def check(self) -> None:
+        """Assert that nothing was left half done."""
+        assert not self.cpu.lock._is_owned()
+        assert not self.cpu.busy
+        check_cpu(self.cpu)
+        for c in (*self.plain, self.at_once):
+            check(c)
+
+
+def test_an_exception_in_the_clock_interrupt_loses_nothing() -> None:
+    """Wherever it comes, what was queued stays queued, the next interrupt queues the rest, and softclock is woken."""
+    queued: set[int] = set()  # how many were in the queue when the interrupt had been cut short
+    cuts = 0
+
+    async def main() -> None:
+        nonlocal cuts
+        async with open_callouts() as system:
+            await trio.testing.wait_all_tasks_blocked()
+            (cpu,) = system._machine.cpus
+            system._machine.report = lambda error, c: None
+            now, idle = cpu.now, cpu.idle
+            try:
+                while True:
+                    due = Due(cpu)
+                    cut = Cut(cuts, ROOMS)
+                    try:
+                        with cut.armed():
+                            hardclock(cpu)
+                    except Handler:
+                        abandon(cpu.interrupt)  # as the service does that has died of it
+                    due.check()
+                    queued.add(len(callouts_of(cpu.softclock.queue)))
+                    while hardclock(cpu):
+                        pass
+                    due.check()
+
+                    assert callouts_of(cpu.softclock.queue) == due.plain, cut.where
+                    assert due.idle._event.is_set(), cut.where
+                    assert due.direct == 1 or cut.happened, cut.where
+                    assert not callout_pending(due.at_once)
+
+                    for c in due.plain:
+                        assert callout_stop(c) == 1
+                    if not cut.happened:
+                        break
+                    cuts += 1
+            finally:
+                cpu.now, cpu.idle = now, idle
+
+    trio.run(main)
+
+    assert cuts >= 3
+    assert queued >= {0, 1, 2, 3}
+
+
+def test_an_exception_at_the_end_of_a_run_leaves_no_lock_held() -> None:
+    """Wherever it comes, both CPUs can be used, and the deferred migration is carried out, at the latest now."""
+    cuts = 0
+
+    async def main() -> None:
+        nonlocal cuts
+        async with open_callouts(2) as system:
+            await trio.testing.wait_all_tasks_blocked()
+            cpu, other = system._machine.cpus
+            now, idle = cpu.now, cpu.idle
+            try:
+                while True:
+                    due = Due(cpu)
+                    hardclock(cpu)
+                    c = due.plain[0]
+                    run = turn(cpu.softclock)
+                    assert run is not None
+                    callout_reset_on(c, 3_600_000, ignore, None, 1)
+                    assert run.move is not None
+                    cut = Cut(cuts)
+                    try:
+                        with cut.armed():
+                            end(cpu.softclock)
+                    except Handler:
+                        due.check()
+                        abandon(cpu.softclock)
+                    due.check()
+                    assert not other.lock._is_owned(), cut.where
+                    assert not other.busy, cut.where
+                    check_cpu(other)
+
+                    assert callouts_of(cpu.softclock.queue) == due.plain[1:]
+                    assert cpu.softclock.run is c.run is None
+                    assert c.cpu is other
+
+                    for each in due.plain:
+                        assert callout_stop(each) == 1
+                    if not cut.happened:
+                        break
+                    cuts += 1
+            finally:
+                cpu.now, cpu.idle = now, idle
+
+    trio.run(main)
+
+    assert cuts >= 3
