@@ -93,14 +93,8 @@ class Lock:
         return self.owned()
 
     def poison(self, refusal: Refusal) -> None:
-        """Make every later use raise. For a ``Slab`` and ``destroy()``.
-
-        What is parked here is woken to find out, and what blocks here if this thread is the holder: it may think that
-        with the lock's end it need not release it. Where another thread is, its release comes to *refusal*.
-        """
-        raw, self._raw = self._raw, refusal
-        if raw._is_owned():
-            raw.release()
+        """Make every later use raise; what is parked here is woken to find out. For a ``Slab`` and ``destroy()``."""
+        self._raw = refusal
         self.parked.wake_all()
 
     # -- the raw lock ----------------------------------------------------------------------------------------------

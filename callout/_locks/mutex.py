@@ -88,10 +88,9 @@ class Mtx(Lock):
         if self._depth > 1:
             self._depth -= 1
             return
-        raw = self._raw
         self._owner = None
         try:
-            raw.release()
+            self._raw.release()
         finally:
             if self.parked:
                 self.parked.wake_all()
@@ -214,6 +213,15 @@ class Mtx(Lock):
             if not self.parked:
                 self.__exit__()
         self._destroy("mtx_destroy", self._owner is not None and not self.owned())
+
+    def poison(self, refusal: Refusal) -> None:
+        """See ``Lock``. What blocks here is to find out as well, if this thread is the holder: it may think that with
+        the lock's end it need not release it. Where another thread is, its release comes to *refusal*.
+        """
+        raw = self._raw
+        Lock.poison(self, refusal)
+        if Mtx.owned(self) and raw._is_owned():
+            raw.release()
 
     @protected
     def try_acquire(self, shared: bool) -> bool:

@@ -503,7 +503,10 @@ class _LockPart(_Part):
 
     def carry_out(self, old: list[object]) -> None:
         assert isinstance(self.thing, Lock)
-        Lock.poison(self.thing, self._refusal)
+        if isinstance(self.thing, Mtx):
+            Mtx.poison(self.thing, self._refusal)
+        else:
+            Lock.poison(self.thing, self._refusal)
         super().carry_out(old)
 
 
