@@ -188,7 +188,7 @@ def _arm_locked(
     # Rule 1 for what is direct already: without a lock of its own it is on CPU 0, and stays there. Not asked before the
     # lock is held, for it may become direct meanwhile. Shown by tests/conformance/test_rules.py.
     if state & DIRECT and c.lock is None:
-        to = cpu
+        to = c.cpu
     facts = 0 if run is None else RUNNING
     if state & CLOSED or machine.phase >= Phase.QUIESCING:
         return facts

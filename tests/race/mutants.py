@@ -227,7 +227,7 @@ REARM_ACCEPTED: Final = Mutant(
 SINGLE_SLOT: Final = Mutant(
     "the second who waits for a run overwrites the first",
     drain.attach,
-    "tickets.append(ticket)",
+    "run.tickets = [*(run.tickets or ()), ticket]",
     "run.tickets = [ticket]",
 )
 WAITER_FORGOTTEN: Final = Mutant(
@@ -282,21 +282,19 @@ WOKEN_BEFORE_FREE: Final = Mutant(
     "the release of a mutex wakes before it is free",
     Mtx.__exit__,
     """
-raw = self._raw
 self._owner = None
 try:
-    raw.release()
+    self._raw.release()
 finally:
     if self.parked:
         self.parked.wake_all()
 """,
     """
-raw = self._raw
 for waiter in list(self.parked._waiters):
     self.parked.remove(waiter)
     waiter.set()
 self._owner = None
-raw.release()
+self._raw.release()
 """,
 )
 NO_SECOND_TRY: Final = Mutant(

@@ -276,7 +276,7 @@ MUTANTS: Final[dict[str, Mutant]] = {
     "the second waiter overwrites the first": (
         race(SYNC, SYNC),
         drain.attach,
-        (("tickets.append(ticket)", "run.tickets = [ticket]"),),
+        (("run.tickets = [*(run.tickets or ()), ticket]", "run.tickets = [ticket]"),),
     ),
     "the waiter is not woken": (
         race(SYNC),
