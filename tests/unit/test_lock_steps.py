@@ -137,7 +137,7 @@ KINDS: Final = (Mtx, RwLock)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("way", ACQUIRE)
 def test_a_lock_that_is_destroyed_while_it_is_acquired(vm: VirtualSMP, kind: Callable[[], Any], way: str) -> None:
-    """Who gets the raw lock of one that is gone is told so, and does not keep it."""
+    """A thread that gets the raw lock of one that is gone is told so, and does not keep it."""
     lock = kind()
     raw = Raw(lock, acquired=lambda: lock.poison(Refusal(LockDestroyedError, "it was destroyed")))
     with pytest.raises(LockDestroyedError, match="it was destroyed"):
@@ -273,7 +273,7 @@ def test_a_free_lock_needs_no_waiter(vm: VirtualSMP) -> None:
 
 
 def test_a_mutex_that_is_tried_is_not_waited_for(vm: VirtualSMP) -> None:
-    """try_acquire() never blocks, and does not let go of what it has got."""
+    """try_acquire() never blocks, and does not release in between what it has acquired."""
     m = Mtx("m")
     released: list[int] = []
     raw = Raw(m, releasing=lambda: released.append(1))
@@ -327,7 +327,7 @@ def test_a_release_just_before_a_thread_parks_is_not_missed(
 
 
 def test_a_wait_of_a_callout_for_its_lock_is_watched(vm: VirtualSMP) -> None:
-    """What softclock waits for is known with the callout; who waits for a lock alone is not watched."""
+    """What softclock waits for is known with the callout; a task that waits for a lock alone is not watched."""
     waits: list[tuple[str, Callout]] = []
 
     def note(what: str, c: Callout) -> AbstractContextManager[object]:

@@ -113,13 +113,13 @@ def test_an_interrupt_with_nothing_left_is_over_however_long_it_took(vm: Virtual
 def test_softclock_gives_others_a_turn_when_it_has_used_more_than_its_budget(
     vm: VirtualSMP, monkeypatch: pytest.MonkeyPatch, each: int, turns: int
 ) -> None:
-    """It yields when its budget is used up, not before, and begins to reckon anew then."""
+    """It yields when its budget is used up, not before, and begins to reckon anew; no run is in progress meanwhile."""
     vm.machine.budget = 10
     checkpoint = vm.platform.checkpoint
-    given: list[int] = []
+    given: list[Run | None] = []
 
     async def count() -> None:
-        given.append(1)
+        given.append(vm.machine.cpus[0].softclock.run)
         await checkpoint()
 
     monkeypatch.setattr(vm.platform, "checkpoint", count)
@@ -130,7 +130,7 @@ def test_softclock_gives_others_a_turn_when_it_has_used_more_than_its_budget(
     vm.tick()
     vm.check()
 
-    assert len(given) == turns
+    assert given == [None] * turns
 
 
 def test_an_interrupt_that_has_nothing_for_softclock_lets_it_sleep(vm: VirtualSMP) -> None:
@@ -218,6 +218,17 @@ def test_softclock_waits_until_the_interrupt_has_run_the_rest(vm: VirtualSMP) ->
 
     assert vm.platform.errors == []
     assert cpu.softclock.run is not None
+
+
+def test_a_direct_callback_has_its_mutex(vm: VirtualSMP) -> None:
+    """The interrupt acquires the spin mutex of a direct callout before the call, and releases it after that."""
+    spin, held = Mtx("s", MTX_SPIN), list[bool]()
+    arm_direct(lambda _: held.append(spin.owned()), spin)
+    vm.tick()
+    vm.check()
+
+    assert held == [True]
+    assert spin._owner is None
 
 
 def test_a_deferred_direct_arming_is_direct_and_as_precise_as_asked(vm: VirtualSMP) -> None:

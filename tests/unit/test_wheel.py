@@ -508,6 +508,18 @@ def test_slots_that_have_passed_are_opened_in_their_order() -> None:
     assert expire(cpu, BEGIN + 3 * SLOT + 1) == callouts
 
 
+@pytest.mark.parametrize("level", range(len(LEVELS) - 1))
+def test_what_is_due_when_its_slot_begins_is_not_late(level: int) -> None:
+    """A slot, short or long, is opened at its very beginning."""
+    cpu = cpu_of()
+    c = callout_on(cpu)
+    when = 3 << LEVELS[level] + 3
+    arm(c, when)
+
+    assert expire(cpu, when - 1) == []
+    assert expire(cpu, when) == [c]
+
+
 def test_a_look_leaves_later_slots_alone() -> None:
     """What has not begun is neither opened nor sorted, however often the wheel is looked at."""
     cpu = cpu_of()
