@@ -32,6 +32,7 @@ from .refusal import Refusal
 from .sleep import wake_all
 from .softclock import end, hardclock, softclock
 from .state import ACTIVE, PENDING, QUEUED, Callout, Func
+from .units import NEVER
 from .wheel import callouts_of
 
 MAX_CPUS: Final = 1024
@@ -81,19 +82,32 @@ def boot(
 def enter(machine: Machine, phase: Phase) -> None:
     """Enter *phase*, under the locks of all CPUs. When CLOSED, every later use of a CPU is refused."""
     assert phase in STEPS[machine.phase], f"{machine.phase.name} -> {phase.name}"
-    held = []
+    closed = Refusal(ClosedError, CLOSED_TEXT)
+    held: list[Cpu] = []
     try:
         for cpu in machine.cpus:
             acquire(cpu)
-            held.append((cpu, cpu.lock))
+            held.append(cpu)
         machine.phase = phase
-        if phase is Phase.CLOSED:
-            for cpu in machine.cpus:
-                cpu.lock = Refusal(ClosedError, CLOSED_TEXT)
     finally:
-        for cpu, lock in reversed(held):
-            cpu.busy = False
-            lock.release()
+        # Twice, for an exception of a signal handler that comes in the first: then the second does the rest.
+        try:
+            _let_go(machine, held, closed)
+        finally:
+            _let_go(machine, held, closed)
+
+
+@protected
+def _let_go(machine: Machine, held: list[Cpu], closed: Refusal) -> None:
+    """Release the locks of *held*, and have them replaced by *closed* if the machine is."""
+    while held:
+        cpu = held[-1]
+        lock = cpu.lock
+        del held[-1]  # no call, and so one step with what follows
+        if machine.phase is Phase.CLOSED:
+            cpu.lock = closed
+        cpu.busy = False
+        lock.release()
 
 
 def fork(machine: Machine) -> None:
@@ -133,6 +147,7 @@ def stop_all(cpu: Cpu) -> list[Callout]:
     """Stop what is pending on *cpu*, deferred migrations too, and return it; leave runs in progress alone."""
     acquire(cpu)
     try:
+        cpu.deadline = NEVER
         gone = cpu.wheel.clear()
         for lane in cpu.lanes:
             for c in callouts_of(lane.queue):

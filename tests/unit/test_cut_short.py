@@ -52,8 +52,11 @@ from callout import (
     ticks,
 )
 from callout._core.cpu import DRAIN, T_CLOSE
+from callout._core.cpulock import release_if_owned
 from callout._core.drain import begin
 from callout._core.invariants import check, check_cpu
+from callout._core.lifecycle import enter
+from callout._core.phases import Phase
 from callout._core.platform import RawLock
 from callout._core.units import NEVER
 from callout.testing import VirtualSMP
@@ -462,6 +465,41 @@ def test_a_handler_that_calls_the_engine_is_refused_or_in_time(name: str, other:
     trio.run(main)
 
     assert calls > refused >= 1
+
+
+@pytest.mark.parametrize(("before", "phase"), [(Phase.OPEN, Phase.LEAVING), (Phase.QUIESCING, Phase.CLOSED)])
+def test_an_exception_while_a_phase_is_entered_leaves_no_lock_held(before: Phase, phase: Phase) -> None:
+    """At whatever place it comes: the phase is entered, for all CPUs, or not, for none; and every lock is free."""
+    cuts = 0
+
+    async def main() -> None:
+        nonlocal cuts
+        async with open_callouts(2) as system:
+            machine = system._machine
+            locks = [cpu.lock for cpu in machine.cpus]
+            while True:
+                machine.phase = before
+                cut = Cut(cuts)
+                with suppress(Handler), cut.armed():
+                    enter(machine, phase)
+                entered, machine.phase = machine.phase, Phase.OPEN
+                closed = [cpu.lock is not lock for cpu, lock in zip(machine.cpus, locks, strict=True)]
+                held = [lock._is_owned() for lock in locks]
+                busy = [cpu.busy for cpu in machine.cpus]
+                for cpu, lock in zip(machine.cpus, locks, strict=True):
+                    cpu.lock = lock
+                    cpu.busy = False
+                    release_if_owned(lock)  # or the end of this block would wait for it
+                assert held == busy == [False, False], cut.where
+                assert entered in (before, phase), cut.where
+                assert closed == [entered is Phase.CLOSED] * 2, cut.where
+                if not cut.happened:
+                    return
+                cuts += 1
+
+    trio.run(main)
+
+    assert cuts >= 3
 
 
 class AtItsLock:

@@ -24,7 +24,7 @@ from callout import (
     callout_stop,
 )
 from callout._core import phases
-from callout._core.lifecycle import abandon, boot, end_calls, enter, fork, quiesce, stop_all
+from callout._core.lifecycle import abandon, boot, close, end_calls, enter, fork, quiesce, stop_all
 from callout._core.machine import Machine
 from callout._core.phases import LEAVING_TEXT, Phase, Use, admit
 from callout._core.state import Func
@@ -137,6 +137,24 @@ def test_a_deferred_migration_is_stopped_with_what_is_pending(vm: VirtualSMP) ->
         assert callout_pending(c)
         assert stop_all(vm.machine.cpus[0]) == [c]
         assert (callout_pending(c), callout_active(c)) == (0, 0)
+
+
+def test_an_event_timer_that_expires_after_the_close_is_for_nobody(vm: VirtualSMP) -> None:
+    """No CPU of a closed system still waits for its event timer, though that may have been set before."""
+    c = Callout()
+    callout_init(c, 1)
+    callout_reset(c, 3, ignore, None)
+
+    async def leave() -> None:
+        enter(vm.machine, Phase.CANCELLING)
+        await quiesce(vm.machine)
+        await close(vm.machine)
+
+    vm.spawn(leave, cpu=0)
+    vm.tick(5)
+    vm.check()
+
+    assert vm.machine.phase is Phase.CLOSED
 
 
 def test_a_run_in_progress_is_left_alone(vm: VirtualSMP) -> None:
