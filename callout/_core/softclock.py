@@ -209,32 +209,40 @@ def end(lane: Lane) -> None:
     c, cpu = run.callout, run.cpu
     move = run.move
     to = cpu if move is None else move.cpu
-    tickets: list[Ticket] | None
-    while True:
-        # A migration needs both CPUs' locks. Until it is carried out the run counts as in progress: c stays put.
-        acquire_both(cpu, to)
-        try:
-            move = run.move
-            if move is None or move.cpu is to or move.cpu is cpu:
-                tickets = run.tickets
-                if tickets is not None:
-                    answer_tickets(cpu, c, tickets)
-                    move = run.move
-                if move is not None:
-                    _carry_out(cpu, c, move)
-                c.run = lane.run = None
-                break
-        finally:
+    promised: list[Ticket] = []
+    try:
+        while True:
+            # A migration needs both CPUs' locks. Until it is carried out the run counts as in progress: c stays put.
+            acquire_both(cpu, to)
             try:
-                if to is not cpu:
-                    to.busy = False
-                    to.lock.release()
+                move = run.move
+                if move is None or move.cpu is to or move.cpu is cpu:
+                    tickets = run.tickets
+                    if tickets is not None:
+                        answer_tickets(cpu, c, tickets)
+                        move = run.move
+                    if move is not None:
+                        _carry_out(cpu, c, move)
+                    c.run = lane.run = None
+                    if tickets is not None:
+                        promised = tickets
+                    break
             finally:
-                cpu.busy = False
-                cpu.lock.release()
-        to = move.cpu
-    if tickets is not None:
-        serve(run, tickets)
+                try:
+                    if to is not cpu:
+                        to.busy = False
+                        to.lock.release()
+                finally:
+                    cpu.busy = False
+                    cpu.lock.release()
+            to = move.cpu
+    finally:
+        if promised:
+            try:
+                serve(run, promised)
+            except BaseException:  # from a signal handler: what was promised to the others is kept all the same
+                serve(run, promised)
+                raise
 
 
 def answer_tickets(cpu: Cpu, c: Callout, tickets: list[Ticket]) -> None:
@@ -269,12 +277,16 @@ def _carry_out(cpu: Cpu, c: Callout, move: Move) -> None:
 
 @protected
 def serve(run: Run, tickets: list[Ticket]) -> None:
-    """Wake the waiters and call the completions. No lock is held, and the callout may be gone after the first."""
-    for ticket in tickets:
+    """Wake the waiters and call the completions; what was served is removed. No lock is held, and the callout may be
+    gone after the first.
+    """
+    while tickets:
         if run.cpu.machine.dead is not None:
             return  # a completion has forked, and this is the child: the others are the parent's
+        ticket = tickets[0]
         if ticket.waiter is not None:
             ticket.waiter.set()
+        del tickets[0]
         if ticket.func is not None:
             try:
                 call(ticket.func, ticket.arg)

@@ -186,10 +186,9 @@ def run(
             assert hint is not None
             yield killers[hint]
         for seconds, name in in_turn(sorted(rows, key=lambda row: (cost(row[0], row[1], mutation.module), row[1]))):
-            left -= seconds
-            if left < 0:
-                continue
-            yield killers[name]
+            if seconds <= left:
+                left -= seconds
+                yield killers[name]
 
     gc.collect()
     gc.freeze()

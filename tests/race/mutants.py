@@ -230,6 +230,12 @@ SINGLE_SLOT: Final = Mutant(
     "run.tickets = [*(run.tickets or ()), ticket]",
     "run.tickets = [ticket]",
 )
+SINGLE_PROMISE: Final = Mutant(
+    "the second who is promised a completion overwrites the first",
+    stop.stop_locked,
+    "[*(run.tickets or ()), ticket]",
+    "[ticket]",
+)
 WAITER_FORGOTTEN: Final = Mutant(
     "a drain is not woken",
     softclock.serve,

@@ -11,6 +11,7 @@ from callout import (
     C_DIRECT_EXEC,
     SBT_1MS,
     Callout,
+    callout_drain_async,
     callout_init,
     callout_pending,
     callout_reset,
@@ -19,7 +20,8 @@ from callout import (
     callout_stop,
     open_callouts,
 )
-from callout._core.cpu import Cpu
+from callout._core.cpu import Cpu, Ticket
+from callout._core.drain import attach
 from callout._core.invariants import check, check_cpu
 from callout._core.lifecycle import abandon
 from callout._core.softclock import end, hardclock, turn
@@ -160,3 +162,52 @@ def test_an_exception_at_the_end_of_a_run_leaves_no_lock_held() -> None:
     trio.run(main)
 
     assert cuts >= 3
+
+
+def test_an_exception_at_the_end_of_a_run_breaks_no_promise() -> None:
+    """Wherever it comes, who waits for the run is woken, and completions are called or reported, at the latest now."""
+    cuts = 0
+
+    async def main() -> None:
+        nonlocal cuts
+        async with open_callouts() as system:
+            await trio.testing.wait_all_tasks_blocked()
+            (cpu,) = system._machine.cpus
+            now, idle = cpu.now, cpu.idle
+            told: list[object] = []
+            system._machine.report = lambda error, c: told.append(error)
+            try:
+                while True:
+                    due = Due(cpu)
+                    hardclock(cpu)
+                    run = turn(cpu.softclock)
+                    assert run is not None
+                    told.clear()
+                    waiters = [TrioWaiter() for _ in range(3)]
+                    for waiter in waiters[:2]:
+                        attach(run, Ticket(0, waiter))
+                    assert callout_drain_async(run.callout, told.append, "completion") == 1
+                    attach(run, Ticket(0, waiters[2]))
+                    cut = Cut(cuts)
+                    try:
+                        with cut.armed():
+                            end(cpu.softclock)
+                    except Handler:
+                        abandon(cpu.softclock)
+                    due.check()
+                    await trio.testing.wait_all_tasks_blocked()
+
+                    assert [waiter._event.is_set() for waiter in waiters] == [True] * 3, cut.where
+                    assert "completion" in told or isinstance(told[0], Handler), cut.where
+
+                    for each in due.plain:
+                        callout_stop(each)
+                    if not cut.happened:
+                        break
+                    cuts += 1
+            finally:
+                cpu.now, cpu.idle = now, idle
+
+    trio.run(main)
+
+    assert cuts >= 6
