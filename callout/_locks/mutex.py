@@ -215,9 +215,8 @@ class Mtx(Lock):
         self._destroy("mtx_destroy", self._owner is not None and not self.owned())
 
     def poison(self, refusal: Refusal) -> None:
-        """See ``Lock``. What blocks here is to find out as well, if this thread is the holder: it may think that with
-        the lock's end it need not release it. Where another thread is, its release comes to *refusal*.
-        """
+        # What blocks here is to find out as well, if this thread is the holder: it may think that with the lock's end
+        # it need not release it. Where another thread is, its release comes to the refusal.
         raw = self._raw
         Lock.poison(self, refusal)
         if Mtx.owned(self) and raw._is_owned():
