@@ -14,8 +14,17 @@ ONCE = (
     "tests/conformance/test_long_way.py",
     "tests/conformance_tool",
     "tests/demo",
+    "tests/test_layers.py",
+    "tests/unit/test_docs.py",
+    "tests/unit/test_project.py",
     "tests/unit/test_short.py",
     "tests/unit/test_wheel.py",
+    "tests/unit/test_words.py",
+)
+# Long as well, and what they find on one in the middle they find on the oldest or the newest.
+ENDS = (
+    "tests/compat/test_smp.py",
+    "tests/unit/test_cli.py",
 )
 PROJECT = nox.project.load_toml("pyproject.toml")
 PYTHONS = nox.project.python_versions(PROJECT)
@@ -82,7 +91,11 @@ def tests(session: nox.Session) -> None:
     install(session, "test")
     if session.python == PYTHONS[-1]:
         session.env["PYTHONDEVMODE"] = "1"  # the option would not reach the workers of pytest-xdist
-    elsewhere = ["tests/race", "tests/mutants", *(ONCE if session.python != PYTHONS[0] else ())]
+    elsewhere = ["tests/race", "tests/mutants"]
+    if session.python != PYTHONS[0]:
+        elsewhere += ONCE
+        if session.python != PYTHONS[-1]:
+            elsewhere += ENDS
     ignored = [f"--ignore={path}" for path in elsewhere]
     session.run("pytest", "--numprocesses=auto", *ignored, *session.posargs)
 

@@ -257,8 +257,8 @@ DRAIN_KEEPS_QUEUED_RUN: Final = Mutant(
 CANCELLED_IS_NOTHING: Final = Mutant(
     "drain_async returns 0 while softclock still stands at the lock with a cancelled run",
     drain.drain_async,
-    "run is None",
-    "run is None or run.state == 1",
+    "c.run is None",
+    "c.run is None or c.run.state == 1",
 )
 GIANT_KEPT: Final = Mutant(
     "a drain does not release Giant while it waits",
