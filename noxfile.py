@@ -10,6 +10,7 @@ import nox
 
 # Long, and nothing in them depends on the version of Python: they run on the oldest only.
 ONCE = (
+    "tests/compat/test_smp.py",
     "tests/conformance/test_recordings.py",  # the session conformance replays them on the newest
     "tests/conformance/test_long_way.py",
     "tests/conformance_tool",
@@ -23,8 +24,9 @@ ONCE = (
 )
 # Long as well, and what they find on one in the middle they find on the oldest or the newest.
 ENDS = (
-    "tests/compat/test_smp.py",
     "tests/unit/test_cli.py",
+    "tests/unit/test_fork.py",
+    "tests/unit/test_robustness.py",
 )
 PROJECT = nox.project.load_toml("pyproject.toml")
 PYTHONS = nox.project.python_versions(PROJECT)
