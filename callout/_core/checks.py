@@ -37,9 +37,8 @@ def check_func(call: str, func: object, what: str = "the callback must be a func
     if type(target) is not FunctionType and type(target) is not MethodType:
         if not callable(target):
             raise ArgumentTypeError(f"{call}: {what}, not {shown(func)}", call=call)
-        if not isinstance(target, type):
-            method = type(target).__call__
-            target = method if isinstance(method, FunctionType) else target
+        method = type(target).__call__
+        target = method if isinstance(method, FunctionType) else target
     code = getattr(target, "__code__", None)
     if code is not None and code.co_flags & _REFUSED_CODE:
         raise ArgumentTypeError(

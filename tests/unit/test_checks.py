@@ -5,13 +5,14 @@ from __future__ import annotations
 import inspect
 from collections.abc import AsyncGenerator, Callable, Generator
 from functools import partial
+from types import SimpleNamespace
 from typing import Any, Final
 
 import pytest
 
 from callout import ArgumentTypeError
-from callout._core.checks import check_func, refuse_unrun
-from callout._core.describe import name_of
+from callout._core.checks import check_func, machine_of, refuse_unrun
+from callout._core.describe import name_of, shown
 
 
 async def coroutine(_: object = None) -> None:
@@ -58,6 +59,29 @@ class BuiltinCall:
     __call__ = print
 
 
+class Compiled(BuiltinCall):
+    """A coroutine function as a compiler of Python makes it: its call is not written in Python, its code is known."""
+
+    __code__ = coroutine.__code__
+
+
+class Meta(type):
+    """Makes classes whose call is a coroutine."""
+
+    async def __call__(cls, _: object) -> None:
+        """Make nothing."""
+
+
+class AsyncClass(metaclass=Meta):
+    """A class that is called in vain."""
+
+
+class Imposter:
+    """Has what a callout has of which its machine is asked, and is none."""
+
+    cpu = SimpleNamespace(id=0, machine=None)
+
+
 @pytest.mark.parametrize(
     "func", [plain, partial(plain), partial(partial(plain)), Object().method, Object(), Object, print, BuiltinCall()]
 )
@@ -77,6 +101,8 @@ def test_whatever_can_be_called_with_one_argument_is_a_callback(func: object) ->
         Object().coroutine,
         AsyncCall(),
         partial(AsyncCall()),
+        Compiled(),
+        AsyncClass,
     ],
 )
 def test_what_would_run_nothing_is_no_callback(func: object) -> None:
@@ -90,6 +116,19 @@ def test_what_cannot_be_called_is_no_callback(func: object) -> None:
     """Anything else is refused for what it is."""
     with pytest.raises(ArgumentTypeError, match=r"^call: the callback must be a function of one argument, not "):
         check_func("call", func)
+
+
+def test_the_machine_of_what_is_no_callout_is_not_asked_for() -> None:
+    """Nor is what looks like one taken for a callout."""
+    imposter: Any = Imposter()  # Any: a type checker would refuse it
+    with pytest.raises(ArgumentTypeError, match="must be a Callout, not "):
+        machine_of(imposter)
+
+
+@pytest.mark.parametrize(("number", "text"), [((1 << 256) - 1, "11579"), (1 << 256, "an int of 257 bits")])
+def test_a_very_long_int_is_shown_by_its_length(number: int, text: str) -> None:
+    """Python refuses to write very long ones in decimal, so they are not tried."""
+    assert shown(number).startswith(text)
 
 
 CLOSED: Final[dict[str, tuple[Callable[[], Any], Callable[[Any], object]]]] = {  # Any: of three kinds

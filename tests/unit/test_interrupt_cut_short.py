@@ -188,7 +188,7 @@ def test_an_exception_at_the_end_of_a_run_breaks_no_promise() -> None:
                         attach(run, Ticket(0, waiter))
                     assert callout_drain_async(run.callout, told.append, "completion") == 1
                     attach(run, Ticket(0, waiters[2]))
-                    cut = Cut(cuts)
+                    cut = Cut(cuts, ROOMS)
                     try:
                         with cut.armed():
                             end(cpu.softclock)

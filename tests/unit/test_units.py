@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -44,7 +45,7 @@ from callout import (
     tvtosbt,
     ustosbt,
 )
-from callout._core.deadline import precision_exponent
+from callout._core.deadline import from_seconds, precision_exponent
 from callout._core.units import (
     C_ALL,
     INT_MAX,
@@ -262,3 +263,12 @@ def test_flags_are_ints() -> None:
     """What is no int is no flag."""
     with pytest.raises(ArgumentTypeError, match="flags must be an int"):
         check_flags("f", "C_ABSOLUTE", C_ALL)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "ns"),
+    [(math.inf, 1 << 62), (1e300, 1 << 62), ((1 << 62) // 10**9, 1 << 62), (1.5, 1_500_000_000), (0, 0)],
+)
+def test_a_wait_of_more_than_a_century_has_no_end(seconds: float, ns: int) -> None:
+    """Seconds are nanoseconds, and those that are too many, or infinite, are a time that nobody will see."""
+    assert from_seconds(seconds) == ns
