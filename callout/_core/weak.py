@@ -70,8 +70,7 @@ class ByIdentity(_Table[T, V]):
 
     def set(self, obj: T, known: V) -> None:
         """Have *known* be known of *obj*, instead of what was."""
-        row = self._rows.get(id(obj))
-        self._add(id(obj), row[0] if row is not None and row[0]() is obj else weakref.ref(obj), known)
+        self._add(id(obj), weakref.ref(obj), known)
 
 
 __all__ = ["ByIdentity", "WeakValues"]

@@ -219,7 +219,7 @@ class Mtx(Lock):
         # it need not release it. Where another thread is, its release comes to the refusal.
         raw = self._raw
         Lock.poison(self, refusal)
-        if Mtx.owned(self) and raw._is_owned():
+        if Mtx.owned(self):
             raw.release()
 
     @protected
