@@ -381,7 +381,7 @@ def test_a_lock_is_not_free_while_it_changes_from_one_kind_to_the_other(vm: Virt
 
 
 def test_a_mutex_that_its_holder_frees_refuses_before_it_is_free(vm: VirtualSMP) -> None:
-    """So whoever has blocked at it does not get it, but finds out; and it is released once."""
+    """A thread that has blocked at it does not get it, but finds out; and it is released once."""
     mtx = Mtx("m")
     seen: list[bool] = []
     raw = Raw(mtx, releasing=lambda: seen.append(mtx.initialized()))
