@@ -390,3 +390,11 @@ def test_a_mutex_that_its_holder_frees_refuses_before_it_is_free(vm: VirtualSMP)
 
     assert seen == [False]
     assert not raw._is_owned()
+
+
+def test_a_refusal_that_stands_for_no_lock_is_released_in_vain() -> None:
+    """It is never held, so there is nothing to release."""
+    refusal = Refusal(LockDestroyedError, "it was destroyed")
+    refusal.release()
+
+    assert not refusal._is_owned()

@@ -30,6 +30,7 @@ from callout import (
     callout_stop,
     ticks,
 )
+from callout._core.phases import Phase
 from callout._core.short import arm_at_tick, callout_arm_curcpu
 from callout._core.state import CAREFUL
 from callout._core.wheel import SHIFT
@@ -364,3 +365,23 @@ def test_the_interrupt_looks_when_the_slot_of_an_arming_begins() -> None:
 
         assert s.cpu.deadline == s.cpu.wheel.next_event()
         assert s.cpu.deadline < s.before.filed >> SHIFT << SHIFT
+
+
+@pytest.mark.parametrize("short", [True, False])
+def test_an_idle_callout_is_not_armed_once_the_end_has_begun_to_stop_what_is_pending(short: bool) -> None:
+    """Neither for so many ticks nor for a tick; it is refused quietly."""
+    with stage(None, short=short, checking=False) as s:
+        has_run(s)
+        machine = s.cpu.machine
+        before, machine.phase = machine.phase, Phase.QUIESCING
+        try:
+            for act in (callout_reset, arm_later):
+                assert act(s.c, 5, s.old, "c") == 0
+                assert callout_pending(s.c) == 0
+        finally:
+            machine.phase = before
+
+
+def arm_later(c: Callout, count: int, func: Callable[[str], None], arg: str) -> int:
+    """Arm it for a clock tick, on the CPU on which this code runs."""
+    return callout_arm_curcpu(c, ticks() + count, func, arg)
