@@ -19,8 +19,10 @@ from callout import (
     LockDestroyedError,
     Mtx,
     RwLock,
+    callout_init,
     callout_init_mtx,
     callout_reset,
+    callout_reset_on,
 )
 from callout._core import phases
 from callout._core.drain import run_blocking
@@ -398,3 +400,41 @@ def test_a_refusal_that_stands_for_no_lock_is_released_in_vain() -> None:
     refusal.release()
 
     assert not refusal._is_owned()
+
+
+def test_a_callout_that_moves_before_the_lock_is_acquired_is_armed_where_it_is() -> None:
+    """callout_reset() that has acquired the lock of a CPU that the callout has left arms it under the right one."""
+    with VirtualSMP(2, free_clock=False) as smp:
+        cpu, other = smp.machine.cpus
+        c = Callout()
+        callout_init(c, 1)
+        callout_reset(c, 1000, bool, None)
+        inner = cpu.lock
+        moved: list[int] = []
+
+        class Late:
+            """The lock of the CPU, and somebody who is faster."""
+
+            def acquire(self, blocking: bool = True, /) -> bool:
+                """Have the callout moved, and acquire it."""
+                if not moved:
+                    moved.append(0)
+                    callout_reset_on(c, 1000, bool, None, 1)
+                    moved.append(other.seq)
+                return inner.acquire(blocking)
+
+            def release(self, /) -> None:
+                """Release it."""
+                inner.release()
+
+            def _is_owned(self, /) -> bool:
+                return inner._is_owned()
+
+        cpu.lock = Late()
+
+        assert callout_reset(c, 2000, bool, None) == 1
+
+        cpu.lock = inner
+
+        assert c.cpu is other
+        assert other.seq == c.seq == moved[1] + 1
