@@ -166,28 +166,19 @@ def timer_pending(timer: timer_list, /) -> int:
 # -- arming --------------------------------------------------------------------------------------------------------
 
 
-def _add(call: str, timer: timer_list, arm: Callable[..., int], *where_and_how: int) -> None:
+def _add(call: str, timer: timer_list, pinned: int | None, arm: Callable[..., int], *where_and_how: int) -> None:
+    """Start *timer*, with ``TIMER_PINNED`` as *pinned* has it or, for None, as it is; if refused, all is as before."""
     if not isinstance(timer, TimerBase):
         raise no_timer(call, timer)
-    expires = timer.expires
+    expires, flags = timer.expires, timer.flags
+    if pinned is not None:
+        timer.flags = flags & ~TIMER_PINNED | pinned
     try:
         facts = arm(timer.entry, expires + 1, timer, expires, *where_and_how)
+        refuse_pending(call, timer, facts)
     except CalloutError as error:
-        fail(call, timer, error)
-    refuse_pending(call, timer, facts)
-
-
-def _add_pinned(call: str, timer: timer_list, pinned: int, arm: Callable[..., int], *where_and_how: int) -> None:
-    """Start *timer* with ``TIMER_PINNED`` as *pinned* has it; if it is refused the flag is as it was."""
-    if not isinstance(timer, TimerBase):
-        raise no_timer(call, timer)
-    flags = timer.flags
-    timer.flags = flags & ~TIMER_PINNED | pinned
-    try:
-        _add(call, timer, arm, *where_and_how)
-    except CalloutError:
         timer.flags = flags
-        raise
+        fail(call, timer, error)
 
 
 def add_timer(timer: timer_list, /) -> None:
@@ -200,17 +191,17 @@ def add_timer(timer: timer_list, /) -> None:
         BusyError: it is pending already (Linux: a warning); nothing has changed.
         NotInitializedError: it was never set up.
     """
-    _add("add_timer", timer, callout_arm_curcpu, ADD)
+    _add("add_timer", timer, None, callout_arm_curcpu, ADD)
 
 
 def add_timer_local(timer: timer_list, /) -> None:
     """Start *timer* as ``add_timer()`` does, and set ``TIMER_PINNED``. Never blocks."""
-    _add_pinned("add_timer_local", timer, TIMER_PINNED, callout_arm_curcpu, ADD)
+    _add("add_timer_local", timer, TIMER_PINNED, callout_arm_curcpu, ADD)
 
 
 def add_timer_global(timer: timer_list, /) -> None:
     """Start *timer* as ``add_timer()`` does, and clear ``TIMER_PINNED``. Never blocks."""
-    _add_pinned("add_timer_global", timer, 0, callout_arm_curcpu, ADD)
+    _add("add_timer_global", timer, 0, callout_arm_curcpu, ADD)
 
 
 def add_timer_on(timer: timer_list, cpu: int, /) -> None:
@@ -223,7 +214,7 @@ def add_timer_on(timer: timer_list, cpu: int, /) -> None:
         BusyError, NotInitializedError: as ``add_timer()``.
         ArgumentTypeError, ArgumentValueError: *cpu* is not an int or not there.
     """
-    _add_pinned("add_timer_on", timer, TIMER_PINNED, callout_arm_on, cpu, ARM_IF_IDLE)
+    _add("add_timer_on", timer, TIMER_PINNED, callout_arm_on, cpu, ARM_IF_IDLE)
 
 
 def _mod(call: str, timer: timer_list, expires: int | Variable, how: int) -> int:
