@@ -218,9 +218,7 @@ class Interrupt:
     def ready(self) -> bool:
         """Whether one has come, or may come."""
         platform, cpu = self._platform, self._cpu
-        if platform.free_clock:
-            return platform.events[cpu] != NEVER or platform.called[cpu]
-        return platform.expired[cpu] or platform.called[cpu]
+        return platform.called[cpu] or platform.clock_may_expire(cpu)
 
 
 class _Shield:
