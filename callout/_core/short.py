@@ -28,9 +28,9 @@ from .units import check_flags, check_ticks
 T = TypeVar("T")
 
 ARM_ALL: Final = IF_IDLE | IF_PENDING | IF_EARLIER | STAY | UNCHANGED
-# What the short paths of an arming that has flags do not look at, bits that mean nothing among it.
-_NOT_PENDING: Final = ~(IF_PENDING | STAY | UNCHANGED)
-_NOT_IDLE: Final = ~(IF_IDLE | IF_EARLIER | STAY | UNCHANGED)
+# Flags with which an arming goes the long way, bits that mean nothing among them: by what the callout is.
+_LONG_IF_PENDING: Final = ~(IF_PENDING | STAY | UNCHANGED)
+_LONG_IF_IDLE: Final = ~(IF_IDLE | IF_EARLIER | STAY | UNCHANGED)
 _ONE_DIGIT: Final = 2**30 - 1  # what Python compares fastest; any more ticks are looked at more closely
 
 
@@ -256,7 +256,7 @@ def callout_arm_curcpu(c: Callout, tick: int, func: Callable[[T], object], arg: 
             ):
                 # Pushed out.
                 if state in PLAIN:
-                    if not flags & _NOT_PENDING and c.time < when:
+                    if not flags & _LONG_IF_PENDING and c.time < when:
                         if state != ARMED:
                             cpu.machine.note(c)
                         _arg = c.arg  # it dies with this frame, after the lock was released
@@ -266,7 +266,7 @@ def callout_arm_curcpu(c: Callout, tick: int, func: Callable[[T], object], arg: 
                         c.precision = 0
                         return REMOVED
                 # Idle.
-                elif not state & NOT_IDLE and not flags & _NOT_IDLE and cpu.machine.phase < Phase.QUIESCING:
+                elif not state & NOT_IDLE and not flags & _LONG_IF_IDLE and cpu.machine.phase < Phase.QUIESCING:
                     spot, seq, deadline = prepare(cpu, when, now)
                     if state & TRACED:
                         cpu.machine.note(c)
