@@ -56,7 +56,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Check types, those of tests/typing included."""
-    install(session, "test")
+    install(session, "dev")
     session.install("nox")  # its types, for this file
     session.run("mypy", *session.posargs)
 
