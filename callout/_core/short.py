@@ -4,7 +4,10 @@ Each does what the long way does (``arm``, ``stop``) for a callout that is plain
 nothing in progress, and with no bit in its state but ARMED, pending in the wheel or idle. One lock is acquired, once,
 and no queue is touched. Whatever is not plain goes the long way: a bit in the state makes the comparison fail.
 
-These are public functions, so that no call is spent on a wrapper.
+These are public functions, so that no call is spent on a wrapper. ``clock = cpu.now; clock()`` is quicker than
+``cpu.now()``: what a slot holds is no method, and Python looks for one first.
+
+``Cpu.busy`` is set where calls are made under the lock. What only stores is over before anything can interrupt it.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ from .deadline import FAR, after_ticks, at_tick
 from .guard import protected
 from .phases import Phase
 from .results import RESET_RESULT, STOP_RESULT
-from .state import ARMED, NOT_IDLE, PLAIN, REMOVED, TRACED, Callout
+from .state import ARMED, ARMED_TRACED, NOT_IDLE, REMOVED, TRACED, Callout
 from .stop import dequeue, stop
 from .units import check_flags, check_ticks
 
@@ -61,6 +64,8 @@ def callout_reset(c: Callout, ticks: int, func: Callable[[T], object], arg: T, /
     if type(ticks) is not int or ticks > _ONE_DIGIT:
         ticks = check_ticks("callout_reset", ticks)
     cpu = c.cpu
+    clock = cpu.now
+    when = clock() + (ticks if ticks > 0 else 1) * cpu.tick
     lock = cpu.lock
     try:
         lock.acquire()
@@ -71,13 +76,12 @@ def callout_reset(c: Callout, ticks: int, func: Callable[[T], object], arg: T, /
         lock.release()
         refuse_reentry(cpu)
     try:
-        cpu.busy = True
         state = c.state
         # Pushed out, the commonest call of all. With a run in progress there may be a drain that refuses the call.
-        if state in PLAIN and c.run is None and c.cpu is cpu:
-            when = cpu.now() + (ticks if ticks > 0 else 1) * cpu.tick
+        if (state == ARMED or state == ARMED_TRACED) and c.run is None and c.cpu is cpu:
             if c.filed <= when:
                 if state != ARMED:
+                    cpu.busy = True
                     cpu.machine.note(c)
                 _func, _arg = c.func, c.arg  # they die with this frame, after the lock was released
                 c.seq = cpu.seq = cpu.seq + 1
@@ -94,7 +98,8 @@ def callout_reset(c: Callout, ticks: int, func: Callable[[T], object], arg: T, /
             and cpu.machine.phase < Phase.QUIESCING
             and func is not None
         ):
-            now = cpu.now()
+            cpu.busy = True
+            now = clock()
             when = now + (ticks if ticks > 0 else 1) * cpu.tick
             spot, seq, deadline = prepare(cpu, when, now)
             if state & TRACED:
@@ -154,12 +159,18 @@ def callout_stop(c: Callout, /) -> int:
         cpu.busy = True
         state = c.state
         # In the wheel and idle.
-        if state in PLAIN and c.run is None and c.cpu is cpu:
-            wheel = cpu.wheel
-            wheel.remove(c)
-            c.state = 0 if state == ARMED else TRACED
-            if wheel.emptied is not None:
-                wheel.tidy()
+        if (state == ARMED or state == ARMED_TRACED) and c.run is None and c.cpu is cpu:
+            before, after = c.prev, c.next
+            if before is not after:  # one of several in its bucket; in the open slot both are None
+                before.next, after.prev = after, before  # type: ignore[union-attr]
+                c.prev = c.next = None
+                c.state = state & TRACED
+            else:
+                wheel = cpu.wheel
+                wheel.remove(c)
+                c.state = state & TRACED
+                if wheel.emptied is not None:
+                    wheel.tidy()
             return 1
     finally:
         cpu.busy = False
@@ -194,12 +205,18 @@ def callout_dequeue(c: Callout, /, *, if_not_running: bool = False, close: bool 
         cpu.busy = True
         state = c.state
         # In the wheel and idle.
-        if state in PLAIN and c.run is None and not close and c.cpu is cpu:
-            wheel = cpu.wheel
-            wheel.remove(c)
-            c.state = 0 if state == ARMED else TRACED
-            if wheel.emptied is not None:
-                wheel.tidy()
+        if (state == ARMED or state == ARMED_TRACED) and c.run is None and not close and c.cpu is cpu:
+            before, after = c.prev, c.next
+            if before is not after:  # one of several in its bucket; in the open slot both are None
+                before.next, after.prev = after, before  # type: ignore[union-attr]
+                c.prev = c.next = None
+                c.state = state & TRACED
+            else:
+                wheel = cpu.wheel
+                wheel.remove(c)
+                c.state = state & TRACED
+                if wheel.emptied is not None:
+                    wheel.tidy()
             return REMOVED
     finally:
         cpu.busy = False
@@ -227,37 +244,31 @@ def callout_arm_curcpu(c: Callout, tick: int, func: Callable[[T], object], arg: 
         cpu = c.cpu
     except AttributeError:
         not_a_callout("callout_arm_curcpu", c)
-    lock = cpu.lock
-    try:
-        lock.acquire()
-    except BaseException:
-        release_if_owned(lock)
-        raise
-    if cpu.busy:
-        lock.release()
-        refuse_reentry(cpu)
-    try:
-        cpu.busy = True
-        state = c.state
-        # For a time to come, on this CPU and staying there, with the function that it had.
-        known = c.func
-        if (
-            known is not None
-            and func is known
-            and type(tick) is int
-            and type(flags) is int
-            and c.run is None
-            and c.cpu is cpu
-        ):
-            when = cpu.boot + tick * cpu.tick
-            now = cpu.now()
-            if now < when <= FAR and (
-                cpu.only or cpu.thread == cpu.current_thread() or cpu.id == cpu.machine.platform.current_cpu()
-            ):
+    clock = cpu.now
+    now = clock()
+    when = cpu.boot + tick * cpu.tick if type(tick) is int and type(flags) is int else 0
+    # For a time to come, on this CPU.
+    if now < when <= FAR and (
+        cpu.only or cpu.thread == cpu.current_thread() or cpu.id == cpu.machine.platform.current_cpu()
+    ):
+        lock = cpu.lock
+        try:
+            lock.acquire()
+        except BaseException:
+            release_if_owned(lock)
+            raise
+        if cpu.busy:
+            lock.release()
+            refuse_reentry(cpu)
+        try:
+            state = c.state
+            # Staying there, with the function that it had.
+            if c.func is func and c.run is None and c.cpu is cpu:
                 # Pushed out.
-                if state in PLAIN:
+                if state == ARMED or state == ARMED_TRACED:
                     if not flags & _LONG_IF_PENDING and c.time < when:
                         if state != ARMED:
+                            cpu.busy = True
                             cpu.machine.note(c)
                         _arg = c.arg  # it dies with this frame, after the lock was released
                         c.seq = cpu.seq = cpu.seq + 1
@@ -266,7 +277,13 @@ def callout_arm_curcpu(c: Callout, tick: int, func: Callable[[T], object], arg: 
                         c.precision = 0
                         return REMOVED
                 # Idle.
-                elif not state & NOT_IDLE and not flags & _LONG_IF_IDLE and cpu.machine.phase < Phase.QUIESCING:
+                elif (
+                    not state & NOT_IDLE
+                    and not flags & _LONG_IF_IDLE
+                    and cpu.machine.phase < Phase.QUIESCING
+                    and func is not None
+                ):
+                    cpu.busy = True
                     spot, seq, deadline = prepare(cpu, when, now)
                     if state & TRACED:
                         cpu.machine.note(c)
@@ -278,8 +295,8 @@ def callout_arm_curcpu(c: Callout, tick: int, func: Callable[[T], object], arg: 
                     c.state = state | ARMED
                     cpu.deadline = deadline
                     return 0
-    finally:
-        cpu.busy = False
-        lock.release()
+        finally:
+            cpu.busy = False
+            lock.release()
     machine = machine_of(c)
     return arm_at_tick("callout_arm_curcpu", c, tick, func, arg, machine.cpus[machine.platform.current_cpu()], flags)

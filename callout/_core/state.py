@@ -33,7 +33,7 @@ TRACED: Final = 0x80  # checking mode: where it was armed is noted
 FRESH: Final = 0x100  # never initialised
 
 ARMED: Final = PENDING | ACTIVE  # the whole state of a plain callout in the wheel: what the short paths test for
-PLAIN: Final = (ARMED, ARMED | TRACED)  # the same, and in checking mode
+ARMED_TRACED: Final = ARMED | TRACED  # the same in checking mode
 NOT_IDLE: Final = ~(ACTIVE | TRACED)  # of these an idle plain callout has none: active outlives the run
 
 # What every operation finds out, under one hold of the CPU's lock. Each dialect's result is a view of these two bits.
@@ -83,6 +83,10 @@ class Nowhere:
 
     id: Final = -1
     lock: Final = Refusal(NotInitializedError, "this callout was never initialised: call callout_init(c, 1) first")
+
+    def now(self) -> NoReturn:
+        """Raise what the lock raises."""
+        self.lock.refuse()
 
 
 NOWHERE: Final = cast("Cpu", Nowhere())

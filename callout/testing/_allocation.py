@@ -191,6 +191,10 @@ class GraveCpu:
         self.armed = armed
         self.lock = GraveLock(allocation, f"a call was made for its callout {name!r}", cpu=self)
 
+    def now(self) -> NoReturn:
+        """Raise what the lock raises."""
+        self.lock.refuse()
+
     def fired(self, arg: object = None) -> None:
         """Raise, in the place of the callback."""
         raise self.allocation.used(f"softclock ran its callout {self.name!r}, which nobody had stopped", self)

@@ -425,6 +425,7 @@ def test_an_exception_in_a_call_that_starts_again_leaves_no_lock_held(name: str)
 INTERRUPTED: Final = [
     name for name in OPERATIONS if name.startswith(("reset", "schedule", "arm", "stop", "dequeue", "drain"))
 ]
+ONLY_STORE: Final = ("reset to a later time", "arm at a tick")  # under the lock there is no call, nothing to interrupt
 
 
 @pytest.mark.parametrize("other", ["near", "far"])
@@ -464,7 +465,8 @@ def test_a_handler_that_calls_the_engine_is_refused_or_in_time(name: str, other:
 
     trio.run(main)
 
-    assert calls > refused >= 1
+    assert calls > refused
+    assert (refused == 0) == (name in ONLY_STORE)
 
 
 @pytest.mark.parametrize(("before", "phase"), [(Phase.OPEN, Phase.LEAVING), (Phase.QUIESCING, Phase.CLOSED)])
