@@ -251,7 +251,7 @@ MUTANTS: Final[dict[str, Mutant]] = {
     "the short way of a delete does not look again": (
         race(DEL, DEL),
         short.callout_dequeue,
-        (("state in PLAIN", "True"),),
+        (("state == ARMED or state == ARMED_TRACED", "True"),),
     ),
     "add_timer() starts a timer that is pending": (
         race(ADD),
