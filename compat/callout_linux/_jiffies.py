@@ -10,9 +10,12 @@ Source: include/linux/jiffies.h; kernel/time/time.c; kernel/time/timer.c for ``r
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, cast
+from functools import partial
+from typing import Final, TypeVar, cast
 
 from callout import ArgumentTypeError, NoSystemError, curcpu, hz, ticks
+
+T = TypeVar("T")
 
 BITS_PER_LONG: Final = 64
 INT_MAX: Final = 0x7FFF_FFFF
@@ -22,6 +25,16 @@ _MASK: Final = (1 << BITS_PER_LONG) - 1
 MAX_JIFFY_OFFSET: Final = (_SIGN - 1 >> 1) - 1
 NEXT_TIMER_MAX_DELTA: Final = (1 << 30) - 1
 MAX_SCHEDULE_TIMEOUT: Final = _SIGN - 1
+
+
+def looked_up(call: str, read: Callable[[], T]) -> T:
+    """Return what *read* gives. Where no system is open the error names *call*: its user does not know what that is
+    made of.
+    """
+    try:
+        return read()
+    except NoSystemError as error:
+        raise NoSystemError(str(error).replace(error.call, call, 1), call=call) from None
 
 
 class Variable:
@@ -36,7 +49,7 @@ class Variable:
 
     def __init__(self, name: str, read: Callable[[], int]) -> None:
         self._name = name
-        self._read = read
+        self._read = partial(looked_up, name, read)
 
     def __call__(self) -> int:
         """Return the value. Never blocks. Raises NoSystemError where no system is open."""
@@ -240,7 +253,7 @@ def time_before_eq(a: int | Variable, b: int | Variable, /) -> bool:
 
 def get_jiffies_64() -> int:
     """Return ``jiffies`` as a plain int. Never blocks. Raises NoSystemError where no system is open."""
-    return ticks()
+    return looked_up("get_jiffies_64", ticks)
 
 
 time_after64 = time_after
@@ -297,7 +310,7 @@ def _to_jiffies(call: str, count: object, per_second: int) -> int:
     count = _an_int(call, count)
     if count < 0:
         return MAX_JIFFY_OFFSET
-    return min(-(-count * hz() // per_second), MAX_JIFFY_OFFSET)
+    return min(-(-count * looked_up(call, hz) // per_second), MAX_JIFFY_OFFSET)
 
 
 def msecs_to_jiffies(m: int | Variable, /) -> int:
@@ -317,7 +330,7 @@ def nsecs_to_jiffies(n: int | Variable, /) -> int:
     """Return *n* nanoseconds in jiffies, rounded **down**, as Linux does here and only here; a negative number counts
     as unsigned. Never blocks.
     """
-    return (_an_int("nsecs_to_jiffies", n) & _MASK) * hz() // 1_000_000_000
+    return (_an_int("nsecs_to_jiffies", n) & _MASK) * looked_up("nsecs_to_jiffies", hz) // 1_000_000_000
 
 
 # A long has 64 bits here, so the names with 64 in them are other spellings.
@@ -326,13 +339,13 @@ nsecs_to_jiffies64 = nsecs_to_jiffies
 
 def secs_to_jiffies(s: int | Variable, /) -> int:
     """Return *s* seconds in jiffies. Never blocks."""
-    return _an_int("secs_to_jiffies", s) * hz()
+    return _an_int("secs_to_jiffies", s) * looked_up("secs_to_jiffies", hz)
 
 
 def _from_jiffies(call: str, j: int | Variable, per_second: int) -> int:
     """Round down, but up where a unit is a whole number of jiffies, as Linux does."""
     j = _an_int(call, j)
-    rate = hz()
+    rate = looked_up(call, hz)
     if rate > per_second and rate % per_second == 0:
         return -(-j * per_second // rate)
     return j * per_second // rate
@@ -353,7 +366,7 @@ def jiffies_to_usecs(j: int | Variable, /) -> int:
 
 def jiffies_to_nsecs(j: int | Variable, /) -> int:
     """Return *j* jiffies in nanoseconds: a jiffy is a whole number of them, rounded down once. Never blocks."""
-    return _an_int("jiffies_to_nsecs", j) * (1_000_000_000 // hz())
+    return _an_int("jiffies_to_nsecs", j) * (1_000_000_000 // looked_up("jiffies_to_nsecs", hz))
 
 
 # -- rounding: timers that need not be exact fall due together, once a second ---------------------------------------
@@ -364,8 +377,8 @@ def _round(call: str, j: int | Variable, cpu: int | None, up: bool) -> int:
     earlier.
     """
     j = _an_int(call, j)
-    rate = hz()
-    skew = 3 * (curcpu() if cpu is None else _an_int(call, cpu))
+    rate = looked_up(call, hz)
+    skew = 3 * (looked_up(call, curcpu) if cpu is None else _an_int(call, cpu))
     into = (j + skew) % rate
     rounded = j - into
     if up or into >= rate // 4:
@@ -374,7 +387,7 @@ def _round(call: str, j: int | Variable, cpu: int | None, up: bool) -> int:
 
 
 def _round_relative(call: str, j: int | Variable, cpu: int | None, up: bool) -> int:
-    now = ticks()
+    now = looked_up(call, ticks)
     return _round(call, _an_int(call, j) + now, cpu, up) - now
 
 

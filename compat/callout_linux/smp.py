@@ -40,7 +40,7 @@ from callout import (
 )
 
 from ._base import run_function
-from ._jiffies import shown
+from ._jiffies import looked_up, shown
 
 T = TypeVar("T")
 Func = Callable[[T], object]
@@ -175,7 +175,7 @@ _SENT: Final = Sent()
 
 def _check_cpus(call: str, cpus: Iterable[int]) -> list[int]:
     """Return the CPUs, each once, all of them there."""
-    there = mp_ncpus()
+    there = looked_up(call, mp_ncpus)
     try:
         wanted = list(cpus)
     except TypeError:
@@ -237,17 +237,17 @@ def smp_processor_id() -> int:
 
     Never blocks.
     """
-    return curcpu()
+    return looked_up("smp_processor_id", curcpu)
 
 
 def num_online_cpus() -> int:
     """Return how many CPUs the current system has: all are online. Never blocks."""
-    return mp_ncpus()
+    return looked_up("num_online_cpus", mp_ncpus)
 
 
 def for_each_online_cpu() -> Iterable[int]:
     """Return the numbers of the CPUs, to loop over. Never blocks."""
-    return range(mp_ncpus())
+    return range(looked_up("for_each_online_cpu", mp_ncpus))
 
 
 @overload
@@ -309,8 +309,9 @@ def smp_call_function(func: Func[T], info: T, wait: Literal[True, 1]) -> Complet
 def smp_call_function(func: Func[T], info: T, wait: int) -> Sent: ...
 def smp_call_function(func: Func[T], info: T, wait: int) -> Sent:
     """Have ``func(info)`` run once on each CPU but the current one. Never blocks; as ``smp_call_function_single()``."""
+    there = range(looked_up("smp_call_function", mp_ncpus))
     here = curcpu()
-    return _send("smp_call_function", [cpu for cpu in range(mp_ncpus()) if cpu != here], func, info, wait)
+    return _send("smp_call_function", [cpu for cpu in there if cpu != here], func, info, wait)
 
 
 @overload
@@ -319,7 +320,7 @@ def on_each_cpu(func: Func[T], info: T, wait: Literal[True, 1]) -> Completion: .
 def on_each_cpu(func: Func[T], info: T, wait: int) -> Sent: ...
 def on_each_cpu(func: Func[T], info: T, wait: int) -> Sent:
     """Have ``func(info)`` run once on each CPU, this one included. Never blocks; as ``smp_call_function_single()``."""
-    return _send("on_each_cpu", list(range(mp_ncpus())), func, info, wait)
+    return _send("on_each_cpu", list(range(looked_up("on_each_cpu", mp_ncpus))), func, info, wait)
 
 
 @overload
@@ -343,7 +344,8 @@ def on_each_cpu_cond(cond_func: Cond[T], func: Func[T], info: T, wait: int) -> S
 
     The conditions are asked here, for all CPUs, before the first call is made; if one raises, none is.
     """
-    chosen = _chosen("on_each_cpu_cond", cond_func, info, list(range(mp_ncpus())))
+    there = list(range(looked_up("on_each_cpu_cond", mp_ncpus)))
+    chosen = _chosen("on_each_cpu_cond", cond_func, info, there)
     return _send("on_each_cpu_cond", chosen, func, info, wait)
 
 

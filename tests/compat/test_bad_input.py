@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
 import pytest
@@ -24,7 +25,7 @@ from callout import (
     open_callouts,
 )
 from callout.testing import VirtualSMP
-from callout_linux import v2_3
+from callout_linux import smp, timer, v2_3
 from callout_linux.smp import on_each_cpu, smp_call_function, smp_call_function_many, smp_call_function_single
 from callout_linux.timer import (
     DEFINE_TIMER,
@@ -64,14 +65,40 @@ def made(s: Stage, function: Callable[[timer_list], object] = ignore) -> timer_l
     return s.do(DEFINE_TIMER, function)
 
 
-def test_without_a_system() -> None:
-    """Setting a timer up where no system is open says what to open; so does asking for the time."""
-    with pytest.raises(NoSystemError, match="open_callouts"):
-        timer_setup(timer_list(), ignore, 0)
-    with pytest.raises(NoSystemError, match="open_callouts"):
-        jiffies()
-    with pytest.raises(NoSystemError, match="open_callouts"):
-        smp_call_function(ignore, 0, wait=False)
+WITHOUT_A_SYSTEM: dict[str, Callable[[], object]] = {
+    "timer_setup": lambda: timer_setup(timer_list(), ignore, 0),
+    "init_timer": lambda: v2_3.init_timer(v2_3.timer_list()),
+    "jiffies": lambda: timer.jiffies + 1,
+    "HZ": lambda: timer.HZ > 3,
+    "get_jiffies_64": timer.get_jiffies_64,
+    **{f"{unit}_to_jiffies": partial(getattr(timer, f"{unit}_to_jiffies"), 3) for unit in ("msecs", "usecs", "nsecs")},
+    "secs_to_jiffies": lambda: timer.secs_to_jiffies(3),
+    **{f"jiffies_to_{unit}": partial(getattr(timer, f"jiffies_to_{unit}"), 3) for unit in ("msecs", "usecs", "nsecs")},
+    **{name: partial(getattr(timer, name), 3) for name in timer.__all__ if name.startswith("round_jiffies")},
+    "schedule_timeout": lambda: trio.run(schedule_timeout, 3),
+    "schedule_timeout_blocking": lambda: timer.schedule_timeout_blocking(3),
+    "smp_processor_id": smp.smp_processor_id,
+    "num_online_cpus": smp.num_online_cpus,
+    "for_each_online_cpu": smp.for_each_online_cpu,
+    "smp_call_function": lambda: smp_call_function(ignore, 0, wait=False),
+    "smp_call_function_single": lambda: smp_call_function_single(0, ignore, 0, wait=False),
+    "smp_call_function_single_async": lambda: smp.smp_call_function_single_async(0, smp.call_single_data_t(ignore, 0)),
+    "smp_call_function_any": lambda: smp.smp_call_function_any([0], ignore, 0, wait=False),
+    "smp_call_function_many": lambda: smp_call_function_many([0], ignore, 0, wait=False),
+    "on_each_cpu": lambda: on_each_cpu(ignore, 0, wait=False),
+    "on_each_cpu_mask": lambda: smp.on_each_cpu_mask([0], ignore, 0, wait=False),
+    "on_each_cpu_cond": lambda: smp.on_each_cpu_cond(lambda _cpu, _info: True, ignore, 0, wait=False),
+    "on_each_cpu_cond_mask": lambda: smp.on_each_cpu_cond_mask(None, ignore, 0, wait=False, cpus=[0]),
+}
+
+
+@pytest.mark.parametrize("call", WITHOUT_A_SYSTEM)
+def test_without_a_system(call: str) -> None:
+    """Where no system is open the error says what to open, and names the call of Linux, not what that is made of."""
+    with pytest.raises(NoSystemError, match=f"^{call}: .*open_callouts") as caught:
+        WITHOUT_A_SYSTEM[call]()
+
+    assert caught.value.call == call
 
 
 CALLS: list[Callable[[timer_list], object]] = [

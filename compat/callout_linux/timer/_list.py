@@ -103,29 +103,31 @@ def timer_setup(timer: timer_list, function: Callable[[timer_list], object], fla
 
     See timer_setup() of include/linux/timer.h.
     """
-    check_function("timer_setup", function)
-    exact = exact_int(flags)
-    if exact is None:
-        raise ArgumentTypeError(
-            f"timer_setup: flags must be an int, or'ed together from TIMER_*, not {flags!r}", call="timer_setup"
-        )
-    if exact & ~TIMER_INIT_FLAGS:
-        raise ArgumentValueError(f"timer_setup: unknown flag {exact & ~TIMER_INIT_FLAGS:#x}", call="timer_setup")
-    set_up("timer_setup", timer)
-    timer._function = function
-    timer.flags = exact
+    _set_up("timer_setup", timer, function, flags)
 
 
 def DEFINE_TIMER(function: Callable[[timer_list], object], /) -> timer_list:  # noqa: N802 - the kernel's name
     """Return a new timer, set up by ``timer_setup()`` without flags. Never blocks."""
     timer = timer_list()
-    timer_setup(timer, function, 0)
+    _set_up("DEFINE_TIMER", timer, function, 0)
     return timer
 
 
 def timer_setup_on_stack(timer: timer_list, function: Callable[[timer_list], object], flags: int = 0, /) -> None:
     """Do as ``timer_setup()``: a timer that is a local variable is like any other here. Never blocks."""
-    timer_setup(timer, function, flags)
+    _set_up("timer_setup_on_stack", timer, function, flags)
+
+
+def _set_up(call: str, timer: timer_list, function: Callable[[timer_list], object], flags: int) -> None:
+    check_function(call, function)
+    exact = exact_int(flags)
+    if exact is None:
+        raise ArgumentTypeError(f"{call}: flags must be an int, or'ed together from TIMER_*, not {flags!r}", call=call)
+    if exact & ~TIMER_INIT_FLAGS:
+        raise ArgumentValueError(f"{call}: unknown flag {exact & ~TIMER_INIT_FLAGS:#x}", call=call)
+    set_up(call, timer)
+    timer._function = function
+    timer.flags = exact
 
 
 def destroy_timer_on_stack(timer: timer_list, /) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from callout import ArgumentTypeError, ArgumentValueError, Event, must_await
 
 from .._base import Waiting
-from .._jiffies import MAX_SCHEDULE_TIMEOUT, Variable, exact_int, jiffies, shown
+from .._jiffies import MAX_SCHEDULE_TIMEOUT, Variable, exact_int, jiffies, looked_up, shown
 from ._list import DEFINE_TIMER, mod_timer, timer_delete
 
 
@@ -28,8 +28,8 @@ def _check(call: str, timeout: int | Variable) -> int:
 class _Nap:
     """One sleep: a timer that sets an event."""
 
-    def __init__(self, jiffies_: int) -> None:
-        self.over = Event()
+    def __init__(self, call: str, jiffies_: int) -> None:
+        self.over = looked_up(call, Event)
         self._length = jiffies_
         self._until = jiffies + jiffies_
         self._timer = DEFINE_TIMER(lambda _: self.over.set())
@@ -46,7 +46,7 @@ class _Nap:
 
 
 async def _sleep(length: int) -> int:
-    nap = _Nap(length)
+    nap = _Nap("schedule_timeout", length)
     try:
         await nap.over.wait()
     finally:
@@ -70,7 +70,7 @@ def schedule_timeout(timeout: int | Variable, /) -> Waiting:
 
 def schedule_timeout_blocking(timeout: int | Variable, /) -> int:
     """Do as ``schedule_timeout()``, and block the thread, which must not run an event loop (``LoopThreadError``)."""
-    nap = _Nap(_check("schedule_timeout_blocking", timeout))
+    nap = _Nap("schedule_timeout_blocking", _check("schedule_timeout_blocking", timeout))
     try:
         nap.over.wait_sync()
     finally:
