@@ -49,6 +49,12 @@ def _is_allocated(obj: object) -> bool:
     return _ALLOCATED.get(id(obj)) is not None
 
 
+def _initialize(obj: object, *args: object, **kwargs: object) -> None:
+    result = type(obj).__init__(obj, *args, **kwargs)
+    if result is not None:
+        raise TypeError(f"__init__() should return None, not {name_of_class(result)!r}")
+
+
 class Slab(Generic[T]):
     """Objects that are allocated and freed explicitly, so that misuse shows.
 
@@ -131,6 +137,9 @@ class Slab(Generic[T]):
     def alloc(self, make: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         r"""Return a new object, made by *make(\*args, \*\*kwargs)*: mostly a class and what its ``__init__`` takes.
 
+        An instance of a class is allocated before its ``__init__`` runs, which may arm what frees it; if that raises,
+        it was not allocated.
+
         Raises:
             ArgumentTypeError: such objects cannot be poisoned. Instances of ordinary classes can, if their
                 ``__slots__``, where they have any, contain ``__weakref__``. Or ``slab_parts`` of the class is no tuple
@@ -138,7 +147,24 @@ class Slab(Generic[T]):
             ArgumentValueError: *make* has returned what is allocated already, from this slab or another.
             UseAfterFree: *make* has returned what was freed.
         """
-        obj = make(*args, **kwargs)
+        # As type.__call__() does it, in two steps.
+        if isinstance(make, type) and type(make).__call__ is type.__call__:
+            obj = cast("T", make.__new__(make, *args, **kwargs))
+            if isinstance(obj, make):
+                self._allocate(make, obj)
+                try:
+                    _initialize(obj, *args, **kwargs)
+                except BaseException:
+                    self._forget(obj)
+                    raise
+                return obj
+        else:
+            obj = make(*args, **kwargs)
+        self._allocate(make, obj)
+        return obj
+
+    def _allocate(self, make: object, obj: T) -> None:
+        """Note that *obj*, which *make* has made, was allocated."""
         if is_freed(obj):
             self._refuse_freed(obj, "it was handed out again by alloc()")
         check_declared(obj)
@@ -166,7 +192,15 @@ class Slab(Generic[T]):
             self._live[id(obj)] = allocation
             self._slots[id(obj)] = slot
             _ALLOCATED.set(id(obj), cast("Allocation[object]", allocation))
-        return obj
+
+    def _forget(self, obj: T) -> None:
+        """Note that *obj* was not allocated, unless it was freed meanwhile."""
+        with MUTEX:
+            allocation = self._live.get(id(obj))
+            if allocation is not None and allocation.freed is None:
+                del self._live[id(obj)]
+                _ALLOCATED.pop(id(obj))
+                self._unused.append(self._slots.pop(id(obj)))
 
     @protected
     def free(self, obj: T, /) -> None:

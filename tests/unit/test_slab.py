@@ -207,6 +207,63 @@ def test_an_object_is_allocated_once(slab: Slab[Session]) -> None:
         things.alloc(lambda: plain)
 
 
+class Impatient:
+    """Arms what frees it before its ``__init__`` has returned."""
+
+    def __init__(self, slab: Slab[Impatient], fails: bool = False) -> None:
+        self.slab = slab
+        self.entry = Callout()
+        callout_init(self.entry, 1)
+        callout_reset(self.entry, 1, Impatient.over, self)
+        if fails:
+            raise LookupError("no such peer")
+
+    def over(self) -> None:
+        """End it."""
+        self.slab.free(self)
+
+
+def test_an_object_may_be_freed_while_it_is_made() -> None:
+    """What ``__init__`` arms may run, and free the object, before ``alloc()`` has returned: it is allocated already."""
+
+    def scenario(vm: VirtualSMP) -> None:
+        slab: Slab[Impatient] = Slab("session")
+        slab.alloc(Impatient, slab)
+        vm.settle()
+
+        assert slab.freed == 1
+
+    explore(scenario, bound=2)
+
+
+def test_what_cannot_be_made_was_not_allocated(vm: VirtualSMP) -> None:
+    """If ``__init__`` raises nothing was allocated, and the callback that would free it is told so."""
+    slab: Slab[Impatient] = Slab("session")
+
+    with pytest.raises(LookupError):
+        slab.alloc(Impatient, slab, fails=True)
+
+    assert slab.allocated == 0
+    vm.tick(1)
+    with pytest.raises(ArgumentValueError, match="not allocated from"):
+        raise vm.errors.pop()
+
+
+def test_an_init_that_returns_something_is_the_error_of_python(slab: Slab[Session]) -> None:
+    """As where such a class is called."""
+
+    class Odd:
+        def __init__(self) -> None:
+            return 3  # type: ignore[return-value]  # noqa: PLE0101
+
+    with pytest.raises(TypeError, match="__init__") as calling:
+        Odd()
+    with pytest.raises(TypeError, match="__init__") as allocating:
+        slab.alloc(Odd)  # type: ignore[arg-type]
+
+    assert str(allocating.value) == str(calling.value)
+
+
 @dataclass
 class Plain:
     """A dataclass, with a generated ``__eq__`` and ``__repr__``."""
