@@ -44,7 +44,7 @@ from .state import (
     Callout,
     Func,
 )
-from .units import CALLOUT_SHAREDLOCK, CALLOUT_TRYLOCK
+from .units import CALLOUT_SHAREDLOCK
 from .wheel import Bucket
 
 # Conditions of arming.
@@ -273,7 +273,7 @@ def initialize(call: str, machine: Machine, c: Callout, lock: Lock | None, flags
     place(call, lock_class_of(lock, flags), direct=False)
     home = machine.cpus[0]
     racy = machine.platform.racy(type(c))
-    state = CAREFUL if machine.careful or machine.precexp < 63 or flags & CALLOUT_TRYLOCK else 0
+    state = CAREFUL if machine.careful or machine.precexp < 63 else 0
     if machine.origins is not None:
         state |= TRACED
     cpu = to = None

@@ -13,7 +13,7 @@ from .checks import check_func, refuse_unrun
 from .cpu import Cpu
 from .errors import ArgumentTypeError, ClosedError
 from .guard import exposed, protected
-from .phases import CLOSED_TEXT, Phase, Use, admit
+from .phases import CLOSED_TEXT, Use, admit
 
 
 def call_on(call: str, cpu: Cpu, func: Callable[..., object], args: tuple[object, ...]) -> None:
@@ -49,10 +49,8 @@ def cross_call(cpu: Cpu, thunk: Callable[[], None]) -> None:
         ClosedError: that CPU is gone; *thunk* will not run.
     """
     machine = cpu.machine
-    if machine.phase >= Phase.QUIESCING:
-        use = Use.CALL_INSIDE if machine.platform.in_callback() else Use.CALL
-        if not admit("call", machine, use):
-            return
+    if not admit("call", machine, Use.CALL_INSIDE if machine.platform.in_callback() else Use.CALL):
+        return
     thunk = partial(thunk)  # an object of its own: the same function may be queued twice
     cpu.calls.append(thunk)
     if not cpu.open:

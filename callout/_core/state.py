@@ -28,7 +28,7 @@ QUEUED: Final = 0x04  # pending in a due queue of its CPU (the kernel: CALLOUT_P
 MOVING: Final = 0x08  # pending as a deferred migration (the kernel: CALLOUT_DFRMIGRATION)
 DIRECT: Final = 0x10  # runs in the clock interrupt; once direct, always direct
 CLOSED: Final = 0x20  # callout_terminate() came: never armed again
-CAREFUL: Final = 0x40  # every arming goes the long way (coalescing, TRYLOCK, an inexact tick, or a test wants it)
+CAREFUL: Final = 0x40  # every arming goes the long way (coalescing, an inexact tick, or a test wants it)
 TRACED: Final = 0x80  # checking mode: where it was armed is noted
 FRESH: Final = 0x100  # never initialised
 

@@ -214,6 +214,24 @@ def test_alloweddeviation_is_the_default_precision(make_world: Callable[[Scenari
     assert 0 <= explicit - SBT_1S // 256 <= NS
 
 
+@pytest.mark.parametrize("percent", [0, 100])
+def test_a_reset_takes_the_default_precision(make_world: Callable[[Scenario], World], percent: int) -> None:
+    """An idle callout that is reset has the precision of the system's alloweddeviation, and one that is pushed out."""
+    s = Stage(make_world, 1, percent)
+    c = s.callout()
+    s.do(callout_reset, c, 8, s.seen, "c")
+    armed = c.precision
+    s.do(callout_reset, c, 160, s.seen, "c")
+    pushed_out = c.precision
+    s.leave()
+
+    if percent:
+        assert 7 * 10**6 < armed <= 8 * 10**6
+        assert 159 * 10**6 < pushed_out <= 160 * 10**6
+    else:
+        assert armed == pushed_out == 0
+
+
 def test_a_precision_never_makes_a_callout_early(s: Stage) -> None:
     """A callout with a wide window does not run before the window begins, and runs before it has ended."""
     c = s.callout()
