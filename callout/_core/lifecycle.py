@@ -46,6 +46,13 @@ def _untold(func: Func, ns: int) -> None:
     """Tell nobody that a callback was expensive."""
 
 
+def check_options(call: str, cpus: int, hz: int, alloweddeviation: int) -> None:
+    """Raise unless *call* can make a machine of these."""
+    check_int(call, "cpus", cpus, 1, MAX_CPUS)
+    check_int(call, "hz", hz, 1, MAX_HZ)
+    check_int(call, "alloweddeviation", alloweddeviation, 0, 100)
+
+
 def boot(
     platform: Platform,
     *,
@@ -53,16 +60,13 @@ def boot(
     hz: int,
     alloweddeviation: int,
     checking: bool,
-    report: Callable[[BaseException, Callout | None], None] | None = None,
     expensive: Callable[[Func, int], None] = _untold,
 ) -> Machine:
-    """Make a machine, which is OPENING, and hand its CPUs to the platform. When these are up, ``enter`` OPEN."""
-    check_int("open_callouts", "cpus", cpus, 1, MAX_CPUS)
-    check_int("open_callouts", "hz", hz, 1, MAX_HZ)
-    check_int("open_callouts", "alloweddeviation", alloweddeviation, 0, 100)
+    """Make a machine, which is OPENING, and hand its CPUs to the platform. When these are up, ``enter`` OPEN.
+
+    The caller has checked the options, and says where errors are reported (``Machine.report``).
+    """
     machine = Machine(platform, hz, precision_exponent(alloweddeviation))
-    if report is not None:
-        machine.report = report
     machine.expensive = expensive
     if checking:
         machine.held = {}

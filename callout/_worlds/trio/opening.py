@@ -12,10 +12,9 @@ from typing import Final
 
 import trio
 
-from ..._core.checks import check_int
 from ..._core.describe import shown
 from ..._core.errors import ArgumentTypeError, ArgumentValueError, ClockError, LoopError
-from ..._core.lifecycle import boot, enter
+from ..._core.lifecycle import boot, check_options, enter
 from ..._core.machine import CURRENT
 from ..._core.once import AsyncBlock
 from ..._core.phases import Phase
@@ -32,8 +31,8 @@ from .system import CalloutSystem
 SOFTCLOCK_BUDGET: Final = 2_000_000  # ns for which softclock keeps the loop to itself
 
 
-def _check_arguments(cpus: object, on_error: object, expensive: object) -> None:
-    check_int("open_callouts", "cpus", cpus, 1, 1024)
+def _check_arguments(cpus: int, hz: int, alloweddeviation: int, on_error: object, expensive: object) -> None:
+    check_options("open_callouts", cpus, hz, alloweddeviation)
     check_on_error(on_error)
     if not isinstance(expensive, int | float):
         raise ArgumentTypeError(
@@ -109,7 +108,7 @@ async def _open_callouts(
     on_error: OnError | None,
     expensive: float,
 ) -> AsyncIterator[CalloutSystem]:
-    _check_arguments(cpus, on_error, expensive)
+    _check_arguments(cpus, hz, alloweddeviation, on_error, expensive)
     _check_loop()
     platform = TrioPlatform()
     if platform.follows_trio and cpus > 1:

@@ -21,7 +21,7 @@ from ..._core.errors import (
     LoopThreadError,
     NoSystemError,
 )
-from ..._core.lifecycle import MAX_CPUS, MAX_HZ, boot, enter
+from ..._core.lifecycle import boot, check_options, enter
 from ..._core.machine import CURRENT, Machine
 from ..._core.phases import Phase
 from ..._core.state import Callout, Func
@@ -62,9 +62,7 @@ class VirtualSMP:
         Raises:
             ArgumentTypeError, ArgumentValueError: an argument has the wrong type, or a number is out of range.
         """
-        check_int("VirtualSMP", "cpus", cpus, 1, MAX_CPUS)
-        check_int("VirtualSMP", "hz", hz, 1, MAX_HZ)
-        check_int("VirtualSMP", "alloweddeviation", alloweddeviation, 0, 100)
+        check_options("VirtualSMP", cpus, hz, alloweddeviation)
         check_int("VirtualSMP", "max_steps", max_steps, 1, MAX_STEPS)
         for what, value in (("free_clock", free_clock), ("checking", checking), ("short_paths", short_paths)):
             if not isinstance(value, bool):
@@ -82,9 +80,9 @@ class VirtualSMP:
             hz=hz,
             alloweddeviation=alloweddeviation,
             checking=checking,
-            report=self._report,
             expensive=_ignore,
         )
+        self.machine.report = self._report
         if not short_paths:
             self.machine.careful = True
         self._chooser = chooser
