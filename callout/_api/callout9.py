@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from .._core import phases, signatures
 from .._core.arm import arm, default_precision, destination, initialize
-from .._core.checks import check_callout, check_cpu, check_func, machine_of, not_a_callout
+from .._core.checks import check_callout, check_cpu, check_func, machine_of
 from .._core.cpu import BARRIER, DRAIN, T_CLOSE, Cpu
 from .._core.deadline import after_ticks, at_sbt, ticks_since_boot
 from .._core.describe import shown
@@ -124,10 +124,9 @@ def callout_pending(c: Callout, /) -> int:
     During a deferred migration this is 1, too. Without the callout's lock the result may be out of date when it is
     returned. See callout(9).
     """
-    try:
-        state = c.state
-    except AttributeError:
-        not_a_callout("callout_pending", c)
+    if type(c) is not Callout:
+        check_callout("callout_pending", c)
+    state = c.state
     if state & FRESH or phases.IN_CHILD:
         machine_of(c)  # raises
     return state & PENDING
@@ -141,10 +140,9 @@ def callout_active(c: Callout, /) -> int:
     and ``callout_stop()`` returns -1 and leaves it so. See callout(9), ``callout_active()``; kern_timeout.c,
     _callout_stop_safe().
     """
-    try:
-        state = c.state
-    except AttributeError:
-        not_a_callout("callout_active", c)
+    if type(c) is not Callout:
+        check_callout("callout_active", c)
+    state = c.state
     if state & FRESH or phases.IN_CHILD:
         machine_of(c)  # raises
     return (state & ACTIVE) // ACTIVE

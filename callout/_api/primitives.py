@@ -114,6 +114,7 @@ def callout_armed_with(c: Callout, arg: object, /) -> int:
     # with it since.
     if armed_with == arg and c.state & _SCHEDULED == PENDING and c.arg == arg:
         return 1
+    check_callout("callout_armed_with", c)
     if c.state & FRESH:
         machine_of(c)  # raises
     return 0
@@ -121,10 +122,9 @@ def callout_armed_with(c: Callout, arg: object, /) -> int:
 
 def callout_terminated(c: Callout, /) -> int:
     """Return 1 if *c* was closed for good, by ``callout_terminate()`` or with ``close``, else 0. Never blocks."""
-    try:
-        state = c.state
-    except AttributeError:
-        not_a_callout("callout_terminated", c)
+    if type(c) is not Callout:
+        check_callout("callout_terminated", c)
+    state = c.state
     if state & FRESH or phases.IN_CHILD:
         machine_of(c)  # raises
     return (state & CLOSED) // CLOSED

@@ -281,7 +281,7 @@ def initialize(call: str, machine: Machine, c: Callout, lock: Lock | None, flags
         to = home if c.cpu.machine is machine else c.cpu
         cpu = lock_callout_and(c, to)
     try:
-        _old = c.func, c.arg  # they die with this frame, after the locks were released
+        _old = c.func, c.arg, c.lock  # they die with this frame, after the locks were released
         if cpu is not None and (c.state & PENDING or c.run is not None):
             raise BusyError(
                 f"{call}: {c!r} is still {'running' if c.run else 'pending'}; drain it before it is used anew",

@@ -57,15 +57,17 @@ def callout_reset(c: Callout, ticks: int, func: Callable[[T], object], arg: T, /
     """
     try:
         known = c.func
+        cpu = c.cpu
+        clock = cpu.now
     except AttributeError:
         not_a_callout("callout_reset", c)
     if func is not known:
         check_func("callout_reset", func)
     if type(ticks) is not int or ticks > _ONE_DIGIT:
         ticks = check_ticks("callout_reset", ticks)
-    cpu = c.cpu
-    clock = cpu.now
-    when = clock() + (ticks if ticks > 0 else 1) * cpu.tick
+    now = clock()
+    delay = (ticks if ticks > 0 else 1) * cpu.tick
+    when = now + delay
     lock = cpu.lock
     try:
         lock.acquire()
@@ -100,7 +102,7 @@ def callout_reset(c: Callout, ticks: int, func: Callable[[T], object], arg: T, /
         ):
             cpu.busy = True
             now = clock()
-            when = now + (ticks if ticks > 0 else 1) * cpu.tick
+            when = now + delay
             spot, seq, deadline = prepare(cpu, when, now)
             if state & TRACED:
                 cpu.machine.note(c)
@@ -142,11 +144,11 @@ def callout_stop(c: Callout, /) -> int:
     try:
         cpu = c.cpu
         mine = c.lock
+        lock = cpu.lock
     except AttributeError:
         not_a_callout("callout_stop", c)
     if mine is not None and not mine.owned():
         return STOP_RESULT[stop("callout_stop", c)]
-    lock = cpu.lock
     try:
         lock.acquire()
     except BaseException:
@@ -190,9 +192,9 @@ def callout_dequeue(c: Callout, /, *, if_not_running: bool = False, close: bool 
     """
     try:
         cpu = c.cpu
+        lock = cpu.lock
     except AttributeError:
         not_a_callout("callout_dequeue", c)
-    lock = cpu.lock
     try:
         lock.acquire()
     except BaseException:
@@ -242,9 +244,9 @@ def callout_arm_curcpu(c: Callout, tick: int, func: Callable[[T], object], arg: 
     """Arm *c* as ``callout_arm_on()`` does, on the CPU on which this code runs. Never blocks."""
     try:
         cpu = c.cpu
+        clock = cpu.now
     except AttributeError:
         not_a_callout("callout_arm_curcpu", c)
-    clock = cpu.now
     now = clock()
     when = cpu.boot + tick * cpu.tick if type(tick) is int and type(flags) is int else 0
     # For a time to come, on this CPU.

@@ -209,7 +209,8 @@ def end(lane: Lane) -> None:
     c, cpu = run.callout, run.cpu
     move = run.move
     to = cpu if move is None else move.cpu
-    promised: list[Ticket] = []
+    promised: list[Ticket] | None = None
+    old: list[object] = []  # what is replaced; it dies with this frame
     try:
         while True:
             # A migration needs both CPUs' locks. Until it is carried out the run counts as in progress: c stays put.
@@ -222,10 +223,9 @@ def end(lane: Lane) -> None:
                         answer_tickets(cpu, c, tickets)
                         move = run.move
                     if move is not None:
-                        _carry_out(cpu, c, move)
+                        _carry_out(cpu, c, move, old)
                     c.run = lane.run = None
-                    if tickets is not None:
-                        promised = tickets
+                    promised = tickets
                     break
             finally:
                 try:
@@ -259,12 +259,13 @@ def answer_tickets(cpu: Cpu, c: Callout, tickets: list[Ticket]) -> None:
         c.state |= CLOSED
 
 
-def _carry_out(cpu: Cpu, c: Callout, move: Move) -> None:
+def _carry_out(cpu: Cpu, c: Callout, move: Move, old: list[object]) -> None:
     """Arm the callout as the deferred reset wanted. Both locks are held."""
     if cpu.machine.phase >= Phase.QUIESCING:  # what is pending was stopped, and this is as well
         c.state &= ~(PENDING | ACTIVE | MOVING)
         return
     to = move.cpu
+    old += (c.func, c.arg)
     spot, seq, deadline = prepare(to, move.time, cpu.now())
     to.wheel.put(c, spot, move.time, seq, cpu.wheel)
     c.cpu = to

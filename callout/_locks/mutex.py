@@ -168,8 +168,6 @@ class Mtx(Lock):
         if self._recurse and self._owner == self.me():
             self.__enter__()
             return 1
-        if self.machine.dead is not None:
-            self.machine.dead.refuse()
         return int(self.try_acquire(shared=False))
 
     def owned(self) -> bool:
@@ -235,6 +233,8 @@ class Mtx(Lock):
                 raw.release()
             raise
         if not taken:
+            if self.machine.dead is not None:
+                self.machine.dead.refuse()  # its holder does not exist in this process
             return False
         if self._raw is not raw:
             self._acquire_contended(raw, taken)

@@ -274,12 +274,22 @@ class Unshown:
         raise ZeroDivisionError
 
 
+class Alike:
+    """A session that has fields with the names of a callout's."""
+
+    def __init__(self) -> None:
+        self.arg = self.cpu = self.flags = self.func = self.lock = self.run = self.state = self.time = 1
+
+
+NO_CALLOUTS: Final = [None, 5, "c", callout.Mtx, Unshown(), 10**5000, Callout, Alike()]
+
+
 def test_the_calls_that_want_a_callout_are_known() -> None:
     """Every call of this file that uses a callout is in the table of those that want one."""
     assert {*CHANGING, *LOOKING, "callout_init", "callout_executing"} <= {*WANTS_A_CALLOUT}
 
 
-@pytest.mark.parametrize("what", [None, 5, "c", callout.Mtx, Unshown(), 10**5000], ids=type)
+@pytest.mark.parametrize("what", NO_CALLOUTS, ids=type)
 @pytest.mark.parametrize("call", WANTS_A_CALLOUT)
 def test_what_is_no_callout(vm: VirtualSMP, call: str, what: object) -> None:
     """Every call that wants a callout refuses what is none, and the error knows the call that was made."""

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 
 # The child does CHILD inside the block; the parent says what became of it, and whether its callouts still run.
 SCRIPT = """
-import os, sys, warnings
+import os, sys, threading, warnings
 import trio
 from callout import *
 warnings.simplefilter("ignore", DeprecationWarning)
@@ -164,9 +164,12 @@ def test_a_child_may_open_a_system_of_its_own() -> None:
 
 
 def test_a_lock_that_a_child_is_refused_is_not_held_by_it() -> None:
-    """Acquiring a mutex of the parent's system in any way is a ForkedError, and the mutex is as it was."""
+    """Acquiring a mutex of the parent's system in any way is a ForkedError, whether it is free, held by this thread or
+    by one that is not there; and the mutex is as it was.
+    """
     child = """
             tries = free.__enter__, free.trylock, lambda: free.try_acquire(False), held.__enter__, held.trylock
+            tries += other.__enter__, other.trylock, lambda: other.try_acquire(False)
             for acquire in tries:
                 try:
                     acquire()
@@ -179,9 +182,20 @@ def test_a_lock_that_a_child_is_refused_is_not_held_by_it() -> None:
     fork = "        pid = os.fork()\n"
     wait = "            code ="
     script = SCRIPT.replace(
-        fork, f"        free, held = Mtx('free'), Mtx('held', MTX_RECURSE)\n        held.lock()\n{fork}"
+        fork,
+        f"""
+        free, held, other = Mtx('free'), Mtx('held', MTX_RECURSE), Mtx('other')
+        held.lock()
+        taken, over = threading.Event(), threading.Event()
+        def keep():
+            with system.bound(), other:
+                taken.set()
+                over.wait()
+        threading.Thread(target=keep).start()
+        taken.wait()
+{fork}""",
     )
-    script = script.replace(wait, f"            held.unlock()\n{wait}")
+    script = script.replace(wait, f"            held.unlock(); over.set()\n{wait}")
     done = subprocess.run(
         [sys.executable, "-c", script.format(child=child), "1"], capture_output=True, text=True, timeout=100, check=True
     )

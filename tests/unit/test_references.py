@@ -9,19 +9,24 @@ import pickle
 import sys
 import weakref
 from collections.abc import Callable, Iterator
+from itertools import product
 from typing import Final, NoReturn
 
 import pytest
 import trio
 
 from callout import (
+    ARM_STAY,
     C_DIRECT_EXEC,
+    SBT_1MS,
     ArgumentTypeError,
     Callout,
     Mtx,
     NeverArmedError,
     RmLock,
     RwLock,
+    callout_arm_on,
+    callout_dequeue,
     callout_drain,
     callout_drain_async,
     callout_init,
@@ -34,6 +39,7 @@ from callout import (
     callout_stop,
     callout_terminate,
     open_callouts,
+    ticks,
 )
 from callout._core.invariants import check_cpu
 from callout._core.lifecycle import enter, quiesce
@@ -149,6 +155,75 @@ def test_an_argument_that_is_replaced_dies_after_the_locks_were_released(
     gc.collect()
 
     assert seen == [False]
+
+
+Arming = Callable[[Callout, Last], object]
+IN_A_RUN: Final[dict[str, Arming]] = {
+    "reset": lambda c, last: callout_reset(c, 3, ignore, last),
+    "reset to a later time": lambda c, last: callout_reset(c, 300, ignore, last),
+    "reset on another CPU": lambda c, last: callout_reset_on(c, 3, ignore, last, 1),
+    "direct": lambda c, last: callout_reset_sbt(c, SBT_1MS, 0, ignore, last, C_DIRECT_EXEC),
+    "arm to stay": lambda c, last: callout_arm_on(c, ticks() + 3, ignore, last, 1, ARM_STAY),
+    "stop": lambda c, _: callout_stop(c),
+    "drain": lambda c, last: callout_drain_async(c, ignore, last),
+}
+
+
+@pytest.mark.parametrize("careful", [False, True])
+@pytest.mark.parametrize("begin", IN_A_RUN)
+def test_what_any_calls_in_a_run_replace_dies_after_the_locks_were_released(begin: str, *, careful: bool) -> None:
+    """Three calls of the callback, whichever they are, and what the end of the run makes of them."""
+    for second, third in product(IN_A_RUN, IN_A_RUN):
+        with VirtualSMP(2, free_clock=False) as vm:
+            vm.machine.careful = careful
+            seen: list[bool] = []
+            c = Callout()
+            calls = [IN_A_RUN[begin], IN_A_RUN[second], IN_A_RUN[third]]
+
+            def callback(
+                _: object, c: Callout = c, calls: list[Arming] = calls, vm: VirtualSMP = vm, seen: list[bool] = seen
+            ) -> None:
+                for call in calls:
+                    call(c, Last(vm.machine, seen))
+
+            callout_init(c, 1)
+            callout_reset(c, 1, callback, Last(vm.machine, seen))
+            vm.tick(1000)
+            vm.check()
+            callout_reset(c, 1, ignore, None)
+            del callback
+
+            assert seen == [False] * 4, (second, third)
+
+
+def test_a_lock_that_is_replaced_dies_after_the_locks_were_released(vm: VirtualSMP) -> None:
+    """A callout may have the last reference to its lock: what initialises it anew lets go of that under no lock."""
+
+    class Mortal(Mtx):
+        def __del__(self) -> None:
+            seen.append(any(cpu.busy or cpu.lock._is_owned() for cpu in vm.machine.cpus))
+
+    seen: list[bool] = []
+    c = Callout()
+    callout_init_mtx(c, Mortal("old"))
+    callout_init(c, 1)
+    gc.collect()
+
+    assert seen == [False]
+
+
+@pytest.mark.parametrize("removes", [callout_stop, callout_dequeue])
+def test_what_was_removed_does_not_refer_to_its_neighbours(
+    vm: VirtualSMP, removes: Callable[[Callout], object]
+) -> None:
+    """A callout that is removed from among others does not keep the ring that they are in."""
+    callouts = [Callout() for _ in range(3)]
+    for c in callouts:
+        callout_init(c, 1)
+        callout_reset(c, 100_000, ignore, None)
+    removes(callouts[1])
+
+    assert callouts[1].prev is callouts[1].next is None
 
 
 def test_the_argument_of_a_deferred_reset_dies_after_the_locks_were_released(vm: VirtualSMP) -> None:

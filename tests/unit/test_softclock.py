@@ -325,6 +325,7 @@ def test_a_lock_that_a_callback_has_kept_is_named_as_held(vm: VirtualSMP, flags:
     (error,) = vm.errors
 
     assert "<Mtx 'm' held by " in str(error)
+    assert ("CALLOUT_RETURNUNLOCKED and returned with" if flags else "has acquired <Mtx 'm'") in str(error)
     assert m._owner is None
 
 
