@@ -167,6 +167,20 @@ def check_wait(call: str, c: Callout, /, *, blocking: bool = False) -> None:
     _refuse_other(call, c, refuse_wait(call, c, blocking=blocking))
 
 
+def check_current(call: str, c: Callout, /) -> None:
+    """Raise unless the system of *c* is open, and the current one. *call* goes into the message. Never blocks.
+
+    Raises:
+        ClosedError: it was closed.
+        NotInitializedError: *c* was never initialised.
+        ArgumentValueError: another system is current here.
+    """
+    check_callout(call, c)
+    machine = machine_of(c)
+    refuse_closed(call, machine)
+    _refuse_other(call, c, machine)
+
+
 def _refuse_other(call: str, c: Callout, machine: Machine) -> None:
     """Raise if *c*, which is of *machine*, is of another system than the current one."""
     if CURRENT.get(machine) is not machine:

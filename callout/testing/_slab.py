@@ -25,7 +25,7 @@ AddressSanitizer.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Coroutine, Iterable
 from typing import Final, Generic, NoReturn, ParamSpec, TypeVar, cast
 
 from .._core import describe
@@ -147,10 +147,15 @@ class Slab(Generic[T]):
             ArgumentValueError: *make* has returned what is allocated already, from this slab or another.
             UseAfterFree: *make* has returned what was freed.
         """
+        if not callable(make):
+            raise ArgumentTypeError(
+                f"Slab.alloc: give a class, or a function that makes the object, not {describe.shown(make)}",
+                call="Slab.alloc",
+            )
         # As type.__call__() does it, in two steps.
         if isinstance(make, type) and type(make).__call__ is type.__call__:
             obj = cast("T", make.__new__(make, *args, **kwargs))
-            if isinstance(obj, make):
+            if make in type(obj).__mro__:  # what isinstance() says can be made up
                 self._allocate(make, obj)
                 try:
                     _initialize(obj, *args, **kwargs)
@@ -160,6 +165,8 @@ class Slab(Generic[T]):
                 return obj
         else:
             obj = make(*args, **kwargs)
+            if isinstance(obj, Coroutine):
+                obj.close()  # it is refused now, as nothing that can be poisoned, and is not to be awaited
         self._allocate(make, obj)
         return obj
 
@@ -200,7 +207,9 @@ class Slab(Generic[T]):
             if allocation is not None and allocation.freed is None:
                 del self._live[id(obj)]
                 _ALLOCATED.pop(id(obj))
-                self._unused.append(self._slots.pop(id(obj)))
+                slot = self._slots.pop(id(obj))
+                self._generations[slot] -= 1
+                self._unused.append(slot)
 
     @protected
     def free(self, obj: T, /) -> None:

@@ -33,7 +33,7 @@ from callout import (
     must_await,
 )
 
-from ._jiffies import check_jiffies
+from ._jiffies import check_jiffies, shown
 
 T = TypeVar("T")
 
@@ -74,6 +74,8 @@ class TimerBase:
         self._assign(check_jiffies("timer.expires", "expires", value))
 
     def __repr__(self) -> str:
+        if not hasattr(self, "entry"):
+            return f"<{type(self).__name__} that was never made at {id(self):#x}>"
         function = self._function
         words = []
         try:
@@ -119,10 +121,9 @@ class TimerBase:
         self._assign(expires)
 
 
-def set_up(call: str, timer: TimerBase) -> None:
-    """Bind a timer to the current system."""
-    if not isinstance(timer, TimerBase):
-        raise no_timer(call, timer)
+def set_up(call: str, timer: TimerBase, kind: type[TimerBase]) -> None:
+    """Bind a timer of this kind to the current system."""
+    check_timer(call, timer, kind)
     assigned = timer.expires
     try:
         callout_init(timer.entry, 1)
@@ -143,9 +144,25 @@ def run_function(function: Callable[..., object], /, *args: object) -> None:
         check_result(function, result)
 
 
-def no_timer(call: str, timer: object) -> ArgumentTypeError:
-    """Return the error for what is no timer."""
-    return ArgumentTypeError(f"{call}: the first argument must be a timer, a timer_list, not {timer!r}", call=call)
+def check_timer(call: str, timer: object, kind: type[TimerBase] = TimerBase) -> None:
+    """Raise unless *timer* is a timer of this kind, and was made."""
+    if isinstance(timer, kind):
+        if hasattr(timer, "entry"):
+            return
+        raise NotInitializedError(
+            f"{call}: this {type(timer).__qualname__} was never made: its __init__() did not call "
+            "timer_list.__init__()",
+            call=call,
+            callout=timer,
+        )
+    if isinstance(timer, TimerBase):
+        raise ArgumentTypeError(
+            f"{call}: {timer!r} is a timer of the other API: those of callout_linux.timer and callout_linux.v2_3 "
+            "do not mix",
+            call=call,
+            callout=timer,
+        )
+    raise ArgumentTypeError(f"{call}: the first argument must be a timer, a timer_list, not {shown(timer)}", call=call)
 
 
 def not_set_up(call: str, timer: TimerBase) -> NotInitializedError:
@@ -159,6 +176,7 @@ def fail(call: str, timer: TimerBase, error: CalloutError) -> NoReturn:
     """Raise *error*, which is being handled, as an error of *call* for *timer*: these are what its user knows, and not
     the function of callout(9) that has raised it, nor the callout.
     """
+    check_timer(call, timer)
     if isinstance(error, NotInitializedError):
         raise not_set_up(call, timer) from None
     if not error.call.startswith("callout_"):
@@ -185,8 +203,7 @@ def refuse_pending(call: str, timer: TimerBase, facts: int) -> None:
 
 def refuse_not_set_up(call: str, timer: TimerBase) -> None:
     """Raise if the timer was never set up, or is none."""
-    if not isinstance(timer, TimerBase):
-        raise no_timer(call, timer)
+    check_timer(call, timer)
     try:
         callout_running(timer.entry)
     except CalloutError as error:

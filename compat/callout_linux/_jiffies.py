@@ -13,7 +13,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final, TypeVar, cast
 
-from callout import ArgumentTypeError, NoSystemError, curcpu, hz, ticks
+from callout import ArgumentTypeError, ClosedError, ForkedError, NoSystemError, curcpu, hz, ticks
 
 T = TypeVar("T")
 
@@ -28,13 +28,13 @@ MAX_SCHEDULE_TIMEOUT: Final = _SIGN - 1
 
 
 def looked_up(call: str, read: Callable[[], T]) -> T:
-    """Return what *read* gives. Where no system is open the error names *call*: its user does not know what that is
-    made of.
+    """Return what *read* gives. Where no system is open, or where it was closed, the error names *call*: its user does
+    not know what that is made of.
     """
     try:
         return read()
-    except NoSystemError as error:
-        raise NoSystemError(str(error).replace(error.call, call, 1), call=call) from None
+    except (NoSystemError, ClosedError, ForkedError) as error:
+        raise type(error)(str(error).replace(error.call, call, 1), call=call) from None
 
 
 class Variable:
@@ -61,7 +61,7 @@ class Variable:
     def __str__(self) -> str:
         try:
             return str(self._read())
-        except NoSystemError:  # in a message of somebody who only wants to name it
+        except (NoSystemError, ClosedError, ForkedError):  # in a message of somebody who only wants to name it
             return repr(self)
 
     def __format__(self, spec: str) -> str:
@@ -206,9 +206,15 @@ def exact_int(value: object) -> int | None:
     return int.__int__(cast("int", value)) if issubclass(type(value), int) else None
 
 
-def shown(number: int) -> str:
-    """Return how a message shows *number*: Python refuses to write very long ones in decimal."""
-    return str(number) if number.bit_length() <= 256 else f"an int of {number.bit_length()} bits"
+def shown(value: object) -> str:
+    """Return how a message shows *value*: Python refuses to write very long ints in decimal, and a repr may fail."""
+    exact = exact_int(value)
+    if exact is not None and exact.bit_length() > 256:
+        return f"an int of {exact.bit_length()} bits"
+    try:
+        return repr(value)
+    except Exception:
+        return f"an object of type {type(value).__qualname__}"
 
 
 def check_jiffies(call: str, what: str, value: object) -> int:
@@ -218,7 +224,7 @@ def check_jiffies(call: str, what: str, value: object) -> int:
     exact = exact_int(value)
     if exact is None:
         raise ArgumentTypeError(
-            f"{call}: {what} must be an int, a time in jiffies such as jiffies + 10, not {value!r}", call=call
+            f"{call}: {what} must be an int, a time in jiffies such as jiffies + 10, not {shown(value)}", call=call
         )
     return ((exact + _SIGN) & _MASK) - _SIGN
 
@@ -274,22 +280,22 @@ def time_in_range_open(a: int | Variable, b: int | Variable, c: int | Variable, 
 
 def time_is_before_jiffies(a: int | Variable, /) -> bool:
     """Return whether time *a*, in jiffies, has passed. Never blocks."""
-    return time_after(jiffies, a)
+    return time_after(looked_up("time_is_before_jiffies", ticks), a)
 
 
 def time_is_after_jiffies(a: int | Variable, /) -> bool:
     """Return whether time *a*, in jiffies, is still to come. Never blocks."""
-    return time_before(jiffies, a)
+    return time_before(looked_up("time_is_after_jiffies", ticks), a)
 
 
 def time_is_before_eq_jiffies(a: int | Variable, /) -> bool:
     """Return whether time *a*, in jiffies, is now or has passed. Never blocks."""
-    return time_after_eq(jiffies, a)
+    return time_after_eq(looked_up("time_is_before_eq_jiffies", ticks), a)
 
 
 def time_is_after_eq_jiffies(a: int | Variable, /) -> bool:
     """Return whether time *a*, in jiffies, is now or still to come. Never blocks."""
-    return time_before_eq(jiffies, a)
+    return time_before_eq(looked_up("time_is_after_eq_jiffies", ticks), a)
 
 
 # -- converting ----------------------------------------------------------------------------------------------------
@@ -301,7 +307,7 @@ def _an_int(call: str, value: object) -> int:
         return value()
     exact = exact_int(value)
     if exact is None:
-        raise ArgumentTypeError(f"{call}: give an int, not {value!r}", call=call)
+        raise ArgumentTypeError(f"{call}: give an int, not {shown(value)}", call=call)
     return exact
 
 

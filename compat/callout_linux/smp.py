@@ -30,6 +30,7 @@ from callout import (
     ClosedError,
     Event,
     NotAwaitedError,
+    NotInitializedError,
     Unfinished,
     check_callback,
     check_result,
@@ -179,10 +180,10 @@ def _check_cpus(call: str, cpus: Iterable[int]) -> list[int]:
     try:
         wanted = list(cpus)
     except TypeError:
-        raise ArgumentTypeError(f"{call}: give a collection of CPU numbers, not {cpus!r}", call=call) from None
+        raise ArgumentTypeError(f"{call}: give a collection of CPU numbers, not {shown(cpus)}", call=call) from None
     for cpu in wanted:
         if type(cpu) is not int:
-            raise ArgumentTypeError(f"{call}: a cpu must be an int, not {cpu!r}", call=call)
+            raise ArgumentTypeError(f"{call}: a cpu must be an int, not {shown(cpu)}", call=call)
         if not 0 <= cpu < there:
             raise ArgumentValueError(
                 f"{call}: there is no cpu {shown(cpu)}; this system has {there}, counted from 0", call=call
@@ -194,7 +195,7 @@ def _send(call: str, cpus: list[int], func: Func[T], info: T, wait: int) -> Sent
     """Make the calls; the one for the CPU on whose loop this runs comes last, on the spot."""
     check_callback(call, func)
     if not isinstance(wait, int):
-        raise ArgumentTypeError(f"{call}: wait must be True or False, not {wait!r}", call=call)
+        raise ArgumentTypeError(f"{call}: wait must be True or False, not {shown(wait)}", call=call)
     here = [cpu for cpu in cpus if on_cpu(cpu)]
     completion = Completion(len(cpus), call) if wait else None
     thunk = partial(run_function, func, info) if completion is None else partial(completion.run, func, info)
@@ -422,11 +423,17 @@ def INIT_CSD(csd: call_single_data_t[T], func: Func[T], info: T, /) -> None:  # 
 
 def _claim(call: str, csd: call_single_data_t[T]) -> bool:
     if not isinstance(csd, call_single_data_t):
-        raise ArgumentTypeError(f"{call}: give a call_single_data_t, not {csd!r}", call=call)
+        raise ArgumentTypeError(f"{call}: give a call_single_data_t, not {shown(csd)}", call=call)
     try:
         csd._free.pop()
     except IndexError:
         return False
+    except AttributeError:
+        raise NotInitializedError(
+            f"{call}: this {type(csd).__qualname__} was never made: its __init__() did not call "
+            "call_single_data_t.__init__()",
+            call=call,
+        ) from None
     return True
 
 

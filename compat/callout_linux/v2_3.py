@@ -39,8 +39,8 @@ from ._base import (
     TimerBase,
     Waiting,
     check_function,
+    check_timer,
     fail,
-    no_timer,
     quiesce,
     quiesce_blocking,
     refuse_not_set_up,
@@ -91,7 +91,7 @@ def init_timer(timer: timer_list, /) -> None:
         NoSystemError: no system is open here.
         BusyError: it is pending or running.
     """
-    set_up("init_timer", timer)
+    set_up("init_timer", timer, timer_list)
 
 
 def _arm(call: str, timer: timer_list, expires: int, how: int) -> int:
@@ -100,10 +100,12 @@ def _arm(call: str, timer: timer_list, expires: int, how: int) -> int:
         raise NotInitializedError(
             f"{call}: {timer!r} has no function: assign timer.function first", call=call, callout=timer
         )
+    assigned = timer._assigned
     try:
         timer.overwrite(expires)
         facts = callout_arm(timer.entry, expires + 1, timer, expires, how)
     except CalloutError as error:
+        timer._assigned = assigned  # it was not armed
         fail(call, timer, error)
     return facts
 
@@ -116,8 +118,7 @@ def add_timer(timer: timer_list, /) -> None:
         BusyError: it is pending already (the kernel complained and did nothing).
         NotInitializedError: ``init_timer()`` was never called, or it has no function.
     """
-    if not isinstance(timer, TimerBase):
-        raise no_timer("add_timer", timer)
+    check_timer("add_timer", timer, timer_list)
     refuse_pending("add_timer", timer, _arm("add_timer", timer, timer.expires, ADD))
 
 
@@ -126,8 +127,7 @@ def mod_timer(timer: timer_list, expires: int | Variable, /) -> int:
 
     Returns 1 if it was pending, else 0. Raises as ``add_timer()``; ArgumentTypeError if *expires* is not an int.
     """
-    if not isinstance(timer, TimerBase):
-        raise no_timer("mod_timer", timer)
+    check_timer("mod_timer", timer, timer_list)
     expires = check_jiffies("mod_timer", "expires", expires)
     facts = _arm("mod_timer", timer, expires, ARM_UNCHANGED)
     return facts & CALLOUT_REMOVED
@@ -135,8 +135,7 @@ def mod_timer(timer: timer_list, expires: int | Variable, /) -> int:
 
 def timer_pending(timer: timer_list, /) -> int:
     """Return 1 if *timer* is armed and its function has not begun, else 0. Never blocks."""
-    if not isinstance(timer, TimerBase):
-        raise no_timer("timer_pending", timer)
+    check_timer("timer_pending", timer)
     try:
         return callout_pending(timer.entry)
     except CalloutError as error:
@@ -148,8 +147,7 @@ def del_timer(timer: timer_list, /) -> int:
 
     Returns 1 if it was pending, else 0.
     """
-    if not isinstance(timer, TimerBase):
-        raise no_timer("del_timer", timer)
+    check_timer("del_timer", timer)
     try:
         return callout_dequeue(timer.entry) & CALLOUT_REMOVED
     except CalloutError as error:
@@ -234,8 +232,7 @@ def timer_is_running(timer: timer_list, /) -> int:
 
     Never blocks.
     """
-    if not isinstance(timer, TimerBase):
-        raise no_timer("timer_is_running", timer)
+    check_timer("timer_is_running", timer)
     try:
         return callout_running(timer.entry)
     except CalloutError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any
@@ -15,6 +16,8 @@ from callout import (
     BusyError,
     Callout,
     CalloutError,
+    CalloutSystem,
+    ClosedError,
     LockHeldError,
     LoopThreadError,
     Mtx,
@@ -26,6 +29,7 @@ from callout import (
 )
 from callout.testing import VirtualSMP
 from callout_linux import smp, timer, v2_3
+from callout_linux._base import TimerBase
 from callout_linux.smp import on_each_cpu, smp_call_function, smp_call_function_many, smp_call_function_single
 from callout_linux.timer import (
     DEFINE_TIMER,
@@ -127,27 +131,166 @@ def test_a_timer_that_was_never_set_up(s: Stage, call: Callable[[timer_list], ob
         s.do(call, timer_list())
 
 
-@pytest.mark.parametrize("wrong", [None, 5, "timer", Callout()])
-def test_what_is_no_timer(s: Stage, wrong: Any) -> None:  # noqa: ANN401 - the wrong types are what is tested
+OLD_CALLS: list[Callable[[Any], object]] = [
+    v2_3.init_timer,
+    v2_3.add_timer,
+    lambda t: v2_3.mod_timer(t, 1),
+    v2_3.timer_pending,
+    v2_3.del_timer,
+    v2_3.del_timer_sync,
+    v2_3.del_timer_sync_blocking,
+    v2_3.timer_is_running,
+    v2_3.timer_synchronize,
+    v2_3.timer_synchronize_blocking,
+]
+NEW_CALLS: list[Callable[[Any], object]] = [*CALLS, lambda t: timer_setup(t, ignore, 0), destroy_timer_on_stack]
+
+
+class Unshown:
+    """What cannot even be shown."""
+
+    def __repr__(self) -> str:
+        """Fail."""
+        raise ZeroDivisionError
+
+
+class Owner:
+    """What has a timer, or rather its callout, under the name that a timer has for it."""
+
+    def __init__(self) -> None:
+        self.entry = Callout()
+
+
+@pytest.mark.parametrize("wrong", [None, 5, "timer", Callout(), timer_list, Unshown(), 10**5000, Owner()], ids=type)
+def test_what_is_no_timer(s: Stage, wrong: object) -> None:
     """Every call with what is no timer says so by its own name, in both APIs."""
-    calls: list[Callable[[Any], object]] = [
-        *CALLS,
-        lambda t: timer_setup(t, ignore, 0),
-        destroy_timer_on_stack,
-        v2_3.init_timer,
-        v2_3.add_timer,
-        lambda t: v2_3.mod_timer(t, 1),
-        v2_3.timer_pending,
-        v2_3.del_timer,
-        v2_3.del_timer_sync,
-        v2_3.del_timer_sync_blocking,
-        v2_3.timer_is_running,
-        v2_3.timer_synchronize,
-        v2_3.timer_synchronize_blocking,
-    ]
-    for call in calls:
+    for call in (*NEW_CALLS, *OLD_CALLS):
         with pytest.raises(ArgumentTypeError, match=r"^\w+: the first argument must be a timer"):
             s.do(call, wrong)
+
+
+def test_a_timer_that_was_never_made(s: Stage) -> None:
+    """Every call with a timer whose class forgot timer_list.__init__() says so, in both APIs; its repr does, too."""
+
+    class New(timer_list):
+        def __init__(self) -> None:
+            """Forget the base class."""
+
+    class Old(v2_3.timer_list):
+        def __init__(self) -> None:
+            """Forget the base class."""
+
+    for calls, unmade in ((NEW_CALLS, New()), (OLD_CALLS, Old())):
+        assert "never made" in repr(unmade)
+        for call in calls:
+            with pytest.raises(NotInitializedError, match=r"^\w+: this .*(New|Old) was never made"):
+                s.do(call, unmade)
+
+
+def test_a_cross_cpu_call_that_was_never_made(s: Stage) -> None:
+    """One whose class forgot the base class's __init__() says so."""
+
+    class Unmade(smp.call_single_data_t[int]):
+        def __init__(self) -> None:
+            """Forget the base class."""
+
+    with pytest.raises(NotInitializedError, match="never made"):
+        s.do(smp.smp_call_function_single_async, 0, Unmade())
+    with pytest.raises(NotInitializedError, match="never made"):
+        s.do(smp.INIT_CSD, Unmade(), ignore, 0)
+
+
+def test_the_timers_of_the_two_apis_do_not_mix(s: Stage) -> None:
+    """A timer of one is neither set up nor started by a call of the other, and is as it was."""
+    old, new = v2_3.timer_list(), made(s)
+    setups: list[tuple[Callable[..., object], TimerBase]] = [
+        (lambda t: timer_setup(t, ignore, 0), old),
+        (timer.add_timer, old),
+        (lambda t: mod_timer(t, 5), old),
+        (lambda t: mod_timer_pending(t, 5), old),
+        (v2_3.init_timer, new),
+        (v2_3.add_timer, new),
+        (lambda t: v2_3.mod_timer(t, 5), new),
+    ]
+    for call, other in setups:
+        before = repr(other)
+        with pytest.raises(ArgumentTypeError, match="do not mix"):
+            s.do(call, other)
+        assert repr(other) == before
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_a_refused_mod_leaves_the_time_that_was_written(old: bool) -> None:
+    """What was written to ``expires`` is there after a mod_timer() that its closed system has refused."""
+
+    async def main() -> None:
+        async with open_callouts():
+            one: TimerBase
+            if old:
+                one = v2_3.timer_list()
+                v2_3.init_timer(one)
+                one.function = ignore
+            else:
+                one = DEFINE_TIMER(ignore)
+            one.expires = 5
+        call: Callable[..., object] = v2_3.mod_timer if old else mod_timer
+        with pytest.raises(ClosedError, match=r"^mod_timer: "):
+            call(one, 777)
+        assert one.expires == 5
+
+    trio.run(main)
+
+
+def test_a_sleep_that_cannot_be_is_refused_by_the_call(s: Stage) -> None:
+    """schedule_timeout() with a lock held, or blocking a loop, is refused by its own name, before it is awaited."""
+    mtx = s.mtx()
+
+    def sleeps() -> None:
+        with mtx, pytest.raises(CalloutError, match=r"^schedule_timeout: "):
+            schedule_timeout(5).close()
+        with mtx, pytest.raises(CalloutError, match=r"^schedule_timeout_blocking: "):
+            timer.schedule_timeout_blocking(5)
+
+    s.do(sleeps)
+
+    async def main() -> None:
+        async with open_callouts():
+            with pytest.raises(LoopThreadError, match=r"^schedule_timeout_blocking: "):
+                timer.schedule_timeout_blocking(5)
+
+    trio.run(main)
+
+
+def test_after_the_close_the_errors_name_the_calls_of_linux() -> None:
+    """In a thread that is still bound the calls that take no timer are ClosedErrors by their own names."""
+    closed, bound = threading.Event(), threading.Event()
+    told: dict[str, str] = {}
+
+    def thread(system: CalloutSystem) -> None:
+        with system.bound():
+            bound.set()
+            closed.wait()
+            for name, call in WITHOUT_A_SYSTEM.items():
+                if name not in {"timer_setup", "init_timer", "schedule_timeout"}:
+                    with pytest.raises(ClosedError) as caught:
+                        call()
+                    told[name] = str(caught.value).partition(":")[0]
+            told["str"] = str(timer.jiffies)
+
+    async def main() -> threading.Thread:
+        async with open_callouts() as system:
+            one = threading.Thread(target=thread, args=(system,))
+            one.start()
+            await trio.to_thread.run_sync(bound.wait)
+            return one
+
+    one = trio.run(main)
+    closed.set()
+    one.join()
+
+    assert "jiffies" in told.pop("str")
+    assert len(told) >= 20
+    assert all(name == said for name, said in told.items())
 
 
 def test_an_old_timer_that_was_never_initialised_or_has_no_function(s: Stage) -> None:

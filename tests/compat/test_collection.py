@@ -9,7 +9,16 @@ from collections.abc import Callable
 import pytest
 import trio
 
-from callout import ArgumentTypeError, Event, LoopThreadError, Mtx, SelfDrainError, SleepError, open_callouts
+from callout import (
+    ArgumentTypeError,
+    ClosedError,
+    Event,
+    LoopThreadError,
+    Mtx,
+    SelfDrainError,
+    SleepError,
+    open_callouts,
+)
 from callout_linux.timer import (
     DEFINE_TIMER,
     add_timer_on,
@@ -305,6 +314,39 @@ def test_what_destroy_all_is_given_is_looked_at_first(s: Stage) -> None:
 
     assert owner.destroyed == []
     assert s.do(timer_pending, element.timer) == 1
+
+
+def test_an_element_that_is_in_the_list_twice_is_destroyed_once(s: Stage) -> None:
+    """Both entries of it are taken out."""
+    owner = Owner(s, s.mtx())
+    element = s.do(owner.add, "pending", 5)
+    twice = [element, element]
+    destroyed: list[Element] = []
+    call: Callable[..., None] = destroy_all_blocking
+    s.do(call, twice, owner.lock, destroyed.append)
+
+    assert twice == []
+    assert destroyed == [element]
+
+
+@pytest.mark.trio
+async def test_an_element_of_a_closed_system_is_found_before_any_is_touched() -> None:
+    """The error names the call, and every other element is as it was; so where one has no timer at all."""
+    async with open_callouts():
+        good = DEFINE_TIMER(print)
+        mod_timer(good, jiffies + 10_000)
+        async with open_callouts():
+            closed = DEFINE_TIMER(print)
+        elements = [good, closed]
+        destroyed: list[timer_list] = []
+        with pytest.raises(ClosedError, match=r"^destroy_all: "):
+            await destroy_all(elements, Mtx("list"), destroyed.append, lambda it: it)
+        with pytest.raises(ArgumentTypeError, match=r"^destroy_all: timer_of"):
+            await destroy_all(elements, Mtx("list"), destroyed.append)
+
+        assert elements == [good, closed]
+        assert destroyed == []
+        assert timer_pending(good) == 1
 
 
 @pytest.mark.trio

@@ -241,6 +241,7 @@ GROUPS: Final = (
             "callout_barrier_all_sync",
             "check_callback",
             "check_result",
+            "check_current",
             "check_wait",
             "check_barrier_all",
             "must_await",

@@ -255,6 +255,7 @@ WANTS_A_CALLOUT: Final[dict[str, Callable[[Any], object]]] = {
     },
     "callout_async_drain": of_a_callout(callout_async_drain),
     "check_wait": lambda c: callout.check_wait("check_wait", c),
+    "check_current": lambda c: callout.check_current("check_current", c),
     "draining": enters,
 }
 

@@ -172,7 +172,7 @@ IN_A_RUN: Final[dict[str, Arming]] = {
 @pytest.mark.parametrize("careful", [False, True])
 @pytest.mark.parametrize("begin", IN_A_RUN)
 def test_what_any_calls_in_a_run_replace_dies_after_the_locks_were_released(begin: str, *, careful: bool) -> None:
-    """Three calls of the callback, whichever they are, and what the end of the run makes of them."""
+    """After any three calls of the callback, and what the end of the run makes of them, no lock was held then."""
     for second, third in product(IN_A_RUN, IN_A_RUN):
         with VirtualSMP(2, free_clock=False) as vm:
             vm.machine.careful = careful

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import inspect
 import re
 import subprocess
@@ -9,7 +10,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import pytest
 import trio
@@ -247,6 +248,50 @@ def test_what_cannot_be_made_was_not_allocated(vm: VirtualSMP) -> None:
     vm.tick(1)
     with pytest.raises(ArgumentValueError, match="not allocated from"):
         raise vm.errors.pop()
+
+
+def test_what_new_makes_of_another_class_is_not_initialised() -> None:
+    """As where such a class is called: also if isinstance() says that it is of this class."""
+
+    class Shape(abc.ABC):  # noqa: B024
+        def __new__(cls, n: int) -> Any:  # noqa: ANN401 - of another class
+            return Circle(n)
+
+    class Circle:
+        def __init__(self, n: int) -> None:
+            made.append(n)
+
+    made: list[int] = []
+    Shape.register(Circle)
+    shapes: Slab[Any] = Slab("shape")
+    shapes.alloc(Shape, 1)
+
+    assert made == [1]
+
+
+def test_a_name_is_not_used_up_by_what_could_not_be_made(vm: VirtualSMP, slab: Slab[Session]) -> None:
+    """The next object has the slot, and the generation."""
+    slabs: Slab[Impatient] = Slab("session")
+    for _ in range(2):
+        with pytest.raises(LookupError):
+            slabs.alloc(Impatient, slabs, fails=True)
+    slabs.alloc(Impatient, slabs)
+
+    assert [leak.name for leak in slabs.leaks()] == ["session 1, generation 1"]
+
+
+@pytest.mark.parametrize("what", [None, 5, "x"])
+def test_what_makes_no_object_is_refused(what: Any) -> None:  # noqa: ANN401 - the wrong types are what is tested
+    """``alloc()`` wants a class or a function, and says so; of an asynchronous one nothing is left to be awaited."""
+
+    async def later() -> None:
+        """Would never run."""
+
+    things: Slab[Any] = Slab("thing")
+    with pytest.raises(ArgumentTypeError, match=r"^Slab.alloc: give a class"):
+        things.alloc(what)
+    with pytest.raises(ArgumentTypeError, match=r"^Slab.alloc: "):
+        things.alloc(later)
 
 
 def test_an_init_that_returns_something_is_the_error_of_python(slab: Slab[Session]) -> None:

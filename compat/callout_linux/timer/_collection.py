@@ -24,10 +24,12 @@ from callout import (
     callout_drain_async,
     check_barrier_all,
     check_callback,
+    check_current,
     must_await,
 )
 
 from .._base import TimerBase, refuse_not_set_up, run_function
+from .._jiffies import shown
 
 E = TypeVar("E")
 
@@ -45,9 +47,10 @@ class Collection(Protocol[E]):
 
 
 def _take_out(collection: Collection[E], element: E) -> None:
-    """Take this very element out: ``remove()`` of a sequence would take the first that equals it."""
+    """Take this very element out: ``remove()`` of a sequence would take the first that equals it, and only that."""
     if isinstance(collection, MutableSequence):
-        del collection[next(at for at, other in enumerate(collection) if other is element)]
+        for at in [at for at, other in enumerate(collection) if other is element][::-1]:
+            del collection[at]
     else:
         collection.remove(element)
 
@@ -77,7 +80,7 @@ class _Destroyer(Generic[E]):
             )
         if not callable(getattr(lock, "__enter__", None)) or not callable(getattr(lock, "__exit__", None)):
             raise ArgumentTypeError(
-                f"{call}: lock must be one for `with lock:`, such as a callout.Mtx, not {lock!r}", call=call
+                f"{call}: lock must be one for `with lock:`, such as a callout.Mtx, not {shown(lock)}", call=call
             )
         check_callback(call, destroy)
         check_callback(call, timer_of)
@@ -97,8 +100,9 @@ class _Destroyer(Generic[E]):
         """Destroy what is idle or pending, and have the end of each run that is in progress see to its element."""
         mine: list[E] = []
         with self._lock:
-            timers = [(element, self._timer(element)) for element in self._collection]
-            for element, timer in timers:
+            # By identity: a sequence may have an element twice.
+            timers = {id(element): (element, self._timer(element)) for element in self._collection}
+            for element, timer in timers.values():
                 if callout_drain_async(timer.entry, self._ended, element):
                     self._outstanding += 1
                 else:
@@ -113,9 +117,12 @@ class _Destroyer(Generic[E]):
         timer = self._timer_of(element)
         if not isinstance(timer, TimerBase):
             raise ArgumentTypeError(
-                f"{self._name}: timer_of must return the timer of an element, not {timer!r}", call=self._name
+                f"{self._name}: timer_of must return the timer of {shown(element)}, a timer_list, not {shown(timer)}; "
+                "if none is given, it is the attribute 'timer'",
+                call=self._name,
             )
         refuse_not_set_up(self._name, timer)
+        check_current(self._name, timer.entry)
         return timer
 
     @trio.lowlevel.enable_ki_protection
@@ -161,7 +168,8 @@ class _Destroyer(Generic[E]):
 
 
 def _timer(element: object) -> TimerBase:
-    timer: TimerBase = element.timer  # type: ignore[attr-defined]  # the default of *timer_of*; others have to give their own
+    """Be the *timer_of* of those that are given none."""
+    timer: TimerBase = getattr(element, "timer", None)  # type: ignore[assignment]  # what it gives is looked at
     return timer
 
 
@@ -186,6 +194,8 @@ def destroy_all(
     Raises:
         ArgumentTypeError, NotInitializedError: an argument is of the wrong kind, or a timer was never set up; nothing
             has changed.
+        ClosedError, ArgumentValueError: a timer belongs to a system that was closed, or to another one; nothing has
+            changed.
         SelfDrainError: called from a timer's function; nothing has changed.
         SleepError: in checking mode, the caller holds a lock; nothing has changed.
         BaseException: what *destroy* has raised, after all others were destroyed; a ``BaseExceptionGroup`` if it was

@@ -32,8 +32,8 @@ from .._base import (
     TimerBase,
     Waiting,
     check_function,
+    check_timer,
     fail,
-    no_timer,
     quiesce,
     quiesce_blocking,
     refuse_not_set_up,
@@ -41,7 +41,7 @@ from .._base import (
     run_function,
     set_up,
 )
-from .._jiffies import Variable, check_jiffies, exact_int
+from .._jiffies import Variable, check_jiffies, exact_int, shown
 
 TIMER_DEFERRABLE: Final = 0x0008_0000
 TIMER_PINNED: Final = 0x0010_0000
@@ -122,10 +122,12 @@ def _set_up(call: str, timer: timer_list, function: Callable[[timer_list], objec
     check_function(call, function)
     exact = exact_int(flags)
     if exact is None:
-        raise ArgumentTypeError(f"{call}: flags must be an int, or'ed together from TIMER_*, not {flags!r}", call=call)
+        raise ArgumentTypeError(
+            f"{call}: flags must be an int, or'ed together from TIMER_*, not {shown(flags)}", call=call
+        )
     if exact & ~TIMER_INIT_FLAGS:
         raise ArgumentValueError(f"{call}: unknown flag {exact & ~TIMER_INIT_FLAGS:#x}", call=call)
-    set_up(call, timer)
+    set_up(call, timer, timer_list)
     timer._function = function
     timer.flags = exact
 
@@ -157,8 +159,7 @@ def timer_pending(timer: timer_list, /) -> int:
     Raises:
         NotInitializedError: it was never set up.
     """
-    if not isinstance(timer, TimerBase):
-        raise no_timer("timer_pending", timer)
+    check_timer("timer_pending", timer)
     try:
         return callout_pending(timer.entry)
     except CalloutError as error:
@@ -170,8 +171,7 @@ def timer_pending(timer: timer_list, /) -> int:
 
 def _add(call: str, timer: timer_list, pinned: int | None, arm: Callable[..., int], *where_and_how: int) -> None:
     """Start *timer*, with ``TIMER_PINNED`` as *pinned* has it or, for None, as it is; if refused, all is as before."""
-    if not isinstance(timer, TimerBase):
-        raise no_timer(call, timer)
+    check_timer(call, timer, timer_list)
     expires, flags = timer.expires, timer.flags
     if pinned is not None:
         timer.flags = flags & ~TIMER_PINNED | pinned
@@ -220,8 +220,7 @@ def add_timer_on(timer: timer_list, cpu: int, /) -> None:
 
 
 def _mod(call: str, timer: timer_list, expires: int | Variable, how: int) -> int:
-    if not isinstance(timer, TimerBase):
-        raise no_timer(call, timer)
+    check_timer(call, timer, timer_list)
     expires = check_jiffies(call, "expires", expires)
     try:
         facts = callout_arm_curcpu(timer.entry, expires + 1, timer, expires, how)
@@ -247,16 +246,20 @@ def mod_timer(timer: timer_list, expires: int | Variable, /) -> int:
         expires = check_jiffies("mod_timer", "expires", expires)
     try:
         c = timer.entry
+        assigned = timer._assigned
     except AttributeError:
-        raise no_timer("mod_timer", timer) from None
+        check_timer("mod_timer", timer)
+        raise
     try:
-        if timer._assigned is not None:
+        if assigned is not None:
+            check_timer("mod_timer", timer, timer_list)
             timer.overwrite(expires)
         # As Linux does, before any lock: the commonest call of networking code changes nothing.
         if c.arg == expires and callout_armed_with(c, expires):
             return 1
         facts = callout_arm_curcpu(c, expires + 1, timer, expires, _MOD)
     except CalloutError as error:
+        timer._assigned = assigned  # it was not armed
         fail("mod_timer", timer, error)
     return facts & CALLOUT_REMOVED
 
@@ -291,11 +294,9 @@ def timer_delete(timer: timer_list, /) -> int:
         NotInitializedError: it was never set up.
     """
     try:
-        c = timer.entry
-    except AttributeError:
-        raise no_timer("timer_delete", timer) from None
-    try:
-        return callout_dequeue(c) & CALLOUT_REMOVED
+        if type(timer) is not timer_list:
+            check_timer("timer_delete", timer)
+        return callout_dequeue(timer.entry) & CALLOUT_REMOVED
     except CalloutError as error:
         fail("timer_delete", timer, error)
 
@@ -309,8 +310,7 @@ def try_to_del_timer_sync(timer: timer_list, /) -> int:
     Raises:
         NotInitializedError: it was never set up.
     """
-    if not isinstance(timer, TimerBase):
-        raise no_timer("try_to_del_timer_sync", timer)
+    check_timer("try_to_del_timer_sync", timer)
     try:
         facts = callout_dequeue(timer.entry, if_not_running=True)
     except CalloutError as error:
@@ -327,8 +327,7 @@ def timer_shutdown(timer: timer_list, /) -> int:
     Raises:
         NotInitializedError: it was never set up.
     """
-    if not isinstance(timer, TimerBase):
-        raise no_timer("timer_shutdown", timer)
+    check_timer("timer_shutdown", timer)
     try:
         return callout_dequeue(timer.entry, close=True) & CALLOUT_REMOVED
     except CalloutError as error:

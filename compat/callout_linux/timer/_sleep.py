@@ -5,10 +5,10 @@ Source: schedule_timeout() of kernel/time/timer.c (Linux 6.12).
 
 from __future__ import annotations
 
-from callout import ArgumentTypeError, ArgumentValueError, Event, must_await
+from callout import ArgumentTypeError, ArgumentValueError, Event, check_barrier_all, must_await
 
 from .._base import Waiting
-from .._jiffies import MAX_SCHEDULE_TIMEOUT, Variable, exact_int, jiffies, looked_up, shown
+from .._jiffies import MAX_SCHEDULE_TIMEOUT, Variable, exact_int, jiffies, shown
 from ._list import DEFINE_TIMER, mod_timer, timer_delete
 
 
@@ -17,7 +17,7 @@ def _check(call: str, timeout: int | Variable) -> int:
         timeout = timeout()
     exact = exact_int(timeout)
     if exact is None:
-        raise ArgumentTypeError(f"{call}: timeout must be an int, a number of jiffies, not {timeout!r}", call=call)
+        raise ArgumentTypeError(f"{call}: timeout must be an int, a number of jiffies, not {shown(timeout)}", call=call)
     if not 0 <= exact <= MAX_SCHEDULE_TIMEOUT:
         raise ArgumentValueError(
             f"{call}: timeout must be from 0 to MAX_SCHEDULE_TIMEOUT, got {shown(exact)}", call=call
@@ -28,8 +28,8 @@ def _check(call: str, timeout: int | Variable) -> int:
 class _Nap:
     """One sleep: a timer that sets an event."""
 
-    def __init__(self, call: str, jiffies_: int) -> None:
-        self.over = looked_up(call, Event)
+    def __init__(self, jiffies_: int) -> None:
+        self.over = Event()
         self._length = jiffies_
         self._until = jiffies + jiffies_
         self._timer = DEFINE_TIMER(lambda _: self.over.set())
@@ -46,7 +46,8 @@ class _Nap:
 
 
 async def _sleep(length: int) -> int:
-    nap = _Nap("schedule_timeout", length)
+    check_barrier_all("schedule_timeout")  # again: since the call a lock may have been acquired
+    nap = _Nap(length)
     try:
         await nap.over.wait()
     finally:
@@ -64,13 +65,19 @@ def schedule_timeout(timeout: int | Variable, /) -> Waiting:
 
     Raises:
         ArgumentTypeError, ArgumentValueError: *timeout* is not an int, or negative (Linux: a warning, and 0).
+        SelfDrainError: called by a timer's function, which would wait for its own softclock.
+        SleepError: in checking mode, the caller holds a lock.
     """
-    return must_await("schedule_timeout", _sleep(_check("schedule_timeout", timeout)), "schedule_timeout_blocking")
+    length = _check("schedule_timeout", timeout)
+    check_barrier_all("schedule_timeout")
+    return must_await("schedule_timeout", _sleep(length), "schedule_timeout_blocking")
 
 
 def schedule_timeout_blocking(timeout: int | Variable, /) -> int:
     """Do as ``schedule_timeout()``, and block the thread, which must not run an event loop (``LoopThreadError``)."""
-    nap = _Nap("schedule_timeout_blocking", _check("schedule_timeout_blocking", timeout))
+    length = _check("schedule_timeout_blocking", timeout)
+    check_barrier_all("schedule_timeout_blocking", blocking=True)
+    nap = _Nap(length)
     try:
         nap.over.wait_sync()
     finally:
