@@ -197,7 +197,7 @@ def test_what_any_calls_in_a_run_replace_dies_after_the_locks_were_released(begi
 
 
 def test_a_lock_that_is_replaced_dies_after_the_locks_were_released(vm: VirtualSMP) -> None:
-    """A callout may have the last reference to its lock: what initialises it anew lets go of that under no lock."""
+    """A callout may have the last reference to its lock: that dies under no lock when it is initialised anew."""
 
     class Mortal(Mtx):
         def __del__(self) -> None:
