@@ -6,7 +6,8 @@ Every function of every module of ``callout/_core`` and ``callout/_locks`` is wa
   always that outcome.
 - ``dropped``: one operand of ``and`` or ``or`` is not looked at.
 - ``boundary``: ``<`` for ``<=``, and the three others.
-- ``deleted``: a statement is not done: a call whose value is not used, or a store to a field, one target at a time.
+- ``deleted``: a statement is not done: a call whose value is not used, or a store to a field, one target at a time; or
+  what is replaced is not kept until the lock was released (by a local ``old``, or one with an underscore).
 - ``swapped``: two neighbours change places, of which one synchronizes: acquires, releases, wakes, programs, parks,
   publishes.
 - ``unlocked``: a function does not acquire the lock that it releases.
@@ -352,16 +353,26 @@ def _deletions(place: Place, node: ast.stmt) -> Iterator[Found]:
     if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call | ast.Await):
         yield short(node), "deleted", line, put(place, nothing)
     elif isinstance(node, ast.AugAssign | ast.Delete):
-        if isinstance(node, ast.Delete) or isinstance(node.target, ast.Attribute | ast.Subscript):
+        if (
+            isinstance(node, ast.Delete)
+            or isinstance(node.target, ast.Attribute | ast.Subscript)
+            or _keeps(node.target)
+        ):
             yield short(node), "deleted", line, put(place, nothing)
     elif isinstance(node, ast.Assign):
         for index, target in enumerate(node.targets):
-            if not _stores(target):
+            if not _stores(target) and not _keeps(target):
                 continue
             if len(node.targets) == 1:
                 yield short(node), "deleted", line, put(place, nothing)
             else:
                 yield f"{short(target)} (of {short(node)})", "deleted", line, _drop_target(place, index)
+
+
+def _keeps(target: ast.expr) -> bool:
+    if isinstance(target, ast.Tuple):
+        return all(map(_keeps, target.elts))
+    return isinstance(target, ast.Name) and (target.id == "old" or target.id.startswith("_"))
 
 
 def _stores(target: ast.expr) -> bool:

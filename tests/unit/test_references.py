@@ -25,6 +25,7 @@ from callout import (
     NeverArmedError,
     RmLock,
     RwLock,
+    callout_arm_curcpu,
     callout_arm_on,
     callout_dequeue,
     callout_drain,
@@ -131,12 +132,20 @@ def arm_again(c: Callout) -> None:
     callout_reset(c, 300_000, ignore, None)
 
 
+def arm_at_a_tick(c: Callout) -> None:
+    """Stop a callout, and arm it for a tick."""
+    callout_stop(c)
+    callout_arm_curcpu(c, ticks() + 300_000, ignore, None)
+
+
 REPLACE: Final[dict[str, Callable[[Callout], object]]] = {
     "pushed out": lambda c: callout_reset(c, 200_000, ignore, None),
     "pulled in": lambda c: callout_reset(c, 50, ignore, None),
     "on another CPU": lambda c: callout_reset_on(c, 200_000, ignore, None, 1),
     "initialised anew": lambda c: renew(c),
     "armed after a stop": lambda c: arm_again(c),
+    "pushed out at a tick": lambda c: callout_arm_curcpu(c, ticks() + 200_000, ignore, None),
+    "armed at a tick after a stop": lambda c: arm_at_a_tick(c),
 }
 
 
