@@ -182,6 +182,8 @@ class Stage:
                 callout_init_mtx(c, self.mtx)
             else:
                 callout_init(c, 1)
+        callout_reset(self.idle, 200, ignore, "before")
+        callout_stop(self.idle)
         callout_reset(self.near, 200, ignore, "near")
         callout_reset(self.far, 3_600_000, ignore, "far")
         callout_reset(self.locked, 100_000, ignore, "locked")
@@ -260,6 +262,7 @@ OPERATIONS: Final[dict[str, Callable[[Stage], object]]] = {
     "reset in sbintime": lambda s: callout_reset_sbt(s.far, 9_000 * SBT_1MS, 0, ignore, "new", 0),
     "schedule": lambda s: callout_schedule(s.far, 50_000),
     "arm at a tick": lambda s: callout_arm_curcpu(s.far, ticks() + 7_200_000, ignore, "new"),
+    "arm at a tick, an idle one": lambda s: callout_arm_curcpu(s.idle, ticks() + 50_000, ignore, "new"),
     "stop": lambda s: callout_stop(s.far),
     "stop of what is near": lambda s: callout_stop(s.near),
     "dequeue": lambda s: callout_dequeue(s.far),

@@ -245,11 +245,25 @@ def test_a_forked_child_uses_no_lock_of_its_parent(vm: VirtualSMP, monkeypatch: 
     """Whatever it does with a lock, held or free, it is told why that cannot be, and waits for nobody."""
     monkeypatch.setattr(phases, "IN_CHILD", False)
     held, twice, free, rw = Mtx("held"), Mtx("twice", MTX_RECURSE), Mtx("free"), RwLock("rw")
+    others = Mtx("others")
     held.lock()
     twice.lock()
+    vm.spawn(others.lock)
+    vm.settle()
     raw = Raw(rw)
     fork(vm.machine)
-    for use in (held.lock, twice.lock, free.lock, free.unlock, rw.rlock, rw.wlock, rw.try_rlock):
+    uses = (
+        held.lock,
+        twice.lock,
+        free.lock,
+        free.unlock,
+        rw.rlock,
+        rw.wlock,
+        rw.try_rlock,
+        others.lock,
+        others.trylock,
+    )
+    for use in uses:
         with pytest.raises(ForkedError):
             use()
 
