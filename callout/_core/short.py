@@ -65,9 +65,7 @@ def callout_reset(c: Callout, ticks: int, func: Callable[[T], object], arg: T, /
         check_func("callout_reset", func)
     if type(ticks) is not int or ticks > _ONE_DIGIT:
         ticks = check_ticks("callout_reset", ticks)
-    now = clock()
-    delay = (ticks if ticks > 0 else 1) * cpu.tick
-    when = now + delay
+    when = clock() + (ticks if ticks > 0 else 1) * cpu.tick
     lock = cpu.lock
     try:
         lock.acquire()
@@ -101,9 +99,7 @@ def callout_reset(c: Callout, ticks: int, func: Callable[[T], object], arg: T, /
             and func is not None
         ):
             cpu.busy = True
-            now = clock()
-            when = now + delay
-            spot, seq, deadline = prepare(cpu, when, now)
+            spot, seq, deadline = prepare(cpu, when, clock())
             if state & TRACED:
                 cpu.machine.note(c)
             _func, _arg = c.func, c.arg  # as above
