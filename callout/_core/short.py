@@ -4,8 +4,9 @@ Each does what the long way does (``arm``, ``stop``) for a callout that is plain
 nothing in progress, and with no bit in its state but ARMED, pending in the wheel or idle. One lock is acquired, once,
 and no queue is touched. Whatever is not plain goes the long way: a bit in the state makes the comparison fail.
 
-These are public functions, so that no call is spent on a wrapper. ``clock = cpu.now; clock()`` is quicker than
-``cpu.now()``: what a slot holds is no method, and Python looks for one first.
+These are public functions, so that no call is spent on a wrapper; nor on a function of the lines that they share: that
+would make ``callout_stop()`` and ``callout_dequeue()`` a tenth slower, measured. ``clock = cpu.now; clock()`` is
+quicker than ``cpu.now()``: what a slot holds is no method, and Python looks for one first.
 
 ``Cpu.busy`` is set where calls are made under the lock. What only stores is over before anything can interrupt it.
 """
@@ -160,7 +161,7 @@ def callout_stop(c: Callout, /) -> int:
         if (state == ARMED or state == ARMED_TRACED) and c.run is None and c.cpu is cpu:
             before, after = c.prev, c.next
             if before is not after:  # one of several in its bucket; in the open slot both are None
-                before.next, after.prev = after, before  # type: ignore[union-attr]
+                before.next, after.prev = after, before  # type: ignore[union-attr]  # links, both of them
                 c.prev = c.next = None
                 c.state = state & TRACED
             else:
@@ -206,7 +207,7 @@ def callout_dequeue(c: Callout, /, *, if_not_running: bool = False, close: bool 
         if (state == ARMED or state == ARMED_TRACED) and c.run is None and not close and c.cpu is cpu:
             before, after = c.prev, c.next
             if before is not after:  # one of several in its bucket; in the open slot both are None
-                before.next, after.prev = after, before  # type: ignore[union-attr]
+                before.next, after.prev = after, before  # type: ignore[union-attr]  # links, both of them
                 c.prev = c.next = None
                 c.state = state & TRACED
             else:

@@ -132,7 +132,6 @@ def test_a_timer_that_was_never_set_up(s: Stage, call: Callable[[timer_list], ob
 
 
 OLD_CALLS: list[Callable[[Any], object]] = [
-    v2_3.init_timer,
     v2_3.add_timer,
     lambda t: v2_3.mod_timer(t, 1),
     v2_3.timer_pending,
@@ -164,7 +163,7 @@ class Owner:
 @pytest.mark.parametrize("wrong", [None, 5, "timer", Callout(), timer_list, Unshown(), 10**5000, Owner()], ids=type)
 def test_what_is_no_timer(s: Stage, wrong: object) -> None:
     """Every call with what is no timer says so by its own name, in both APIs."""
-    for call in (*NEW_CALLS, *OLD_CALLS):
+    for call in (*NEW_CALLS, v2_3.init_timer, *OLD_CALLS):
         with pytest.raises(ArgumentTypeError, match=r"^\w+: the first argument must be a timer"):
             s.do(call, wrong)
 
@@ -180,7 +179,11 @@ def test_a_timer_that_was_never_made(s: Stage) -> None:
         def __init__(self) -> None:
             """Forget the base class."""
 
-    for calls, unmade in ((NEW_CALLS, New()), (OLD_CALLS, Old())):
+    cases: list[tuple[list[Callable[[Any], object]], TimerBase]] = [
+        (NEW_CALLS, New()),
+        ([v2_3.init_timer, *OLD_CALLS], Old()),
+    ]
+    for calls, unmade in cases:
         assert "never made" in repr(unmade)
         for call in calls:
             with pytest.raises(NotInitializedError, match=r"^\w+: this .*(New|Old) was never made"):
@@ -295,16 +298,7 @@ def test_after_the_close_the_errors_name_the_calls_of_linux() -> None:
 
 def test_an_old_timer_that_was_never_initialised_or_has_no_function(s: Stage) -> None:
     """Every call of the API of 2000 with such a timer names init_timer(); so does adding one without a function."""
-    for call in (
-        v2_3.add_timer,
-        lambda t: v2_3.mod_timer(t, 1),
-        v2_3.timer_pending,
-        v2_3.del_timer,
-        v2_3.del_timer_sync,
-        v2_3.del_timer_sync_blocking,
-        v2_3.timer_is_running,
-        v2_3.timer_synchronize_blocking,
-    ):
+    for call in OLD_CALLS:
         with pytest.raises(NotInitializedError, match=r"init_timer\(\)"):
             s.do(call, v2_3.timer_list())
     timer = v2_3.timer_list()
