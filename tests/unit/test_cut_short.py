@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import dis
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from types import CodeType, FrameType
@@ -152,6 +153,29 @@ class Calls(Cut):
             self.result = "refused"
 
 
+@asynccontextmanager
+async def open_alone(cpus: int, *, checking: bool | None = None) -> AsyncIterator[CalloutSystem]:
+    """Open a system in which nothing but this task is at work: the loops of the CPUs but this one stand still.
+
+    So what is read of another CPU without its lock is what this task has left there.
+    """
+    go_on = threading.Event()
+
+    def stand_still(still: threading.Event) -> None:
+        still.set()
+        go_on.wait()
+
+    async with open_callouts(cpus, checking=checking) as system:
+        try:
+            for number in range(1, cpus):
+                still = threading.Event()
+                system.cpu(number).call(stand_still, still)
+                still.wait()
+            yield system
+        finally:
+            go_on.set()
+
+
 class Stage:
     """Callouts and locks in an open system of two CPUs."""
 
@@ -288,7 +312,7 @@ def test_an_exception_cuts_no_operation_in_two(name: str, mode: str) -> None:
 
     async def main() -> None:
         nonlocal cuts
-        async with open_callouts(2, checking=mode == "checking") as system:
+        async with open_alone(2, checking=mode == "checking") as system:
             system._machine.careful = mode == "the long way"
             # On the loop of CPU 0, which is blocked by this: nothing expires meanwhile.
             stage = Stage(system)
@@ -339,7 +363,7 @@ def test_an_exception_in_a_call_that_is_refused_leaves_the_lock_as_it_was(
 
     async def main() -> None:
         nonlocal cuts
-        async with open_callouts(2) as system:
+        async with open_alone(2) as system:
             stage = Stage(system)
             while True:
                 stage.ready()
@@ -398,7 +422,7 @@ def test_an_exception_in_a_call_that_starts_again_leaves_no_lock_held(name: str)
 
     async def main() -> None:
         nonlocal cuts
-        async with open_callouts(2, checking=False) as system:
+        async with open_alone(2, checking=False) as system:
             stage = Stage(system)
             stage.machine.careful = True
             cpu = stage.machine.cpus[0]
@@ -443,7 +467,7 @@ def test_a_handler_that_calls_the_engine_is_refused_or_in_time(name: str, other:
 
     async def main() -> None:
         nonlocal calls, refused
-        async with open_callouts(2, checking=checking) as system:
+        async with open_alone(2, checking=checking) as system:
             stage = Stage(system)
 
             def stops() -> int:
@@ -480,7 +504,7 @@ def test_an_exception_while_a_phase_is_entered_leaves_no_lock_held(before: Phase
 
     async def main() -> None:
         nonlocal cuts
-        async with open_callouts(2) as system:
+        async with open_alone(2) as system:
             machine = system._machine
             locks = [cpu.lock for cpu in machine.cpus]
             while True:

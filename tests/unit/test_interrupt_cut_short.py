@@ -20,7 +20,6 @@ from callout import (
     callout_reset_on,
     callout_reset_sbt,
     callout_stop,
-    open_callouts,
 )
 from callout._core.cpu import Cpu, Ticket
 from callout._core.drain import attach
@@ -32,7 +31,7 @@ from callout._core.units import NS_PER_S
 from callout._core.wheel import callouts_of
 from callout._worlds.trio.waiters import TrioWaiter
 
-from .test_cut_short import CORE, Cut, Handler
+from .test_cut_short import CORE, Cut, Handler, open_alone
 
 ROOMS = (*CORE, CORE[0].replace("_core", "_worlds"))
 
@@ -80,7 +79,7 @@ def everywhere(play: Play, cpus: int, rooms: tuple[str, ...]) -> int:
     """Play once for each place at which it can be cut short, and once to the end; return how many places there are."""
 
     async def main() -> int:
-        async with open_callouts(cpus) as system:
+        async with open_alone(cpus) as system:
             await trio.testing.wait_all_tasks_blocked()
             machine = system._machine
             cpu = machine.cpus[0]
