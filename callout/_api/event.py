@@ -32,7 +32,7 @@ class Event:
         # On virtual CPUs looking at the flag and setting it are switch points: no lock guards it.
         self._point = self._machine.platform.unguarded("an event")
         self._is_set = False
-        self._sleepers: deque[Sleeper] = deque()
+        self._sleepers: deque[Sleeper] = self._machine.platform.shared(deque())
 
     def is_set(self) -> bool:
         """Return whether it was set. Never blocks. Raises ForkedError in a forked child."""

@@ -10,7 +10,7 @@ import os
 import sys
 from functools import lru_cache
 from pathlib import Path
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Final
 
 _PACKAGE: Final = str(Path(__file__).parent.parent)
@@ -29,12 +29,29 @@ def is_own(frame: FrameType) -> bool:
     return _own(frame.f_code.co_filename)
 
 
+def is_own_code(code: CodeType) -> bool:
+    """Return whether that is code of the package itself."""
+    return _own(code.co_filename)
+
+
 def caller(depth: int = 1) -> FrameType:
     """Return the first frame outside the package, from *depth* frames above this call; the last one if all are own."""
     frame = sys._getframe(depth)
     while frame.f_back is not None and is_own(frame):
         frame = frame.f_back
     return frame
+
+
+def entry_frame(depth: int = 1) -> FrameType | None:
+    """Return the frame of the package's function that the innermost code outside the package has called; None if there
+    is no such code on the stack.
+    """
+    frame: FrameType | None = sys._getframe(depth)
+    last = None
+    while frame is not None and _own(frame.f_code.co_filename):
+        last = frame
+        frame = frame.f_back
+    return None if frame is None else last
 
 
 def place(frame: FrameType) -> str:

@@ -30,7 +30,7 @@ from .phases import CLOSED_TEXT, FORKED_TEXT, STEPS, Phase
 from .platform import Entry, Platform, Thread, Waiter
 from .refusal import Refusal
 from .sleep import wake_all
-from .softclock import end, hardclock, softclock
+from .softclock import call, end, hardclock, softclock
 from .state import ACTIVE, PENDING, QUEUED, Callout, Func
 from .units import NEVER
 from .wheel import callouts_of
@@ -67,6 +67,7 @@ def boot(
     The caller has checked the options, and says where errors are reported (``Machine.report``).
     """
     machine = Machine(platform, hz, precision_exponent(alloweddeviation))
+    machine.call = call
     machine.expensive = expensive
     if checking:
         machine.held = {}

@@ -31,6 +31,7 @@ class Machine:
         "attached",
         "boot",
         "budget",
+        "call",
         "careful",
         "cpus",
         "dead",
@@ -63,7 +64,8 @@ class Machine:
         self.dead: Refusal | None = None  # in a forked child: what a thread that would wait for a lock is told
         self.phase = Phase.OPENING  # written under the locks of all CPUs
         self.attached: dict[str, object] = {}  # what modules above the engine keep of this machine, by their names
-        self.sleepers: dict[Sleeper, None] = {}  # what waits for an event; woken when the machine is closed
+        # What waits for an event; woken when the machine is closed.
+        self.sleepers: dict[Sleeper, None] = platform.shared({})
         # Checking mode: the locks that each thread holds, oldest first, and where each callout was armed. None: off.
         self.held: dict[Thread, list[Lock]] | None = None
         self.origins: Origins | None = None
@@ -71,6 +73,8 @@ class Machine:
         self.faults: list[BaseException] | None = None
         self.budget = NEVER  # nanoseconds for which softclock may run without a checkpoint
         self.slow = NEVER  # nanoseconds after which a callback is an expensive one
+        # Runs a callback or a completion. The caller reports what leaves it.
+        self.call: Callable[[Func, object], None]
         # An exception left a callback or a completion. Never raises.
         self.report: Callable[[BaseException, Callout | None], None]
         self.expensive: Callable[[Func, int], None]  # a callback took that long. Never raises

@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Hashable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
+
+T = TypeVar("T")
 
 # What owns locks: a thread. On the virtual platform the tasks of one CPU count as one thread, as those of a loop do.
 Thread = Hashable
@@ -135,9 +137,17 @@ class Platform(Protocol):
         """Return a block whose waits cannot be cancelled."""
         ...
 
-    def racy(self, record: type) -> type:
-        """Return the class that records of this class shall have here.
+    def shared(self, collection: T) -> T:
+        """Return *collection*, a deque or dict that is used without a lock; the virtual platform notes its uses."""
+        ...
 
-        The virtual platform gives a subclass in which every read without a lock is a switch point.
+    def freed(self, thing: object) -> None:
+        """Learn that *thing*, a callout or a lock of this world, was freed by a ``Slab``."""
+        ...
+
+    def racy(self, record: type) -> type:
+        """Return the class that records of this class, which are used without a lock, shall have here.
+
+        The virtual platform gives a subclass in which every such use is a switch point, or at least noted.
         """
         ...

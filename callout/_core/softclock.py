@@ -147,7 +147,7 @@ def execute(run: Run, begun: int) -> int:
     machine = run.cpu.machine
     errors: list[BaseException] = []
     try:
-        call(func, run.arg)
+        machine.call(func, run.arg)
     except BaseException as error:
         errors.append(error)
     if run.lock is not None:
@@ -290,7 +290,7 @@ def serve(run: Run, tickets: list[Ticket]) -> None:
         del tickets[0]
         if ticket.func is not None:
             try:
-                call(ticket.func, ticket.arg)
+                run.cpu.machine.call(ticket.func, ticket.arg)
             except BaseException as error:
                 run.cpu.machine.report(error, run.callout)
 

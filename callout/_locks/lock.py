@@ -12,6 +12,7 @@ plain stores with no call between, so an exception from a signal handler finds t
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import NoReturn, SupportsIndex
 
@@ -52,7 +53,7 @@ class Lock:
         self.lock_class = lock_class
         self.machine = machine
         self.me: Callable[[], Thread] = machine.platform.current_thread
-        self.parked = Parked()
+        self.parked = Parked(machine.platform.shared(deque()))
         self._raw: RawLock = machine.platform.raw_lock(name)
 
     def __repr__(self) -> str:

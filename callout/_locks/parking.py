@@ -33,8 +33,8 @@ class Parked:
 
     __slots__ = ("_waiters",)
 
-    def __init__(self) -> None:
-        self._waiters: deque[Waiter] = deque()
+    def __init__(self, waiters: deque[Waiter]) -> None:
+        self._waiters = waiters
 
     def __bool__(self) -> bool:
         return bool(self._waiters)

@@ -1,5 +1,6 @@
 """Running a scenario under every schedule."""
 
-from ._bounded import Certificate, NondeterminismError, Violation, explore, replay
+from ._explore import explore, replay
+from ._outcome import Certificate, NondeterminismError, Violation
 
 __all__ = ["Certificate", "NondeterminismError", "Violation", "explore", "replay"]

@@ -28,6 +28,7 @@ from .._core.cpulock import acquire, lock_callout
 from .._core.errors import ArgumentTypeError, CalloutError, UseAfterFree
 from .._core.guard import exposed, protected
 from .._core.machine import Machine
+from .._core.platform import Platform
 from .._core.sleep import Why, wake
 from .._core.state import MOVING, Callout, Link
 from .._core.weak import WeakValues
@@ -470,11 +471,12 @@ def _refuse_reentry(machine: Machine) -> None:
 class _Part:
     """One object to be poisoned."""
 
-    __slots__ = ("_done", "_freed", "_grave", "machine", "thing")
+    __slots__ = ("_done", "_freed", "_grave", "machine", "platform", "thing")
 
     def __init__(self, name: str, thing: object, allocation: Allocation[object]) -> None:
         self.thing = thing
         self.machine: Machine | None = None
+        self.platform: Platform | None = None
         self._freed = poison_for("Slab.free", thing)
         self._grave = Grave(thing, _DEAD.append)
         self._grave.key, self._grave.allocation, self._grave.part = id(thing), allocation, name
@@ -482,6 +484,8 @@ class _Part:
 
     def mark(self) -> None:
         """Say to whom it belonged."""
+        if self.platform is not None:
+            self.platform.freed(self.thing)
         forget_dead()
         with MUTEX:
             _GRAVES[self._grave.key] = self._grave
@@ -499,6 +503,7 @@ class _LockPart(_Part):
     def __init__(self, name: str, thing: object, allocation: Allocation[object]) -> None:
         super().__init__(name, thing, allocation)
         assert isinstance(thing, Lock)
+        self.platform = thing.machine.platform
         self._refusal = GraveLock(allocation, f"its lock {thing.name!r}", _raw.__get__(thing))
 
     def carry_out(self, old: list[object]) -> None:
@@ -554,6 +559,7 @@ class _CalloutPart(_Part):
         if machine is not None and machine.origins is not None:
             armed = machine.origins.get(thing) or "no place: it never was"
         self.machine = machine
+        self.platform = None if machine is None else machine.platform
         self._cpu = GraveCpu(allocation, name or type(thing).__name__, describe.name_of(thing.func), armed)
         self._fired = self._cpu.fired
         self._scheduled: tuple[Cpu, int] | None = None

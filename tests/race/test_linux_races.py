@@ -109,7 +109,7 @@ def r04(vm: VirtualSMP) -> None:
 
 @pytest.mark.parametrize(
     ("scenario", "bound", "least"),
-    [(r01, 2, 150), (r02, 2, 1000), (r04, 1, 150)],
+    [(r01, 2, 23), (r02, 2, 454), (r04, 1, 38)],
     ids=["running, and nobody knows", "re-armed and moved", "re-armed by others"],
 )
 def test_a_delete_that_waits_returns_only_when_nothing_runs_or_is_pending(
@@ -141,7 +141,7 @@ def test_a_function_may_free_its_own_timer() -> None:
     certificate = explore(scenario, bound=1)
 
     assert certificate.exhausted
-    assert certificate.schedules > 10
+    assert certificate.schedules >= 9
 
 
 STARTS: Final[dict[str, tuple[type[TimerBase], Callable[[Any], object]]]] = {  # Any: a timer of either age
@@ -219,7 +219,7 @@ def test_running_and_pending_are_read_under_one_lock() -> None:
     certificate = explore(scenario, bound=2)
 
     assert certificate.exhausted
-    assert certificate.schedules >= 300
+    assert certificate.schedules >= 173
 
 
 # -- 2.3.99 ----------------------------------------------------------------------------------------------------------
@@ -315,7 +315,7 @@ def test_a_third_party_may_delete_what_the_function_has_added_again() -> None:
     certificate = explore(scenario, bound=1)
 
     assert certificate.exhausted
-    assert certificate.schedules >= 300
+    assert certificate.schedules >= 389
 
 
 def test_waiting_with_a_lock_held_that_the_function_takes_is_refused() -> None:
@@ -362,7 +362,7 @@ def test_del_timer_and_wait_on_timers_are_del_timer_sync_if_the_flag_is_read_und
     certificate = explore(scenario, bound=1)
 
     assert certificate.exhausted
-    assert certificate.schedules >= 30
+    assert certificate.schedules >= 69
 
 
 # -- destroying a collection ------------------------------------------------------------------------------------------
@@ -496,7 +496,7 @@ def test_destroy_all_frees_each_element_once(armed: int, unarmed: int, bound: in
     certificate = explore(scenario, bound=bound)
 
     assert certificate.exhausted
-    assert certificate.schedules >= 60
+    assert certificate.schedules >= 31
 
 
 # -- planted bugs
@@ -527,4 +527,4 @@ def test_the_old_kernels_are_broken(
     time.
     """
     with planted(function, *changes), pytest.raises(Violation):
-        explore(scenario, bound=2, most=50_000)
+        explore(scenario, bound=2, schedules=50_000)

@@ -112,10 +112,10 @@ def unawaited(vm: VirtualSMP) -> None:
 
 
 SCENARIOS: Final[dict[Scenario, tuple[int, int]]] = {
-    back_to_back: (3, 30),
-    from_two_cpus: (1, 100),
-    from_loops: (2, 50),
-    unawaited: (3, 50),
+    back_to_back: (3, 72),
+    from_two_cpus: (1, 6854),
+    from_loops: (2, 612),
+    unawaited: (3, 112),
 }
 
 
@@ -178,4 +178,4 @@ def test_a_planted_bug_is_found(name: str) -> None:
     """The search finds the bug."""
     scenario, function, changes = MUTANTS[name]
     with planted(function, *changes), pytest.raises(Violation):
-        explore(scenario, bound=2, most=5_000)
+        explore(scenario, bound=2, schedules=5_000)

@@ -160,10 +160,10 @@ def parked_beside_another(vm: VirtualSMP) -> None:
 
 
 SCENARIOS: Final[list[tuple[Scenario, int, int]]] = [
-    (mutex, 2, 400),
-    (read_write, 2, 1000),
-    (shared, 2, 1000),
-    (upgrade, 2, 100),
+    (mutex, 2, 150),
+    (read_write, 2, 392),
+    (shared, 2, 392),
+    (upgrade, 2, 94),
     (parked_beside_another, 2, 5),
 ]
 

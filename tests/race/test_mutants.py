@@ -110,7 +110,7 @@ def test_a_planted_bug_is_found(mutant: Mutant, scenario: Scenario, bound: int) 
     """The search finds the bug, and the schedule that it names shows the same bug again."""
     with mutant.planted():
         with pytest.raises(Violation) as caught:
-            explore(scenario, bound=bound, most=20_000)
+            explore(scenario, bound=bound, schedules=20_000)
         cause = caught.value.__cause__
         assert cause is not None
         with pytest.raises(type(cause)) as again:

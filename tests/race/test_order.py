@@ -188,7 +188,7 @@ def test_callouts_of_one_time_run_in_the_order_of_arming(scenario: Callable[[Vir
     certificate = explore(scenario, bound=1)
 
     assert certificate.exhausted
-    assert certificate.schedules > 3
+    assert certificate.schedules >= 6
 
 
 SAME_ORDER: Final = Mutant(

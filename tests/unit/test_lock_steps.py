@@ -6,6 +6,7 @@ that does such a thing while it is acquired.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final, NoReturn
@@ -101,7 +102,7 @@ class Behind(Parked):
     """A parking lot in which something is done just before each that parks is known."""
 
     def __init__(self, first: Callable[[], object]) -> None:
-        super().__init__()
+        super().__init__(deque())
         self._first = first
 
     def add(self, waiter: Waiter) -> None:

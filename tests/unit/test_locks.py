@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -468,7 +469,7 @@ class TellingQueue(Parked):
     """Who is parked at a lock; says when somebody is."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(deque())
         self.waiting = threading.Event()
 
     def add(self, waiter: Waiter) -> None:

@@ -181,7 +181,7 @@ class VirtualWorld:
 
     def play(self, body: Body) -> None:
         """Run *body* as a task of CPU 0."""
-        self.platform.power_on()
+        self.platform.power_on([partial(bool, 1)] * CPUS)
         context = self.platform.spawn("body", lambda: drive(body(self)), cpu=0)
         try:
             self.platform.settle()

@@ -605,7 +605,7 @@ def test_no_schedule_of_the_drain_async_pattern_is_found() -> None:
     certificate = explore(drain_async_and_free)
 
     assert certificate.exhausted
-    assert certificate.schedules > 100
+    assert certificate.schedules >= 97
 
 
 @pytest.mark.trio

@@ -41,7 +41,7 @@ FORBIDDEN: Final[Mapping[str, str]] = {
     r"(?:^|[.;:] |\b[Oo]nly |\b(?:by|wake|wakes|woken|serve|serves|tell|tells|told) )[Ww]ho "
     r"(?!is\b|are\b|was\b|were\b)\w+(?!.*\?)": "name the caller",
     r"\b(?:DESIGN|RACES|FINDINGS|STYLE)(?:\.md)?\b": "a public source",
-    r"\bSeeds? \d\b|\bR\d\.\d+\b|\b[FX]\d{1,2}\b": "a public source",
+    r"\bSeeds? \d\b|\b[FX]\d{1,2}\b": "a public source",
 }
 
 # Where a word is right: the file, the words around it, and why.

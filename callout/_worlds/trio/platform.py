@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import Context, ContextVar
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final, TypeVar, cast
 
 import trio
 
@@ -116,6 +116,9 @@ class Loop:
 
 # Which CPU of a platform is the current one of a thread, or of a task of another loop, that has bound itself to it.
 _BOUND: ContextVar[Mapping[TrioPlatform, int]] = ContextVar("callout.bound")
+
+
+C = TypeVar("C")
 
 
 class TrioPlatform:
@@ -240,6 +243,13 @@ class TrioPlatform:
     def shield(self) -> AbstractContextManager[object]:
         """Return a shielded cancel scope."""
         return trio.CancelScope(shield=True)
+
+    def shared(self, collection: C) -> C:
+        """Return it as it is."""
+        return collection
+
+    def freed(self, thing: object) -> None:
+        """See ``Platform``."""
 
     def racy(self, record: type) -> type:
         """Return the class as it is."""

@@ -17,18 +17,33 @@ between two switch points.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 from ..._core.cpu import Cpu
 from ..._core.errors import CalloutError
 from ..._core.platform import Entry, Thread
-from ..._core.state import Callout
+from ..._core.state import PENDING, Callout
 from ..._core.units import NEVER, NS_PER_S
 from ..._core.weak import ByIdentity, WeakValues
-from .scheduler import INTERRUPT, SOFTCLOCK, At, Chooser, Context, RunOn, Scheduler
+from .scheduler import (
+    INTERRUPT,
+    READS,
+    RELEASES,
+    SOFTCLOCK,
+    TIME,
+    TRIES,
+    WORLD,
+    WRITES,
+    At,
+    Chooser,
+    Context,
+    RunOn,
+    Scheduler,
+)
 
 __all__ = ["CpuLock", "Interrupt", "RunOn", "TaskWaiter", "ThreadWaiter", "VirtualLock", "VirtualPlatform"]
 
@@ -42,12 +57,12 @@ _RESTS: Final[At] = ("waits for an interrupt", 0)
 class VirtualLock:
     """A raw lock whose acquiring and releasing are switch points. Recursive, as ``threading.RLock`` is."""
 
-    __slots__ = ("_acquires", "_depth", "_platform", "_releases", "_waits", "holder", "name")
+    __slots__ = ("_acquires", "_depth", "_number", "_platform", "_releases", "_waits", "holder", "name")
 
     def __init__(self, platform: VirtualPlatform, name: str) -> None:
         self._platform = platform
         self.name = name
-        number = platform.trail.number(f"the lock {name!r}")
+        number = self._number = platform.trail.number(f"the lock {name!r}")
         self._acquires = "acquires", number
         self._waits = "waits for", number
         self._releases = "releases", number
@@ -79,8 +94,10 @@ class VirtualLock:
                 self._depth += 1
                 return True
             if not blocking:
+                platform.touch(self._number, READS)
                 return False
             platform.block(self, self._waits)
+        platform.touch(self._number, WRITES if blocking else WRITES | TRIES)
         self.holder = me
         self._depth = 1
         return True
@@ -101,6 +118,7 @@ class VirtualLock:
         self._depth -= 1
         if not self._depth:
             self.holder = None
+            self._platform.touch(self._number, RELEASES)
             self._platform.point(self._releases)
 
 
@@ -154,7 +172,12 @@ class _Waiter:
         if self._is_set:
             raise RuntimeError("a waiter is set twice")
         self._is_set = True
+        self._platform.touch(self._number, RELEASES)
+        self._wakes()
         self._platform.point(("ends", self._number))
+
+    def _wakes(self) -> None:
+        """Note what else is changed by that."""
 
     def _begin(self) -> None:
         if self._waited:
@@ -167,15 +190,27 @@ class TaskWaiter(_Waiter):
 
     __slots__ = ("_loop",)
 
-    def __init__(self, platform: VirtualPlatform) -> None:
+    def __init__(self, platform: VirtualPlatform, loop: object) -> None:
         super().__init__(platform)
-        self._loop = platform.current_loop("a waiter is made")
+        self._loop = loop
 
     async def wait(self) -> None:
         """Wait until it is set. Never yields: the greenlet is switched instead."""
         self._check_loop("a waiter is waited for")
         self._begin()
         self._platform.give_way(self, ("begins", self._number))
+        self._platform.touch(self._number, WRITES)
+
+    def then(self, entry: Entry, is_open: Callable[[], object]) -> None:
+        """Begin as softclock, which was idle and has been woken: it looks for work first."""
+        self._waited = True
+        self._platform.touch(self._number, WRITES)
+        if is_open():
+            drive(entry.softclock())
+
+    def _wakes(self) -> None:
+        if isinstance(self._loop, int):
+            self._platform.touch(self._platform.turns[self._loop], WRITES)
 
     def set_here(self) -> None:
         """Set it, from a task of the same loop."""
@@ -199,6 +234,7 @@ class ThreadWaiter(_Waiter):
         self._begin()
         if not self._is_set:
             self._platform.block(self, ("begins", self._number))
+        self._platform.touch(self._number, WRITES)
 
     def set_here(self) -> None:
         """Set it."""
@@ -250,12 +286,19 @@ class VirtualPlatform(Scheduler):
         super().__init__(chooser, max_steps)
         self.free_clock = free_clock
         self.time = NS_PER_S
+        self.idle: list[TaskWaiter] = []  # what each softclock waits for at first
+        self.times: list[int] = []  # of each CPU: no clock interrupt of it came later
         self.events: list[int] = []
         self.expired: list[bool] = []  # hand-driven clock: this CPU's interrupt is due
         self.serving: list[bool] = []  # its clock interrupt is being served
         self.called: list[bool] = []
         self.entries: list[Entry] = []
         self._interrupts_it: list[At] = []
+        self._calls_of: list[int] = []  # in footprints: the calls to each CPU
+        self._timers: list[int] = []  # and its event timer
+        self._due: list[
+            int
+        ] = []  # how many runs were asked for by what is no callback, and have not led to an interrupt
         self._numbers: ByIdentity[Callout, int] = ByIdentity()
 
     # -- the Platform protocol ----------------------------------------------------------------------------------
@@ -270,17 +313,41 @@ class VirtualPlatform(Scheduler):
         self.called.append(False)
         number = self.trail.number(f"cpu {cpu}")
         self._interrupts_it.append(("interrupts", number))
+        self._calls_of.append(number)
+        self._timers.append(self.trail.number(f"the event timer of cpu {cpu}"))
+        self.loop_numbers.append(self.trail.number(f"the loop of cpu {cpu}"))
+        self.turns.append(self.trail.number(f"whose turn it is on cpu {cpu}"))
+        self._due.append(0)
+        self.times.append(self.time)
         self.loops.append(None)
 
-    def power_on(self) -> None:
-        """Start the interrupt and the softclock of every CPU, with the caller's context variables."""
+    def power_on(self, open_: Sequence[Callable[[], object]]) -> None:
+        """Have the interrupt and the softclock of every CPU wait for work, with the caller's context variables.
+
+        They begin when there is some: most runs are short, and one CPU is all that many of them use. *open_* says of
+        each CPU whether it was not closed.
+        """
         self.adopt_driver()
         for cpu, entry in enumerate(self.entries):
-            self.spawn(f"cpu{cpu}.interrupt", self._interrupts, cpu, entry, cpu=cpu, kind=INTERRUPT)
-            self.spawn(f"cpu{cpu}", _softclock, entry, cpu=cpu, kind=SOFTCLOCK)
+            interrupt = Interrupt(self, cpu)
+            self.spawn(
+                f"cpu{cpu}.interrupt", self._interrupts, cpu, entry, interrupt, cpu=cpu, kind=INTERRUPT
+            ).waits_for = interrupt
+            idle = TaskWaiter(self, cpu)
+            self.spawn(f"cpu{cpu}", idle.then, entry, open_[cpu], cpu=cpu, kind=SOFTCLOCK).waits_for = idle
+            self.idle.append(idle)
 
     def now(self) -> int:
-        """Return the virtual time."""
+        """Return the virtual time. The engine's own contexts, outside of callbacks, go by that of their CPU.
+
+        So the interrupts of two CPUs have nothing to do with one another: each finds due what it was set for.
+        """
+        me = self.current
+        if me is not None:
+            if me.kind in (INTERRUPT, SOFTCLOCK) and not me.in_user and self.free_clock:
+                assert me.cpu is not None
+                return self.times[me.cpu]
+            self.touch(TIME, READS | TRIES)
         return self.time
 
     def current_thread(self) -> Thread:
@@ -319,7 +386,7 @@ class VirtualPlatform(Scheduler):
     def waiter(self) -> TaskWaiter:
         """Return a waiter for the current task. RuntimeError outside a task, as trio raises it."""
         self._about_to_park()
-        return TaskWaiter(self)
+        return TaskWaiter(self, self.current_loop("a waiter is made"))
 
     def thread_waiter(self) -> ThreadWaiter:
         """Return a waiter that stops the whole CPU, if it is one."""
@@ -333,21 +400,45 @@ class VirtualPlatform(Scheduler):
 
     def set_event(self, cpu: int, when: int) -> None:
         """Program the event timer. The engine holds the CPU's lock meanwhile, so this is no switch point."""
+        if self.events[cpu] != when:
+            self.touch(self._timers[cpu], WRITES)
+            self.touch(self.turns[cpu], WRITES)
         self.events[cpu] = when
 
     def interrupt(self, cpu: int) -> None:
         """Have the CPU take its calls."""
+        self.touch(self._calls_of[cpu], WRITES)
+        self.touch(self.turns[cpu], WRITES)
         self.called[cpu] = True
         self.point(self._interrupts_it[cpu])
 
     async def checkpoint(self) -> None:
         """Yield the CPU's loop to its other tasks. RuntimeError outside a task, as trio raises it."""
         self.current_loop("a checkpoint is called")
-        self.give_way(None, _YIELDS)
+        self.yields(_YIELDS)
 
     def shield(self) -> AbstractContextManager[object]:
         """Return a block for tasks."""
         return _Shield(self)
+
+    def shared(self, collection: T) -> T:
+        """Return a collection that notes its uses."""
+        number = self.trail.number("a collection")
+        if isinstance(collection, deque):
+            return cast("T", _SharedDeque(self, number))
+        assert isinstance(collection, dict)
+        return cast("T", _SharedDict(self, number))
+
+    def freed(self, thing: object) -> None:
+        """Note that it is not to be used any more."""
+        if isinstance(thing, Callout):
+            number = self.number_of(thing)
+            self.touch(number, WRITES)
+            self.touch(number + 1, WRITES)
+        else:
+            raw = getattr(thing, "_raw", None)
+            if isinstance(raw, VirtualLock):
+                self.touch(raw._number, WRITES)
 
     def racy(self, record: type) -> type:
         """Return a subclass of a callout record in which unlocked reads are switch points."""
@@ -364,6 +455,7 @@ class VirtualPlatform(Scheduler):
         number = self._numbers.get(c)
         if number is None:
             number = self.trail.number("a callout")
+            self.trail.number("the state of a callout")  # the next one: in footprints it is a thing of its own
             self._numbers.set(c, number)
         return number
 
@@ -374,6 +466,7 @@ class VirtualPlatform(Scheduler):
         def use() -> None:
             if not (self.current or self.outside).cpu_locks:
                 self.point(at)
+                self.touch(at[1], WRITES)
 
         return use
 
@@ -402,26 +495,38 @@ class VirtualPlatform(Scheduler):
         """Whether this CPU's clock interrupt may occur now."""
         return self.events[cpu] != NEVER if self.free_clock else self.expired[cpu]
 
-    def _interrupts(self, cpu: int, entry: Entry) -> None:
-        waits = Interrupt(self, cpu)
+    def _interrupts(self, cpu: int, entry: Entry, waits: Interrupt) -> None:
         while True:
-            self.give_way(waits, _RESTS)
             if self.called[cpu]:
+                self.touch(self._calls_of[cpu], WRITES)
                 self.called[cpu] = False
+                self.touch(WORLD, WRITES)
                 entry.calls()
+                self.touch(WORLD, WRITES)
             elif self.clock_may_expire(cpu):
+                self.touch(self._calls_of[cpu], READS)
+                self.touch(self._timers[cpu], WRITES)
                 self.expired[cpu] = False
                 if self.free_clock:
+                    self.touch(TIME, RELEASES)
                     self.time = max(self.time, self.events[cpu])
+                    self.times[cpu] = max(self.times[cpu], self.events[cpu])
                 self.events[cpu] = NEVER
                 self.serving[cpu] = True
                 while entry.hardclock():
                     self.give_way(None, _YIELDS)
                 self.serving[cpu] = False
+                if self._due[cpu]:
+                    self._due[cpu] -= 1
+                elif self.free_clock:  # what asks for itself, again and again, must let others have a turn
+                    self.fairness.yields(self.me(), self._runnable())
+            self.give_way(waits, _RESTS)
 
-
-def _softclock(entry: Entry) -> None:
-    drive(entry.softclock())
+    def asks_for_run(self, cpu: int) -> None:
+        """A callout of *cpu* was armed."""
+        current = self.current
+        if current is not None and current.kind not in (INTERRUPT, SOFTCLOCK):
+            self._due[cpu] += 1
 
 
 def drive(awaits: Coroutine[Any, Any, T]) -> T:
@@ -440,6 +545,61 @@ def drive(awaits: Coroutine[Any, Any, T]) -> T:
     )
 
 
+class _SharedDeque(deque[Any]):
+    """A deque that notes its uses."""
+
+    def __init__(self, platform: VirtualPlatform, number: int) -> None:
+        super().__init__()
+        self._platform = platform
+        self._number = number
+
+    def __len__(self) -> int:
+        self._platform.touch(self._number, READS)
+        return super().__len__()
+
+    def __iter__(self) -> Iterator[Any]:
+        self._platform.touch(self._number, READS)
+        return super().__iter__()
+
+    def append(self, item: object) -> None:
+        """Append *item*."""
+        self._platform.touch(self._number, WRITES)
+        super().append(item)
+
+    def popleft(self) -> object:
+        """Remove the first and return it."""
+        self._platform.touch(self._number, WRITES)
+        return super().popleft()
+
+    def remove(self, item: object) -> None:
+        """Remove *item*."""
+        self._platform.touch(self._number, WRITES)
+        super().remove(item)
+
+
+class _SharedDict(dict[Any, Any]):
+    """A dict that notes its uses."""
+
+    def __init__(self, platform: VirtualPlatform, number: int) -> None:
+        super().__init__()
+        self._platform = platform
+        self._number = number
+
+    def __setitem__(self, key: object, value: object) -> None:
+        self._platform.touch(self._number, WRITES)
+        super().__setitem__(key, value)
+
+    def __iter__(self) -> Iterator[Any]:
+        self._platform.touch(self._number, READS)
+        return super().__iter__()
+
+    def pop(self, *args: object) -> object:
+        """Remove a key and return its value."""
+        self._platform.touch(self._number, WRITES)
+        result: object = super().pop(*args)
+        return result
+
+
 class _Racy:
     """Makes the unlocked reads of a callout switch points."""
 
@@ -450,16 +610,25 @@ def _racy_field(name: str) -> property:
     slot = Callout.__dict__[name]
     get, cpu_of = slot.__get__, _slot_cpu.__get__
     reads = f"reads the {name} of"
+    is_state = name == "state"
 
     def read(self: Callout) -> object:
         cpu = cpu_of(self)
         if cpu.id >= 0:
             platform = cpu.machine.platform
             if not (platform.current or platform.outside).cpu_locks:
-                platform.point((reads, platform.number_of(self)))
+                number = platform.number_of(self)
+                platform.point((reads, number))
+                platform.touch(number + is_state, READS)
         return get(self)
 
     def write(self: Callout, value: object) -> None:
+        cpu = cpu_of(self)
+        if cpu.id >= 0:
+            platform = cpu.machine.platform
+            platform.touch(platform.number_of(self) + is_state, WRITES)
+            if is_state and value & PENDING and not get(self) & PENDING:  # type: ignore[operator]  # ints, both
+                platform.asks_for_run(cpu.id)
         slot.__set__(self, value)
         if slot is _slot_cpu and isinstance(value, Cpu) and isinstance(value.machine.platform, VirtualPlatform):
             value.machine.platform.number_of(self)  # in the order in which they are initialised

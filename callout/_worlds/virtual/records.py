@@ -6,7 +6,7 @@ Called when nothing can run any more, or with the CPU's lock held, so nothing of
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 from ..._core.cpu import Cpu
@@ -14,6 +14,7 @@ from ..._core.errors import ClosedError, LockError
 from ..._core.invariants import check_cpu
 from ..._core.lifecycle import stop_all
 from ..._core.machine import Machine
+from ..._core.platform import Waiter
 from ..._core.refusal import Refusal
 from ..._core.wheel import callouts_of
 from .platform import CpuLock
@@ -23,6 +24,13 @@ from .scheduler import LEFT
 def idles(cpu: Cpu, waits_for: object) -> bool:
     """Whether softclock of *cpu*, which waits for that, has nothing to do and can still be woken."""
     return waits_for is not None and cpu.idle is waits_for
+
+
+def idle_all(machine: Machine, waiters: Sequence[Waiter]) -> None:
+    """Have every CPU be as its softclock leaves it when it finds nothing to do for the first time."""
+    for cpu, waiter in zip(machine.cpus, waiters, strict=True):
+        cpu.idle = waiter
+        cpu.thread = "cpu", cpu.id
 
 
 def complaints(cpu: Cpu, event: int) -> Iterator[str]:

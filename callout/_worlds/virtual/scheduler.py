@@ -14,7 +14,7 @@ a context in the middle of another one's work.
 from __future__ import annotations
 
 import contextvars
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NoReturn, Protocol
 
 from ..._core import frames
@@ -33,6 +33,7 @@ TASK: Final = "task"  # of a CPU's loop
 SOFTCLOCK: Final = "softclock"
 INTERRUPT: Final = "interrupt"
 
+MOST: Final = 2000  # contexts that one run of an exploration may start
 PATIENCE: Final = 8  # how often a context that is being ended may catch that and go on
 
 LEFT: Final = (
@@ -46,6 +47,20 @@ _UNENDING: Final[list[Context]] = []
 
 At = tuple[str, int]  # what a context is about to do at a switch point: a verb, and the number of a thing
 NOWHERE: Final[At] = ("goes on", 0)
+
+# How a step uses a thing. Two steps that use the same thing are in conflict unless both read it, or both release it:
+# only then can their order matter. RELEASES makes it possible for others to go on, and so comes before what they do
+# then, and never after: a lock that is released, a wake-up, a loop that is given to its other tasks.
+READS: Final = 1
+WRITES: Final = 2
+RELEASES: Final = 4
+TRIES: Final = 8  # besides: that it was free was not to be expected, and a release just before may have come after it
+Footprint = dict[int, int]  # how a step has used things, by their numbers, in the order in which it came to them
+
+# The numbers of things that are always there.
+WORLD: Final = -1  # all that the user's code may share without saying so
+TIME: Final = -2
+QUIET: Final = -3  # it comes after everything: no other could go on
 
 
 class Trail:
@@ -78,19 +93,26 @@ class Context:
     """One thread of control: a user thread, a CPU's interrupt, a CPU's softclock, or a task on a CPU."""
 
     __slots__ = (
+        "body",
         "bound",
         "cpu",
         "cpu_locks",
+        "entry",
         "error",
         "greenlet",
+        "in_user",
         "kind",
         "name",
+        "number",
+        "pure",
+        "result",
         "runs_loop",
         "thread",
+        "variables",
         "waits_for",
     )
 
-    def __init__(self, kind: str, name: str, cpu: int | None, bound: int, thread: Thread) -> None:
+    def __init__(self, kind: str, name: str, cpu: int | None, bound: int, thread: Thread, number: int = 0) -> None:
         self.kind = kind
         self.name = name
         self.cpu = cpu  # whose loop it is a task of
@@ -98,16 +120,24 @@ class Context:
         self.thread = thread
         self.runs_loop = False  # a thread in vm.run(): it runs a loop of its own meanwhile
         self.cpu_locks = 0  # how many it holds
+        self.number = number  # in footprints: its start comes after what has spawned it
+        self.pure = False  # it shares nothing that the platform does not see
+        self.result: object = None  # what its function has returned
+        self.in_user = 0  # engine contexts: how many callbacks they are in
+        # The call of the package that it was in at its last switch point; None: no user's code has called anything.
+        self.entry: object = self if kind in (THREAD, TASK) else None
         self.waits_for: Blocker | None = None
         self.error: BaseException | None = None
-        self.greenlet: greenlet.greenlet
+        self.body: Callable[[], None] | None = None  # until it has begun
+        self.variables: contextvars.Context | None = None
+        self.greenlet: greenlet.greenlet | None = None  # since it has begun
 
     def __repr__(self) -> str:
         return f"<{self.name}{'' if self.waits_for is None else f' waits for {self.waits_for.label}'}>"
 
     def place(self) -> str:
         """Return where in the user's code it stands, or an empty string if that is not known."""
-        frame = self.greenlet.gr_frame
+        frame = None if self.greenlet is None else self.greenlet.gr_frame
         while frame is not None and frames.is_own(frame):
             frame = frame.f_back
         return "" if frame is None else frames.place(frame)
@@ -130,7 +160,8 @@ class Chooser(Protocol):
     """Picks the context that runs next.
 
     One that will let the current context go on wherever that can may say so in an attribute ``stays``: it is not asked
-    there, and nobody looks who else could run.
+    there, and nobody looks who else could run. One with a true attribute ``tracks`` is asked at every switch point,
+    also where only one context can run, and finds in ``Scheduler.foot`` what the step before has used.
     """
 
     def choose(self, runnable: Sequence[Context], current: Context | None) -> Context:
@@ -151,6 +182,89 @@ class RunOn:
         return current if current is not None else runnable[0]
 
 
+class _Since:
+    """What has happened since a context yielded last."""
+
+    __slots__ = ("could_run", "ran", "robbed")
+
+    def __init__(self) -> None:
+        self.could_run: set[Context] | None = None  # all the time; None: it has not yielded before
+        self.robbed: set[Context] = set()  # could run until this one has taken what they need
+        self.ran: set[Context] = set()
+
+
+class Fairness:
+    """Turns of others that come first: for a context that says again and again that it gets nowhere by itself.
+
+    Without it, a loop that tries until somebody else has done something is an endless schedule in which that one never
+    runs. A context that *yields* goes on only when each other one has had a turn that could have run all the time since
+    it yielded before, or that it has kept from running. The first time costs nothing. An endless run that is left is
+    the program's own.
+
+    Source: Musuvathi and Qadeer, Fair Stateless Model Checking, PLDI 2008.
+    """
+
+    __slots__ = ("_since", "behind")
+
+    def __init__(self) -> None:
+        self.behind: dict[Context, set[Context]] = {}  # each that waits: for a turn of which
+        self._since: dict[Context, _Since] = {}
+
+    def yields(self, me: Context, runnable: Sequence[Context]) -> None:
+        """*me* gets nowhere until others have run."""
+        since = self._since.get(me)
+        if since is None:
+            since = self._since[me] = _Since()
+        if since.could_run is not None:
+            first = (since.could_run | since.robbed) - since.ran
+            if first:
+                self.behind.setdefault(me, set()).update(first)
+        since.could_run = {context for context in runnable if context is not me}
+        since.robbed = set()
+        since.ran = set()
+
+    def admit(self, runnable: list[Context]) -> list[Context]:
+        """Return those that need not wait for a turn of another one that can run."""
+        behind = self.behind
+        return [
+            context
+            for context in runnable
+            if context not in behind or not any(other in behind[context] for other in runnable)
+        ]
+
+    def took_turn(self, chosen: Context, before: Sequence[Context], after: Sequence[Context]) -> None:
+        """*chosen* has made a step: which could run before it, and which can now."""
+        for me, since in self._since.items():
+            assert since.could_run is not None
+            since.ran.add(chosen)
+            since.could_run.intersection_update(after)
+            if me is chosen:
+                since.robbed.update(context for context in before if context not in after)
+        for me in [me for me, first in self.behind.items() if chosen in first]:
+            self.behind[me].discard(chosen)
+            if not self.behind[me]:
+                del self.behind[me]
+
+    def digest(self) -> int:
+        """Return a number for who has to wait for whom, now or soon; 0 if none has yielded."""
+        if not self._since:
+            return 0
+        told = [
+            (me.name, _names(since.could_run or ()), _names(since.robbed), _names(since.ran))
+            for me, since in self._since.items()
+        ]
+        waits = [(me.name, _names(first)) for me, first in self.behind.items()]
+        return hash((tuple(sorted(told)), tuple(sorted(waits))))
+
+    def __bool__(self) -> bool:
+        """Whether any has yielded."""
+        return bool(self._since)
+
+
+def _names(contexts: Iterable[Context]) -> tuple[str, ...]:
+    return tuple(sorted(context.name for context in contexts))
+
+
 class _Quiet:
     """What a context waits for that wants all others to be unable to go on."""
 
@@ -166,15 +280,19 @@ class Scheduler:
     """Contexts under one chooser."""
 
     def __init__(self, chooser: Chooser | None, max_steps: int) -> None:
-        self.chooser: Chooser = chooser or RunOn()
+        self.obey(chooser or RunOn())
         self.max_steps = max_steps
         self.steps = 0
+        self.still = 0  # how many blocks ask that nobody else runs meanwhile
         self.trail = Trail()
         self._note = self.trail.points.append
         self.contexts: list[Context] = []
         self.current: Context | None = None
         self.loops: list[Context | None] = []  # which context has the loop of each CPU
+        self.loop_numbers: list[int] = []  # in footprints, and that of which of its tasks could run
+        self.turns: list[int] = []
         self.errors: list[BaseException] = []  # what left a context
+        self._spawned = 0
         self.failure: BaseException | None = None  # what ended the run
         self.outside = Context(THREAD, "outside", None, 0, "outside")
         self.adopt_driver()
@@ -182,14 +300,28 @@ class Scheduler:
         self._ending: Context | None = None
         self._pleas = 0
         self._quiet = 0  # how many contexts wait until all others are quiescent
+        self.fairness = Fairness()
+        self._ran: Context | None = None  # since it was asked last who can run
+        self._could_run: Sequence[Context] = ()  # then
         self._behind: dict[
             Context, set[Context]
         ] = {}  # a context that has given way: the contexts whose turn comes first
         self._names: dict[str, int] = {self.outside.name: 1}
 
+    def obey(self, chooser: Chooser) -> None:
+        """Have *chooser* pick the contexts from now on."""
+        self.chooser = chooser
+        self.foot: Footprint | None = {} if getattr(chooser, "tracks", False) else None
+
+    def touch(self, number: int, how: int) -> None:
+        """Note that the current step uses a thing."""
+        foot = self.foot
+        if foot is not None:
+            foot[number] = foot.get(number, 0) | how
+
     def adopt_driver(self) -> None:
         """Make the caller the code that drives the platform."""
-        self.outside.greenlet = greenlet.getcurrent()
+        self.hub = self.outside.greenlet = greenlet.getcurrent()
 
     def power_off(self) -> list[str]:
         """End every context where it stands, and return the names of those that went on all the same. From outside.
@@ -200,10 +332,13 @@ class Scheduler:
         self.off = True
         unending = []
         for context in self.contexts:
+            its = context.greenlet
+            if its is None:
+                continue
             self.current = self._ending = context
             self._pleas = 0
-            context.greenlet.throw(greenlet.GreenletExit)
-            if not context.greenlet.dead:
+            its.throw(greenlet.GreenletExit)
+            if not its.dead:
                 unending.append(context)
         self.current = self._ending = None
         self.contexts.clear()
@@ -215,11 +350,11 @@ class Scheduler:
         if self._ending is not None:
             self._pleas += 1
             while self._pleas > PATIENCE:  # it catches whatever is raised in it: leave it standing where it is
-                self.outside.greenlet.switch()
+                self.hub.switch()
             raise greenlet.GreenletExit
         for context in _UNENDING:
             while context.greenlet is greenlet.getcurrent():  # the interpreter exits, and throws it away
-                self.outside.greenlet.switch()
+                self.hub.switch()
         raise ClosedError(LEFT)
 
     def me(self) -> Context:
@@ -252,16 +387,27 @@ class Scheduler:
 
         Names are made unique: a thread is known by its name, and two threads of one name would own each other's locks.
         """
+        self._spawned += 1
+        if self.foot is not None and self._spawned > MOST:
+            self.fail(LivelockError(f"{MOST} threads were started; does something start threads for ever?"))
         number = self._names[name] = self._names.get(name, 0) + 1
         if number > 1:
             name = f"{name}#{number}"
         context = Context(
-            kind or (THREAD if cpu is None else TASK), name, cpu, bound, name if cpu is None else ("cpu", cpu)
+            kind or (THREAD if cpu is None else TASK),
+            name,
+            cpu,
+            bound,
+            name if cpu is None else ("cpu", cpu),
+            self.trail.number(f"the start of {name}"),
         )
+        self.touch(context.number, RELEASES)
 
         def body() -> None:
+            context.waits_for = None
+            self.touch(context.number, WRITES)
             if cpu is not None:
-                self.loops[cpu] = context
+                self._take_loop(context, cpu)
             try:
                 func(*args)
             except greenlet.GreenletExit as error:
@@ -275,14 +421,17 @@ class Scheduler:
             if self.off:
                 return
             if cpu is not None and self.loops[cpu] is context:
-                self.loops[cpu] = None
+                self._leave_loop(cpu)
+            if context.kind in (THREAD, TASK) and not context.pure:
+                self.touch(WORLD, WRITES)
+            context.entry = None
             self.contexts.remove(context)
             if context.error is not None:
                 self.errors.append(context.error)
             self.current = None  # the hub goes on: it is the parent of every greenlet
 
-        context.greenlet = greenlet.greenlet(body, parent=self.outside.greenlet)
-        context.greenlet.gr_context = contextvars.copy_context()
+        context.body = body
+        context.variables = contextvars.copy_context()
         self.contexts.append(context)
         return context
 
@@ -304,6 +453,7 @@ class Scheduler:
             self.block(_Quiet())
         finally:
             self._quiet -= 1
+        self.touch(QUIET, WRITES)
 
     def point(self, at: At = NOWHERE) -> None:
         """A switch point: another context may run here. *at* says what the current one does when it goes on."""
@@ -312,11 +462,16 @@ class Scheduler:
             return
         if greenlet.getcurrent() is not current.greenlet:
             self.me()  # raises
+        if self.still:
+            return
         self._step(at)
-        if not getattr(self.chooser, "stays", False):
+        tracks = self.foot is not None
+        if tracks or self.fairness or not getattr(self.chooser, "stays", False):
             runnable = self._runnable()
-            if len(runnable) > 1:
-                chosen = self._choose(runnable, current)
+            if not tracks and len(runnable) == 1 and runnable[0] is current:
+                self._ran = current
+            else:
+                chosen = self._choose(runnable, current if current in runnable else None)
                 if chosen is not current:
                     self._switch(chosen)
         if self.failure is not None:
@@ -334,9 +489,24 @@ class Scheduler:
             if self.failure is not None:
                 self._end()
             return
+        self._refuse_still(blocker)
         me.waits_for = blocker
         self._pass_on(at)
         me.waits_for = None
+
+    def _refuse_still(self, blocker: Blocker | None) -> None:
+        if self.still:
+            raise DeadlockError(
+                f"a block of vm.setup(), in which no other thread runs, would wait for "
+                f"{'a turn of the others' if blocker is None else blocker.label}"
+            )
+
+    def yields(self, at: At = NOWHERE) -> None:
+        """A switch point of a context that gets nowhere by itself: the others have a turn before it goes on."""
+        me = self.me()
+        if self.current is not None:
+            self.fairness.yields(me, self._runnable())
+        self.give_way(None, at)
 
     def give_way(self, blocker: Blocker | None, at: At = NOWHERE) -> None:
         """Wait for *blocker*, or for a turn, while other tasks have the CPU's loop."""
@@ -347,13 +517,23 @@ class Scheduler:
             else:
                 self.block(blocker, at)
             return
-        self.loops[me.cpu] = None
+        self._refuse_still(blocker)
+        self._leave_loop(me.cpu)
         me.waits_for = blocker
         if blocker is None:
             self._line_up(me)
+            self.touch(self.turns[me.cpu], READS)
         self._pass_on(at)
         me.waits_for = None
-        self.loops[me.cpu] = me
+        self._take_loop(me, me.cpu)
+
+    def _take_loop(self, me: Context, cpu: int) -> None:
+        self.loops[cpu] = me
+        self.touch(self.loop_numbers[cpu], WRITES)
+
+    def _leave_loop(self, cpu: int) -> None:
+        self.loops[cpu] = None
+        self.touch(self.loop_numbers[cpu], RELEASES)
 
     def fail(self, error: BaseException) -> None:
         """End the run with *error*: it is raised where the platform is driven, as soon as that is reached."""
@@ -364,7 +544,15 @@ class Scheduler:
 
     def _step(self, at: At) -> None:
         self.steps += 1
-        self._note(("" if self.current is None else self.current.name, at))
+        current = self.current
+        self._note(("" if current is None else current.name, at))
+        if self.foot is not None and current is not None:
+            # Between two switch points in one and the same call of the package nothing of the user's has run.
+            entry = frames.entry_frame(2)
+            if entry is not current.entry:
+                if not current.pure:
+                    self.touch(WORLD, WRITES)
+                current.entry = entry
         if self.steps > self.max_steps:
             self.fail(
                 LivelockError(
@@ -384,10 +572,11 @@ class Scheduler:
 
     def _choose(self, runnable: Sequence[Context], current: Context | None) -> Context:
         try:
-            return self.chooser.choose(runnable, current)
+            chosen = self._ran = self.chooser.choose(runnable, current)
         except BaseException as error:
             self.fail(error)
             self._end()
+        return chosen
 
     def _runnable(self) -> list[Context]:
         out = []
@@ -400,6 +589,12 @@ class Scheduler:
                     out.append(context)
         if self._behind:
             out = [context for context in out if not any(other in out for other in self._behind.get(context, ()))]
+        if self.fairness:
+            if self._ran is not None:
+                self.fairness.took_turn(self._ran, self._could_run, out)
+                self._ran = None
+            self._could_run = out
+            out = self.fairness.admit(out)
         if out or not self._quiet:
             return out
         return [context for context in self.contexts if isinstance(context.waits_for, _Quiet)][:1]
@@ -437,7 +632,13 @@ class Scheduler:
         self.current = chosen
         try:
             while (context := self.current) is not None:
-                context.greenlet.switch()
+                its = context.greenlet
+                if its is None:
+                    assert context.body is not None
+                    its = context.greenlet = greenlet.greenlet(context.body, parent=self.hub)
+                    its.gr_context = context.variables
+                    context.body = context.variables = None
+                its.switch()
         finally:
             self.current = None
 
@@ -446,4 +647,4 @@ class Scheduler:
         interpreter's stack as the one before it is.
         """
         self.current = to
-        (to if to is not None and to.greenlet else self.outside).greenlet.switch()
+        (self.hub if to is None or to.greenlet is None else to.greenlet).switch()

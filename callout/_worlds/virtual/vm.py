@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import Token
+from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -24,12 +26,16 @@ from ..._core.errors import (
 from ..._core.lifecycle import boot, check_options, enter
 from ..._core.machine import CURRENT, Machine
 from ..._core.phases import Phase
+from ..._core.softclock import call
 from ..._core.state import Callout, Func
 from . import records
+from .models import Cell, InterruptLine, SpinLock, Struct, Until, Waits, cells_of, free
 from .platform import Interrupt, VirtualPlatform, drive
-from .scheduler import INTERRUPT, LEFT, SOFTCLOCK, Chooser, Context
+from .purity import is_pure
+from .scheduler import INTERRUPT, LEFT, SOFTCLOCK, WORLD, WRITES, Chooser, Context
 
 T = TypeVar("T")
+V = TypeVar("V")
 
 MAX_STEPS = 1 << 40
 
@@ -40,6 +46,8 @@ class VirtualSMP:
     The block powers them on, and inside it this is the current system; after it every use is ``ClosedError``.
     Exceptions of callbacks are collected in ``errors``. Needs the extra ``callout[explore]``.
     """
+
+    is_virtual_smp = True
 
     def __init__(
         self,
@@ -83,10 +91,24 @@ class VirtualSMP:
             expensive=_ignore,
         )
         self.machine.report = self._report
+        self.machine.call = self._call
         if not short_paths:
             self.machine.careful = True
         self._chooser = chooser
+        self._cells: list[Cell[Any]] = []
+        self._lines: dict[Context, InterruptLine] = {}
         self._token: Token[Machine] | None = None
+
+    def _call(self, func: Func, arg: object) -> None:
+        """Run a callback or a completion."""
+        me = self.platform.me()
+        if self.platform.foot is not None and not is_pure(func, (arg,)):
+            self.platform.touch(WORLD, WRITES)
+        me.in_user += 1
+        try:
+            call(func, arg)
+        finally:
+            me.in_user -= 1
 
     def _report(self, error: BaseException, c: Callout | None) -> None:
         if isinstance(error, KeyboardInterrupt):
@@ -97,12 +119,12 @@ class VirtualSMP:
         if self._token is not None:
             raise BusyError("VirtualSMP: one block for each; make another one", call="VirtualSMP")
         self._token = CURRENT.set(self.machine)
+        self.platform.power_on([partial(getattr, cpu, "open") for cpu in self.machine.cpus])
+        records.idle_all(self.machine, self.platform.idle)
         self.machine.faults = []
         enter(self.machine, Phase.OPEN)
-        self.platform.power_on()
-        self.platform.settle()  # every softclock is idle now: what follows is the scenario's
         if self._chooser is not None:
-            self.platform.chooser = self._chooser
+            self.platform.obey(self._chooser)
         return self
 
     def __exit__(
@@ -152,11 +174,15 @@ class VirtualSMP:
             raise ArgumentTypeError(f"spawn: name must be a str, not {shown(name)}", call="spawn")
         self.platform.me()
         name = name or str(getattr(func, "__name__", "thread"))
-        return self.platform.spawn(name, self._play, func, args, cpu=cpu, bound=bound)
+        context = self.platform.spawn(name, self._play, func, args, cpu=cpu, bound=bound)
+        context.pure = self.platform.foot is not None and is_pure(func, args)
+        return context
 
     def _play(self, func: Callable[..., object], args: tuple[object, ...]) -> None:
         """Be the thread or task that runs *func*."""
         result = func(*args)
+        me = self.platform.me()
+        me.result = None if isinstance(result, Coroutine) else result
         if isinstance(result, Coroutine):
             # What the package itself gives to be awaited is no plain coroutine: callout_drain(), Event.wait().
             if inspect.iscoroutine(result) and not inspect.iscoroutinefunction(func):
@@ -164,9 +190,110 @@ class VirtualSMP:
                 raise ArgumentTypeError(
                     f"{func!r} has returned a coroutine, and nothing has awaited it: give the coroutine function itself"
                 )
-            self.run(lambda: result)
+            me.result = self.run(lambda: result)
         elif inspect.isgenerator(result) or inspect.isasyncgen(result):
             raise ArgumentTypeError(f"{func!r} has returned {result!r}, and nothing has run it")
+
+    # -- for small models of other code -------------------------------------------------------------------------
+
+    def cell(self, value: V, name: str = "cell") -> Cell[V]:
+        """Return a shared variable with that *value*. Each read and write of ``cell.value`` is a step of its own."""
+        self._entered("cell")
+        cell = Cell(self.platform, name, value)
+        self._cells.append(cell)
+        return cell
+
+    def struct(self, name: str, **fields: object) -> Struct:
+        """Return a structure whose *fields* are shared variables, used as its attributes; ``vm.free()`` frees it."""
+        self._entered("struct")
+        struct = Struct(self.platform, name, fields)
+        self._cells += cells_of(struct)
+        return struct
+
+    def free(self, s: Struct) -> None:
+        """Free a structure, in one step: every later use of it is ``UseAfterFree``, and so is to free it again."""
+        self._entered("free")
+        free(s)
+
+    def lock(self, name: str = "lock") -> SpinLock:
+        """Return a spin lock that is not recursive; ``with lock:``. Acquiring and releasing it is a step each."""
+        self._entered("lock")
+        return SpinLock(self.platform, name)
+
+    def point(self) -> None:
+        """Be a switch point: another thread may run here."""
+        self._entered("point")
+        self.platform.me()
+        self.platform.point()
+
+    def relax(self) -> None:
+        """Say, in a loop that tries again, that it gets nowhere until another thread has run (``cpu_relax()``)."""
+        self._entered("relax")
+        self.platform.yields(("relaxes", 0))
+
+    def wait_until(self, pred: Callable[[], object], why: str = "") -> None:
+        """Wait until *pred()* is true. Blocks the thread, and with it the CPU if it is a task of one.
+
+        *pred* is called again and again, with nobody running between, and must change nothing. Reading cells in it is
+        no step. *why* says in a report what is waited for.
+
+        Raises:
+            ArgumentTypeError: *pred* cannot be called.
+        """
+        self._entered("wait_until")
+        if not callable(pred):
+            raise ArgumentTypeError(f"wait_until: give a function, not {shown(pred)}", call="wait_until")
+        until = Until(pred, why)
+        self.platform.point(("waits until", 0))
+        if not until.holds(self.platform):
+            self.platform.block(Waits(self.platform, until), ("waits until", 0))
+            until.holds(self.platform)  # notes what it reads
+
+    @contextmanager
+    def setup(self) -> Iterator[None]:
+        """Run the block in one piece: nobody else runs, no timer expires, and nothing in it is explored.
+
+        For what happens before the race: making objects, arming timers. It may not wait.
+        """
+        self._entered("setup")
+        self.platform.me()
+        self.platform.still += 1
+        try:
+            yield
+        finally:
+            self.platform.still -= 1
+
+    def interrupt(self, func: Callable[..., object], *args: object, of: Context, name: str | None = None) -> Context:
+        r"""Have an interrupt come once, at any moment: *func(\*args)* runs on top of the thread *of*, which is
+        suspended until it returns. It does not come in ``vm.irqs_off()`` of that thread. Never blocks.
+        """
+        self._entered("interrupt")
+        check_thread("interrupt", func)
+        if not isinstance(of, Context):
+            raise ArgumentTypeError(
+                f"interrupt: of is the thread that is interrupted, what vm.spawn() returns, not {shown(of)}",
+                call="interrupt",
+            )
+        name = name or str(getattr(func, "__name__", "interrupt"))
+        return self.platform.spawn(name, self._line(of).serve, func, args)
+
+    def irqs_off(self) -> AbstractContextManager[None]:
+        """Return a block in which the current thread is not interrupted (``local_irq_disable()``)."""
+        self._entered("irqs_off")
+        return self._line(self.platform.me()).off()
+
+    def me(self) -> Context:
+        """Return the thread that asks."""
+        self._entered("me")
+        return self.platform.me()
+
+    def _line(self, victim: Context) -> InterruptLine:
+        line = self._lines.get(victim)
+        if line is None:
+            line = self._lines[victim] = InterruptLine(self.platform, victim)
+        return line
+
+    # -- the machine ------------------------------------------------------------------------------------------------
 
     def call(self, cpu: int, func: Callable[..., object], *args: object) -> None:
         r"""Have *func(\*args)* run once in the interrupt context of *cpu*. Never blocks."""
@@ -246,6 +373,11 @@ class VirtualSMP:
             for complaint in records.complaints(cpu, self.platform.events[cpu.id]):
                 raise DeadlockError(complaint)
             records.check(cpu)
+
+    def final_state(self, main: Context) -> str:
+        """Return how a run has ended, as far as the scenario says: what it has returned, and its cells."""
+        cells = sorted(f"{cell.name}={cell.peek()!r}" for cell in self._cells)
+        return "; ".join([f"returned {main.result!r}", *cells])
 
     def _rests(self, context: Context) -> bool:
         """Whether *context* may wait for ever: an interrupt for the next, an idle softclock for work."""

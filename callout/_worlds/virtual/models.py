@@ -1,0 +1,355 @@
+"""What small models of kernel code are made of: shared variables, structures, spin locks, interrupts.
+
+Every read and every write is a step of its own, as is every acquiring and releasing of a lock: another context may run
+before it. What a step uses is noted, so that schedules that differ only in the order of steps which have nothing to do
+with one another need not all be run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar
+
+from ..._core.describe import shown
+from ..._core.errors import ArgumentTypeError, LockNotHeldError, UseAfterFree
+from .platform import VirtualPlatform
+from .scheduler import READS, RELEASES, TRIES, WRITES, At, Blocker, Context
+
+V = TypeVar("V")
+
+
+class Cell(Generic[V]):
+    """A shared variable: ``cell.value`` reads it, ``cell.value = x`` writes it, each in one step."""
+
+    __slots__ = ("_number", "_platform", "_reads", "_updates", "_value", "_writes", "freed", "name")
+
+    def __init__(self, platform: VirtualPlatform, name: str, value: V) -> None:
+        self._platform = platform
+        self.name = name
+        number = self._number = platform.trail.number(name)
+        self._reads: At = "reads", number
+        self._writes: At = "writes", number
+        self._updates: At = "updates", number
+        self._value = value
+        self.freed = ""  # by whom what it belongs to was freed
+
+    def __repr__(self) -> str:
+        return f"<{self.name} = {self._value!r}>"
+
+    def _use(self, at: At, how: int) -> None:
+        platform = self._platform
+        platform.me()
+        platform.point(at)
+        platform.touch(self._number, how)
+        if self.freed:
+            raise UseAfterFree(f"{platform.me().name} {at[0]} {self.name}, which {self.freed} has freed")
+
+    @property
+    def value(self) -> V:
+        """Its value. Reading it is a step, and so is writing it."""
+        self._use(self._reads, READS)
+        return self._value
+
+    @value.setter
+    def value(self, value: V) -> None:
+        self._use(self._writes, WRITES)
+        self._value = value
+
+    def update(self, func: Callable[[V], V]) -> V:
+        """Replace the value by *func* of it, in one step, and return the one before: an atomic operation."""
+        self._use(self._updates, WRITES)
+        old = self._value
+        self._value = func(old)
+        return old
+
+    def peek(self) -> V:
+        """Return the value, in no step: for assertions and reports about a run that is over."""
+        return self._value
+
+    def free(self, by: str) -> None:
+        """Have every later use raise."""
+        self._platform.touch(self._number, WRITES)
+        self.freed = by
+
+
+class SpinLock:
+    """A spin lock, not recursive, for ``with lock:``. Acquiring and releasing it is a step each.
+
+    A context that holds it and acquires it once more waits for ever, as in the kernel: a deadlock, which is found.
+    """
+
+    __slots__ = ("_acquires", "_number", "_platform", "_releases", "_waits", "freed", "holder", "name")
+
+    def __init__(self, platform: VirtualPlatform, name: str) -> None:
+        self._platform = platform
+        self.name = name
+        number = self._number = platform.trail.number(f"the lock {name!r}")
+        self._acquires: At = "acquires", number
+        self._waits: At = "waits for", number
+        self._releases: At = "releases", number
+        self.holder: Context | None = None
+        self.freed = ""
+
+    def __repr__(self) -> str:
+        return f"<SpinLock {self.name!r}{'' if self.holder is None else f' held by {self.holder.name}'}>"
+
+    @property
+    def label(self) -> str:
+        """Its name and its holder."""
+        return f"the lock {self.name!r}" + ("" if self.holder is None else f", which {self.holder.name} holds")
+
+    def ready(self) -> bool:
+        """Whether it is free."""
+        return self.holder is None
+
+    def acquire(self) -> None:
+        """Acquire it, waiting while another context holds it."""
+        platform = self._platform
+        me = platform.me()
+        platform.point(self._acquires)
+        self._check(f"{me.name} acquires")
+        while self.holder is not None:
+            platform.block(self, self._waits)
+        self._check(f"{me.name} acquires")
+        platform.touch(self._number, WRITES)
+        self.holder = me
+
+    def try_acquire(self) -> bool:
+        """Acquire it if it is free; return whether it was."""
+        platform = self._platform
+        me = platform.me()
+        platform.point(self._acquires)
+        self._check(f"{me.name} acquires")
+        if self.holder is not None:
+            platform.touch(self._number, READS)
+            return False
+        platform.touch(self._number, WRITES | TRIES)
+        self.holder = me
+        return True
+
+    def release(self) -> None:
+        """Release it. Raises LockNotHeldError if the caller does not hold it."""
+        platform = self._platform
+        me = platform.me()
+        if self.holder is not me:
+            raise LockNotHeldError(f"{me.name} releases {self!r}, which it does not hold")
+        platform.point(self._releases)
+        self._check(f"{me.name} releases")
+        self.holder = None
+        platform.touch(self._number, RELEASES)
+
+    def __enter__(self) -> Self:
+        self.acquire()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if not self._platform.off:  # else it is thrown away where it stands
+            self.release()
+
+    def _check(self, what: str) -> None:
+        if self.freed:
+            self._platform.touch(self._number, READS)
+            raise UseAfterFree(f"{what} the lock {self.name!r}, which {self.freed} has freed")
+
+    def free(self, by: str) -> None:
+        """Have every later use raise."""
+        self._platform.touch(self._number, WRITES)
+        self.freed = by
+
+
+class Struct:
+    """A structure: its fields are cells, used as plain attributes, so ``s.x = s.y`` is two steps.
+
+    A field that is a ``SpinLock`` or another ``Struct`` at the beginning stays that, and reading it is no step.
+    ``free(s)`` is one step; every use after it is ``UseAfterFree``, of the locks in it, too.
+    """
+
+    __slots__ = ("_cells", "_fixed", "_freed", "_frees", "_name", "_platform")
+
+    _cells: dict[str, Cell[Any]]
+    _fixed: dict[str, object]
+    _freed: Cell[str]
+    _name: str
+    _platform: VirtualPlatform
+
+    def __init__(self, platform: VirtualPlatform, name: str, fields: dict[str, object]) -> None:
+        put = object.__setattr__
+        put(self, "_platform", platform)
+        put(self, "_name", name)
+        put(self, "_fixed", {key: value for key, value in fields.items() if isinstance(value, SpinLock | Struct)})
+        put(
+            self,
+            "_cells",
+            {key: Cell(platform, f"{name}.{key}", value) for key, value in fields.items() if key not in self._fixed},
+        )
+        put(self, "_freed", Cell(platform, name, ""))
+
+    def __repr__(self) -> str:
+        return f"<{self._name}>"
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - fields of any type
+        cells = object.__getattribute__(self, "_cells")
+        if name in cells:
+            return cells[name].value
+        fixed = object.__getattribute__(self, "_fixed")
+        if name in fixed:
+            return fixed[name]
+        raise AttributeError(f"{self._name} has no field {name!r}; it has {', '.join((*cells, *fixed))}")
+
+    def __setattr__(self, name: str, value: object) -> None:
+        cell = self._cells.get(name)
+        if cell is None:
+            why = "is fixed" if name in self._fixed else "was not named when it was made"
+            raise AttributeError(f"{self._name}.{name} cannot be written: that field {why}")
+        cell.value = value
+
+
+def cell_of(s: Struct, field: str) -> Cell[Any]:
+    """Return the cell that is a field: for ``update()`` and ``peek()``."""
+    return s._cells[field]
+
+
+def cells_of(s: Struct) -> list[Cell[Any]]:
+    """Return the cells that are its fields."""
+    return list(s._cells.values())
+
+
+def free(s: Struct) -> None:
+    """Free a structure, in one step. Raises UseAfterFree if it was freed before."""
+    if not isinstance(s, Struct):
+        raise ArgumentTypeError(f"free: give a Struct, not {shown(s)}", call="free")
+    platform = s._platform
+    me = platform.me()
+    platform.point(("frees", s._freed._number))
+    platform.touch(s._freed._number, WRITES)
+    if s._freed.freed:
+        raise UseAfterFree(f"{me.name} frees {s._name}, which {s._freed.freed} has freed: a double free")
+    s._freed.freed = me.name
+    for cell in s._cells.values():
+        cell.free(me.name)
+    for part in s._fixed.values():
+        if isinstance(part, SpinLock):
+            part.free(me.name)
+
+
+def is_freed(s: Struct) -> bool:
+    """Return whether a structure was freed, in no step: for assertions about a run that is over."""
+    return bool(s._freed.freed)
+
+
+class Until:
+    """What ``vm.wait_until()`` waits for."""
+
+    __slots__ = ("_pred", "_why")
+
+    def __init__(self, pred: Callable[[], object], why: str) -> None:
+        self._pred = pred
+        self._why = why
+
+    @property
+    def label(self) -> str:
+        """What is waited for."""
+        return self._why or f"{getattr(self._pred, '__qualname__', self._pred)}() to be true"
+
+    def holds(self, platform: VirtualPlatform) -> bool:
+        """Ask, in no step; what is read is noted for the current one."""
+        platform.still += 1
+        try:
+            return bool(self._pred())
+        finally:
+            platform.still -= 1
+
+
+class Waits:
+    """A context that waits until something holds."""
+
+    __slots__ = ("_platform", "_until")
+
+    def __init__(self, platform: VirtualPlatform, until: Until) -> None:
+        self._platform = platform
+        self._until = until
+
+    @property
+    def label(self) -> str:
+        """What it waits for."""
+        return self._until.label
+
+    def ready(self) -> bool:
+        """Whether it holds. That somebody asks is no part of any step."""
+        foot, self._platform.foot = self._platform.foot, None
+        try:
+            return self._until.holds(self._platform)
+        finally:
+            self._platform.foot = foot
+
+
+class Interrupted:
+    """What a context waits for that an interrupt has suspended."""
+
+    __slots__ = ("_before", "_handler", "done")
+
+    def __init__(self, handler: Context, before: Blocker | None) -> None:
+        self._handler = handler
+        self._before = before
+        self.done = False
+
+    @property
+    def label(self) -> str:
+        """Which interrupt suspends it, or what it waited for before."""
+        if self.done and self._before is not None:
+            return self._before.label
+        return f"the interrupt {self._handler.name} to return"
+
+    def ready(self) -> bool:
+        """Whether the interrupt has returned, and what it waited for before is there."""
+        return self.done and (self._before is None or self._before.ready())
+
+
+class InterruptLine:
+    """The interrupts of one context, its victim: whether they are enabled, and whether one is being served."""
+
+    __slots__ = ("_platform", "disabled", "label", "number", "serving", "victim")
+
+    def __init__(self, platform: VirtualPlatform, victim: Context) -> None:
+        self._platform = platform
+        self.victim = victim
+        self.number = platform.trail.number(f"the interrupts of {victim.name}")
+        self.disabled = 0
+        self.serving = False
+        self.label = f"interrupts of {victim.name} to be enabled"
+
+    def ready(self) -> bool:
+        """Whether an interrupt may come."""
+        return not self.disabled and not self.serving
+
+    def serve(self, func: Callable[..., object], args: tuple[object, ...]) -> None:
+        """Wait until the interrupt comes, which is at any moment, and run its handler on top of the victim."""
+        platform, victim = self._platform, self.victim
+        platform.block(self, ("waits to interrupt", self.number))
+        platform.touch(self.number, WRITES)
+        self.serving = True
+        suspended = victim.waits_for = Interrupted(platform.me(), victim.waits_for)
+        func(*args)
+        suspended.done = True
+        self.serving = False
+        platform.touch(self.number, RELEASES)
+
+    @contextmanager
+    def off(self) -> Iterator[None]:
+        """Keep them out in a block of the victim's."""
+        platform = self._platform
+        platform.point(("disables", self.number))
+        platform.touch(self.number, WRITES)
+        self.disabled += 1
+        try:
+            yield
+        finally:
+            if not platform.off:
+                platform.point(("enables", self.number))
+                self.disabled -= 1
+                if not self.disabled:
+                    platform.touch(self.number, RELEASES)

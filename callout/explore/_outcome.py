@@ -1,0 +1,45 @@
+"""What exploring ends in: a certificate, or an error that says what is wrong with the program or with the scenario."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from .._core.errors import CalloutError
+
+
+class Violation(CalloutError, AssertionError):  # noqa: N818 - the field's name for it
+    """A schedule went wrong; ``__cause__`` says how. ``replay(scenario, violation.schedule)`` runs it again."""
+
+    def __init__(self, schedule: str, number: int, lanes: list[str]) -> None:
+        super().__init__(f"schedule {number} went wrong; replay it with {schedule!r}; order: {' '.join(lanes)}")
+        self.schedule = schedule
+        self.number = number  # which of the schedules that were run it was, from 1
+        self._args = schedule, number, lanes
+
+    def __reduce__(self) -> tuple[type[Violation], tuple[str, int, list[str]]]:
+        return type(self), self._args  # it may be found in another process
+
+
+class NondeterminismError(CalloutError, RuntimeError):
+    """The scenario did something else when it was run again with the same choices, so nothing can be said of it.
+
+    At some switch point another thread went on, or it did something else, or the same with another lock or callout.
+
+    Mostly it keeps something from one run to the next: a global, a cache, a class attribute. Random numbers, real time,
+    real threads and the order of a set of objects do the same.
+    """
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What was explored, with nothing found."""
+
+    schedules: int  # that were run to their end
+    longest: int  # switch points of the longest
+    bound: int | None  # preemptions
+    exhausted: bool  # whether this was every schedule within the bound, but for equivalent ones
+    strategy: str = "dfs"
+    reduced: bool = True  # of equivalent schedules only some were run
+    steps: int = 0  # switch points of all
+    seconds: float = field(default=0.0, compare=False)
+    final_states: frozenset[str] = field(default=frozenset(), repr=False)  # how the runs have ended
