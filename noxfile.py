@@ -28,6 +28,7 @@ ENDS = (
     "tests/unit/test_fork.py",
     "tests/unit/test_robustness.py",
 )
+EXPLORED = ("tests/race", "tests/explore", "tests/museum")  # the session race has them
 PROJECT = nox.project.load_toml("pyproject.toml")
 PYTHONS = nox.project.python_versions(PROJECT)
 
@@ -84,7 +85,7 @@ def race(session: nox.Session) -> None:
     """Explore the races, on one version: the schedules are the same on all, and they are many."""
     install(session, "test")
     # They share nothing and take only CPU time, so all cores may help. Some take a thousand times as long as others.
-    session.run("pytest", "--numprocesses=auto", "--dist=worksteal", "tests/race", *session.posargs)
+    session.run("pytest", "--numprocesses=auto", "--dist=worksteal", *EXPLORED, *session.posargs)
 
 
 @nox.session(python=PYTHONS)
@@ -93,7 +94,7 @@ def tests(session: nox.Session) -> None:
     install(session, "test")
     if session.python == PYTHONS[-1]:
         session.env["PYTHONDEVMODE"] = "1"  # the option would not reach the workers of pytest-xdist
-    elsewhere = ["tests/race", "tests/mutants"]
+    elsewhere = [*EXPLORED, "tests/mutants"]
     if session.python != PYTHONS[0]:
         elsewhere += ONCE
         if session.python != PYTHONS[-1]:
