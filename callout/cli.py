@@ -105,8 +105,24 @@ def _command(argv: Sequence[str] | None) -> int:
             "was used afterwards, else 1.",
         )
     )
+    exploring = commands.add_parser(
+        "explore",
+        help="explore the races of kernel timers, and their remedies",
+        allow_abbrev=False,
+    )
+    if _names_command(argv, "explore"):  # it needs an extra, which the others do without
+        from .museum import _command as museum
+
+        museum.add_arguments(exploring)
+        args = parser.parse_args(argv)
+        return museum.run(args)
     args = parser.parse_args(argv)
     return conformance.run(args) if args.command == "conformance" else demo(args)
+
+
+def _names_command(argv: Sequence[str] | None, name: str) -> bool:
+    """Return whether the command line begins with that command."""
+    return next((word for word in (sys.argv[1:] if argv is None else argv) if not word.startswith("-")), "") == name
 
 
 def _version() -> str:

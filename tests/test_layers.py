@@ -72,8 +72,8 @@ ROOMS: Final[Mapping[str, set[str]]] = {
     # It builds worlds of its own, and so sees what they are made of.
     "conformance": {"core", "_api", "_worlds", "freebsd13", "testing", "callout_linux"},
     "explore": {"core", "_worlds.virtual", "testing"},
-    "museum": {"__init__", "testing", "_worlds.virtual", "callout_linux"},
-    "cli": {"core", "conformance", "demo"},
+    "museum": {"__init__", "testing", "explore", "_worlds.virtual", "callout_linux"},
+    "cli": {"core", "conformance", "demo", "museum"},
     "demo": {"public"},
     "callout_linux": {"public"},
 }

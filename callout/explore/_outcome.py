@@ -43,3 +43,19 @@ class Certificate:
     steps: int = 0  # switch points of all
     seconds: float = field(default=0.0, compare=False)
     final_states: frozenset[str] = field(default=frozenset(), repr=False)  # how the runs have ended
+
+    seed: int | None = None  # of what was left to chance
+
+    def __str__(self) -> str:
+        if self.seed is not None:
+            return (
+                f"nothing was found in {self.schedules} schedules ({self.strategy}, seed {self.seed}), {self.steps} "
+                f"switch points, {self.longest} in the longest, in {self.seconds:.1f} s"
+            )
+        most = "" if self.bound is None else f" with at most {self.bound} preemptions"
+        every = f"every schedule{most}" if self.exhausted else f"not every schedule{most}: a limit was reached"
+        return (
+            f"nothing was found in {self.schedules} schedules ({every}"
+            f"{', but for equivalent ones' if self.reduced else ''}), {self.steps} switch points, "
+            f"{self.longest} in the longest, in {self.seconds:.1f} s"
+        )

@@ -213,6 +213,10 @@ class Tree:
         self.order = Order()  # and what comes before what in it
         self.seen: dict[Key, Node] = {}  # what was searched to the end
 
+    def script(self) -> list[tuple[int, str]]:
+        """Return which context went on in the last run, at each switch point where several could."""
+        return [(node.step, node.chosen) for node in self.nodes if len(node.names) > 1]
+
     def learn(self, walk: Walk) -> None:
         """Add the branches that a run, which has ended, shows to be worth trying."""
         if not self.reduces:

@@ -1,0 +1,118 @@
+"""The command ``callout explore``: a walk through the museum."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import textwrap
+from typing import Final
+
+from ..explore import Certificate, Violation, explore
+from . import EXHIBITS, Exhibit, Variant
+
+BOUND: Final = 3  # with as many preemptions the remedies are explored to the end
+WIDTH: Final = 100
+DESCRIPTION: Final = (
+    "Explore a race of kernel timers, a small executable model: the program that has it, in every schedule until one "
+    "goes wrong, or with --fixed its remedies, in all of them. Exit status: 0 if every search ended with nothing "
+    "found, 1 if a violation was found, 2 for wrong usage, 130 after Ctrl-C. With --all it is 0 if every race was "
+    "found and every remedy is clean, as it should be."
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Say what the command takes."""
+    parser.description = DESCRIPTION
+    parser.add_argument("race", nargs="?", metavar="RACE", help="the number of a race, as R0.2; --list has them")
+    parser.add_argument("--list", action="store_true", help="list the races and their variants, and explore none")
+    parser.add_argument("--all", action="store_true", help="explore every variant of every race, and print a table")
+    parser.add_argument("--fixed", action="store_true", help="explore the remedies, with up to 3 preemptions")
+    parser.add_argument("--variant", metavar="NAME", help="explore this variant only")
+    parser.add_argument("--bound", type=int, metavar="N", help="allow so many preemptions")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Carry out what was asked for; return the exit status."""
+    if sum((bool(args.list), bool(args.all), args.race is not None)) != 1:
+        return _wrong("name a race, as in  callout explore R0.2  , or give --list or --all")
+    if (args.list or args.all) and (args.fixed or args.variant is not None or args.bound is not None):
+        return _wrong("--fixed, --variant and --bound are for one race; name it")
+    if args.bound is not None and args.bound < 0:
+        return _wrong(f"--bound must be a number from 0 up, not {args.bound}")
+    if args.list:
+        return _list()
+    if args.all:
+        return _table()
+    exhibit = EXHIBITS.get(args.race)
+    if exhibit is None:
+        return _wrong(f"there is no race {args.race!r}; callout explore --list  has those that there are")
+    variants = exhibit.fixed if args.fixed else exhibit.buggy
+    if args.variant is not None:
+        variants = tuple(variant for variant in exhibit.variants if variant.name == args.variant)
+        if not variants or (args.fixed and variants[0].breaks):
+            names = ", ".join(variant.name for variant in (exhibit.fixed if args.fixed else exhibit.variants))
+            return _wrong(f"{exhibit.number} has no such variant {args.variant!r}; it has {names}")
+    if not variants:
+        return _wrong(f"{exhibit.number} has no {'remedy' if args.fixed else 'program that goes wrong'}")
+    return _show(exhibit, variants, args.bound)
+
+
+def _wrong(text: str) -> int:
+    print(f"callout explore: {text}", file=sys.stderr)
+    return 2
+
+
+def _list() -> int:
+    for exhibit in EXHIBITS.values():
+        print(f"{exhibit.number:6}{exhibit.title}")
+        for variant in exhibit.variants:
+            print(f"        {'goes wrong' if variant.breaks else 'clean':12}{variant.name}: {variant.says}")
+    return 0
+
+
+def _search(variant: Variant, bound: int) -> Certificate | Violation:
+    """Explore a variant; return how that has ended."""
+    try:
+        return explore(variant.scenario, cpus=variant.cpus, bound=bound, cells_only=variant.cells_only)
+    except Violation as violation:
+        return violation
+
+
+def _show(exhibit: Exhibit, variants: tuple[Variant, ...], bound: int | None) -> int:
+    status = 0
+    print(f"{exhibit.number}  {exhibit.title}\n\n{textwrap.fill(exhibit.story, WIDTH)}\n")
+    for source in exhibit.sources:
+        print(f"Source: {source}")
+    for variant in variants:
+        print(f"\n{variant.name}: {variant.says}\n", flush=True)
+        outcome = _search(variant, (variant.preemptions if variant.breaks else BOUND) if bound is None else bound)
+        if isinstance(outcome, Violation):
+            status = 1
+            print(f"{outcome.__cause__}\n\n{outcome}")
+        else:
+            print(outcome)
+    return status
+
+
+def _table() -> int:
+    status = 0
+    print(f"{'race':7}{'variant':30}{'preemptions':13}{'schedules':>9}  what was found")
+    for exhibit in EXHIBITS.values():
+        for variant in exhibit.variants:
+            bound = variant.preemptions if variant.breaks else BOUND
+            outcome = _search(variant, bound)
+            if isinstance(outcome, Violation):
+                cause = str(outcome.__cause__).partition("\n")[0]
+                count, text = outcome.number, cause
+                right = bool(variant.breaks) and variant.breaks in str(outcome.__cause__)
+            else:
+                count, text = (
+                    outcome.schedules,
+                    "nothing, in all" if outcome.exhausted else "nothing, and not all were run",
+                )
+                right = not variant.breaks and outcome.exhausted
+            if not right:
+                status = 1
+                text += f"  ** expected: {variant.breaks or 'nothing'}"
+            print(f"{exhibit.number:7}{variant.name:30}{bound:<13}{count:>9}  {text}", flush=True)
+    return status

@@ -1,0 +1,104 @@
+"""The command ``callout explore``."""
+
+from __future__ import annotations
+
+import dataclasses
+from types import MappingProxyType
+
+import pytest
+
+from callout.cli import main
+from callout.museum import EXHIBITS, Exhibit, _command
+
+
+def test_a_race_is_found_and_told(capsys: pytest.CaptureFixture[str]) -> None:
+    """Story, sources, what went wrong, and the schedule; status 1."""
+    assert main(["explore", "R0.1"]) == 1
+    out = capsys.readouterr().out
+
+    assert out.startswith("R0.1  ")
+    assert "Source: Ingo Molnar" in out
+    assert "del_timer_sync returned, and then H starts on cpu 0" in out
+    assert "went wrong; replay it with" in out
+
+
+def test_its_remedies_are_clean(capsys: pytest.CaptureFixture[str]) -> None:
+    """A certificate for each; status 0."""
+    assert main(["explore", "R0.1", "--fixed"]) == 0
+    out = capsys.readouterr().out
+
+    assert out.count("nothing was found in") == len(EXHIBITS["R0.1"].fixed) >= 2
+    assert "every schedule with at most 3 preemptions, but for equivalent ones" in out
+
+
+def test_one_variant_with_another_bound(capsys: pytest.CaptureFixture[str]) -> None:
+    """With too few preemptions the race is not found."""
+    assert main(["explore", "R0.1", "--variant", "test7", "--bound", "0"]) == 0
+    assert "with at most 0 preemptions" in capsys.readouterr().out
+
+
+def test_the_list_has_every_race_and_variant(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each race has a line, and each of its variants."""
+    assert main(["explore", "--list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+
+    assert len(EXHIBITS) == 29
+    for exhibit in EXHIBITS.values():
+        assert f"{exhibit.number:6}{exhibit.title}" in lines
+    assert len(lines) == sum(1 + len(exhibit.variants) for exhibit in EXHIBITS.values())
+
+
+def few(*exhibits: Exhibit) -> MappingProxyType[str, Exhibit]:
+    """Return a museum of these."""
+    return MappingProxyType({exhibit.number: exhibit for exhibit in exhibits})
+
+
+def test_the_table_says_what_every_variant_has_shown(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A line for each; status 0 if all is as it should be."""
+    monkeypatch.setattr(_command, "EXHIBITS", few(EXHIBITS["R0.1"], EXHIBITS["R1.1"]))
+    assert main(["explore", "--all"]) == 0
+    out = capsys.readouterr().out
+
+    assert "**" not in out
+    assert len(out.splitlines()) == 1 + len(EXHIBITS["R0.1"].variants) + len(EXHIBITS["R1.1"].variants)
+
+
+def test_the_table_says_what_is_not_as_it_should_be(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A race that is not found, or a remedy that goes wrong, is marked; status 1."""
+    buggy, fixed = EXHIBITS["R0.1"].buggy[0], EXHIBITS["R0.1"].fixed[0]
+    wrong = (dataclasses.replace(buggy, breaks=""), dataclasses.replace(fixed, breaks="what never happens"))
+    monkeypatch.setattr(_command, "EXHIBITS", few(dataclasses.replace(EXHIBITS["R0.1"], variants=wrong)))
+    assert main(["explore", "--all"]) == 1
+    out = capsys.readouterr().out
+
+    assert "** expected: nothing" in out
+    assert "** expected: what never happens" in out
+
+
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        ([], "name a race"),
+        (["R9.9"], "there is no race 'R9.9'; callout explore --list"),
+        (["R0.1", "--all"], "name a race"),
+        (["--all", "--fixed"], "are for one race"),
+        (["R0.1", "--bound", "-1"], "from 0 up"),
+        (["R0.1", "--variant", "none"], "no such variant 'none'; it has test7"),
+        (["R0.1", "--variant", "test7", "--fixed"], "no such variant 'test7'; it has order-fix"),
+    ],
+)
+def test_wrong_usage_is_one_line_that_says_what_to_do(
+    argv: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Status 2, and nothing is explored."""
+    assert main(["explore", *argv]) == 2
+    captured = capsys.readouterr()
+
+    assert says in captured.err
+    assert captured.err.startswith("callout explore: ")
+    assert captured.err.count("\n") == 1
+    assert not captured.out
