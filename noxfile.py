@@ -15,6 +15,7 @@ ONCE = (
     "tests/conformance/test_long_way.py",
     "tests/conformance_tool",
     "tests/demo",
+    "tests/pytest_plugin",
     "tests/test_layers.py",
     "tests/unit/test_docs.py",
     "tests/unit/test_project.py",

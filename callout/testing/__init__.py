@@ -1,7 +1,8 @@
 """What to import in tests of code that uses callouts.
 
 ``Slab`` finds what is used after it was freed, freed twice or never, on real loops and on virtual CPUs alike;
-``VirtualSMP`` is a callout system on virtual CPUs, and needs the extra ``callout[explore]``.
+``VirtualSMP`` is a callout system on virtual CPUs, and needs the extra ``callout[explore]``, as does
+``explore_teardown()``, which explores a ``Teardown`` and its mutants.
 """
 
 from __future__ import annotations
@@ -9,12 +10,24 @@ from __future__ import annotations
 import typing
 
 from ._allocation import Allocation, Where
+from ._cut_short import CutShortWarning
 from ._slab import Slab
+from ._teardown import Teardown, TeardownReport, explore_teardown, teardown_scenario
 
 if typing.TYPE_CHECKING:
     from .._worlds.virtual.vm import VirtualSMP
 
-__all__ = ["Allocation", "Slab", "VirtualSMP", "Where"]
+__all__ = [
+    "Allocation",
+    "CutShortWarning",
+    "Slab",
+    "Teardown",
+    "TeardownReport",
+    "VirtualSMP",
+    "Where",
+    "explore_teardown",
+    "teardown_scenario",
+]
 
 if not typing.TYPE_CHECKING:  # a type checker would take every name for one that is there
 

@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Collection, Coroutine, Iterable
-from typing import Final, Generic, NoReturn, ParamSpec, TypeVar, cast
+from typing import Any, Final, Generic, NoReturn, ParamSpec, TypeVar, cast
 
 from .._core import describe
 from .._core.errors import ArgumentTypeError, ArgumentValueError, UseAfterFree
@@ -41,12 +41,21 @@ T = TypeVar("T")
 
 MAX_REPORTS: Final = 1000
 
+# A list for each test that looks for what is left behind: the slabs that are made meanwhile.
+WATCHED: Final[list[list[Slab[Any]]]] = []  # Any: of whatever
+
 # By the id of the object: what is allocated, from whatever slab. An allocation that is not freed refers to its object.
 _ALLOCATED: Final[WeakValues[Allocation[object]]] = WeakValues()
 
 
 def _is_allocated(obj: object) -> bool:
     return _ALLOCATED.get(id(obj)) is not None
+
+
+def live() -> list[Allocation[object]]:
+    """Return what is allocated and not freed, from any slab that is still there."""
+    found = [ref() for ref, _ in _ALLOCATED._rows.copy().values()]
+    return [each for each in found if each is not None and each.freed is None]
 
 
 def _initialize(obj: object, *args: object, **kwargs: object) -> None:
@@ -119,6 +128,8 @@ class Slab(Generic[T]):
         self._generations: list[int] = []  # of each slot
         self._unused: list[int] = []  # slots, the one last freed at the end
         self._freed = 0
+        for made in WATCHED:
+            made.append(self)
 
     def __repr__(self) -> str:
         return f"<Slab {self.name!r}: {self.allocated} allocated, {self.freed} freed>"

@@ -39,7 +39,7 @@ def _is_pure(func: object, depth: int) -> bool:
     if not isinstance(func, FunctionType) or not depth:
         return False
     code = func.__code__
-    if frames.is_own_code(code):
+    if frames.is_own_code(code) and not func.__closure__:  # one that has been given nothing
         return True
     if func.__defaults__ or func.__kwdefaults__ or not _keeps_names(code):
         return False

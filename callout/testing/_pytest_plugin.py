@@ -1,0 +1,244 @@
+"""Tests that are explored: what ``_callout_pytest``, which pytest has loaded, calls for them.
+
+A test that is marked ``explore`` is a scenario. Its fixtures are set up once; its body is run for every schedule, each
+time on a fresh virtual machine, which it takes as ``vm``.
+
+What is printed of a violation is where it happened in the user's code, what ``explore()`` says of the schedule, and the
+command that runs this schedule again.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import shlex
+import unittest
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+import pluggy
+import pytest
+
+from .._core.errors import ArgumentTypeError, ArgumentValueError
+from ..explore import Certificate, Violation, explore, replay
+from ..explore._explore import MANY
+from ._cut_short import CutShortWarning
+
+if TYPE_CHECKING:
+    from . import VirtualSMP
+
+Options = dict[str, Any]  # of explore(), which looks at them itself
+
+_FUNCTION: Final = pytest.StashKey[Callable[..., object]]()
+_TOLD: Final = pytest.StashKey[str]()
+
+_DEFAULTS: Final[Mapping[str, Any]] = {
+    each.name: each.default
+    for each in inspect.signature(explore).parameters.values()
+    if each.kind is inspect.Parameter.KEYWORD_ONLY
+}
+_PACKAGE: Final = Path(__file__).parents[1]
+_USERS: Final = (_PACKAGE / "museum", _PACKAGE / "demo")  # parts of the package that only use it
+_INTERNAL: Final = tuple(Path(inspect.getfile(each)).parent for each in (pytest.Function, pluggy.PluginManager))
+
+
+# -- running -----------------------------------------------------------------------------------------------------------
+
+
+def check(item: pytest.Function) -> None:
+    """Refuse a test that cannot be explored, and keep its function: other plugins put theirs in its place."""
+    options_of(item)
+    func = item.obj
+    if item.cls is not None and issubclass(item.cls, unittest.TestCase):
+        _refuse(f"{item.name} is a method of a unittest.TestCase, and those cannot be explored: make it a function")
+    if hasattr(func, "is_hypothesis_test"):
+        _refuse(
+            f"{item.name} is marked explore, and given examples by Hypothesis: these would be other ones in every "
+            "schedule. Call explore() in a test of Hypothesis instead"
+        )
+    if "vm" not in item._fixtureinfo.argnames:
+        _refuse(f"{item.name} is marked explore, so it has to take the virtual machine: def {item.originalname}(vm)")
+    item.stash[_FUNCTION] = func
+
+
+def options_of(item: pytest.Item) -> Options:
+    """Return the options of a test: those of its marks, the nearest last."""
+    options: Options = {}
+    for mark in reversed(list(item.iter_markers("explore"))):
+        if mark.args:
+            _refuse(f"@pytest.mark.explore takes options by name, such as bound=2, and not {mark.args[0]!r}")
+        options |= mark.kwargs
+    unknown = [repr(name) for name in options if name not in _DEFAULTS]
+    if unknown:
+        _refuse(f"@pytest.mark.explore has no option {', '.join(unknown)}; it has {', '.join(_DEFAULTS)}")
+    return options
+
+
+def run(item: pytest.Function) -> None:
+    """Explore the test; or run it under the one schedule that was asked for."""
+    __tracebackhide__ = True
+    scenario = _scenario(item)
+    options = options_of(item)
+    schedule = item.config.getoption("explore_replay")
+    most = item.config.getoption("explore_schedules")
+    if most is not None:
+        options["schedules"] = most
+    certificate: Certificate | None = None
+    refused = ""
+    try:
+        if schedule is None:
+            certificate = explore(scenario, **options)
+        else:
+            replay(scenario, schedule)
+    except Violation as violation:
+        # These are no failures, and pytest knows them by their class. What a test skips for is there in any schedule.
+        cause = violation.__cause__
+        if isinstance(cause, pytest.exit.Exception) or (
+            isinstance(cause, pytest.skip.Exception | pytest.xfail.Exception) and violation.number == 1
+        ):
+            raise cause from None
+        raise
+    except (ArgumentTypeError, ArgumentValueError) as error:
+        if error.call not in ("explore", "replay"):
+            raise
+        refused = str(error)
+    if refused:
+        _refuse(refused)
+    if certificate is None:
+        item.stash[_TOLD] = f"replayed {schedule}\nnothing went wrong"
+        item.user_properties.append(("explored", "replayed one schedule"))
+        return
+    item.stash[_TOLD] = told(certificate)
+    item.user_properties.append(("explored", briefly(certificate)))
+    limit = limit_of(certificate, options, by_hand=most is not None)
+    if limit:
+        item.warn(
+            CutShortWarning(f"{item.name}: the search was cut off by its limit, {limit}; there are schedules left")
+        )
+
+
+def _scenario(item: pytest.Function) -> Callable[[VirtualSMP], object]:
+    """Return the scenario that a test is."""
+    func = item.stash[_FUNCTION]
+    given = {name: item.funcargs[name] for name in item._fixtureinfo.argnames}
+    for name, value in given.items():
+        if type(value).__module__.startswith("pytest_trio"):
+            _refuse(
+                f"{item.name} takes {name}, a fixture that needs a loop of trio, and there is none in an explored test"
+            )
+    if type(given["vm"]).__module__ != "_callout_pytest":
+        _refuse(f"{item.name} is marked explore, and its vm is another fixture of this name: {given['vm']!r}")
+    if inspect.iscoroutinefunction(func):
+
+        async def task(vm: VirtualSMP) -> object:
+            __tracebackhide__ = True
+            return await func(**{**given, "vm": vm})
+
+        scenario: Callable[[VirtualSMP], object] = task
+    else:
+
+        def thread(vm: VirtualSMP) -> object:
+            __tracebackhide__ = True
+            return func(**{**given, "vm": vm})
+
+        scenario = thread
+    # A schedule names it, and has to fit in another process.
+    scenario.__qualname__ = ".".join((item.path.stem, *item.nodeid.split("::")[1:]))
+    return scenario
+
+
+def _refuse(text: str) -> NoReturn:
+    __tracebackhide__ = True
+    pytest.fail(text, pytrace=False)
+
+
+# -- what is said ------------------------------------------------------------------------------------------------------
+
+
+def briefly(certificate: Certificate) -> str:
+    """Say in a few words what was explored."""
+    bound = "no bound" if certificate.bound is None else f"bound {certificate.bound}"
+    end = "exhausted" if certificate.exhausted else "cut off"
+    return f"{certificate.schedules} schedules, {bound}, {end}, {certificate.seconds:.1f} s"
+
+
+def told(certificate: Certificate) -> str:
+    """Say what was explored."""
+    bound = "any number of preemptions" if certificate.bound is None else f"at most {certificate.bound} preemptions"
+    kind = ", without equivalent ones" if certificate.reduced else ""
+    return (
+        f"schedules  {certificate.schedules}, by {certificate.strategy}{kind}\n"
+        f"bound      {bound}\n"
+        f"exhausted  {'yes' if certificate.exhausted else 'no, there are more'}\n"
+        f"steps      {certificate.steps}, {certificate.longest} in the longest\n"
+        f"seconds    {certificate.seconds:.2f}"
+    )
+
+
+def limit_of(certificate: Certificate, options: Options, *, by_hand: bool) -> str:
+    """Return the limit at which a search ended, "" if it was none."""
+    if certificate.exhausted or certificate.strategy != "dfs":  # what is picked by chance has no end to come to
+        return ""
+    most = options.get("schedules") or MANY
+    if certificate.schedules >= most:
+        return f"{most} schedules ({'--explore-schedules' if by_hand else 'schedules='})"
+    seconds = options.get("seconds")
+    return "" if seconds is None else f"{seconds} seconds (seconds=)"
+
+
+def complete(report: pytest.TestReport, item: pytest.Item, call: pytest.CallInfo[None]) -> None:
+    """Add to a report what was explored, or have it show what went wrong and not the explorer's insides."""
+    text = item.stash.get(_TOLD, None)
+    if call.when == "call" and text is not None:
+        report.sections.append(("explored", text))
+    if call.excinfo is None or not report.failed:
+        return
+    error = call.excinfo.value
+    explored = isinstance(item, pytest.Function) and _FUNCTION in item.stash
+    if isinstance(error, Violation):
+        cause = error.__cause__
+        longrepr = _shown(item, error if cause is None or cause.__traceback__ is None else cause)
+        longrepr.addsection("explored", str(error))
+        if explored:
+            longrepr.addsection("to run this schedule again", command(item, error.schedule))
+        report.longrepr = longrepr
+    elif explored and call.when == "call" and not isinstance(error, pytest.fail.Exception):
+        report.longrepr = _shown(item, error)
+
+
+def command(item: pytest.Item, schedule: str) -> str:
+    """Return the command that runs a test under one schedule."""
+    try:
+        file = os.path.relpath(item.path, item.config.invocation_params.dir)
+    except ValueError:  # on another drive
+        file = str(item.path)
+    name = "::".join((file, *item.nodeid.split("::")[1:]))
+    return f"pytest {shlex.quote(name)} --explore-replay '{schedule}'"
+
+
+def _shown(item: pytest.Item, error: BaseException) -> Any:  # noqa: ANN401 - of pytest's private types
+    """Return how pytest prints an error, in short: where it happened in the user's code."""
+    config = item.config
+    style = config.getoption("tbstyle")
+    whole = config.getoption("fulltrace")
+    shown: Any = pytest.ExceptionInfo.from_exception(error).getrepr(
+        style=style if style in ("long", "native") else "short",
+        showlocals=config.getoption("showlocals"),
+        funcargs=True,
+        tbfilter=not whole and _of_user,
+    )
+    shown.reprtraceback.extraline = None  # that internal frames are hidden
+    return shown
+
+
+def _of_user(excinfo: pytest.ExceptionInfo[BaseException]) -> Any:  # noqa: ANN401 - as _shown()
+    """Return the part of a traceback that is the user's."""
+    return excinfo.traceback.filter(lambda entry: not entry.ishidden(excinfo) and not _is_internal(Path(entry.path)))
+
+
+def _is_internal(path: Path) -> bool:
+    """Whether a file is one of this package or of pytest."""
+    if path.is_relative_to(_PACKAGE):
+        return not any(path.is_relative_to(each) for each in _USERS)
+    return path.name == "_callout_pytest.py" or any(path.is_relative_to(each) for each in _INTERNAL)
