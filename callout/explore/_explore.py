@@ -30,7 +30,7 @@ from ._sampling import Pct, Random
 from ._schedule import Setting, name_of, parse, write
 from ._tree import Pruned, Tree, Walk
 
-TWICE: Final = 16
+TWICE: Final = 4
 MAX_BOUND: Final = 1 << 30
 MAX_SCHEDULES: Final = 1 << 62
 STRATEGIES: Final = ("dfs", "random", "pct")

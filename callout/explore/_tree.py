@@ -177,8 +177,7 @@ class Walk:
             if chosen.name in node.sleeping:
                 awake = [context for context in runnable if context.name not in node.sleeping]
                 if not awake:
-                    self.names_after = names
-                    raise Pruned
+                    return self._end(chosen, names)
                 chosen = awake[0]
                 node.chosen = chosen.name
                 node.tried = {chosen.name}
@@ -186,15 +185,20 @@ class Walk:
             node.key = self.order.digest, node.current, self.platform.fairness.digest()
             seen = tree.seen.get(node.key)
             if seen is not None and seen.spent <= spent:
-                self.names_after = names
                 tree.pay(self.order, depth, seen.owes)
-                raise Pruned
+                return self._end(chosen, names)
         nodes.append(node)
         if not self.tracks:
             if current is None or self._bound is None or spent < self._bound:
                 node.left.update(names)
                 node.left.discard(chosen.name)
             self._note_spent(spent + node.costs(chosen.name))
+        return chosen
+
+    def _end(self, chosen: Context, names: tuple[str, ...]) -> Context:
+        """End the run as a repetition. Nothing is raised here: it would keep alive what is on the user's stack."""
+        self.names_after = names
+        self.platform.fail(Pruned())
         return chosen
 
 

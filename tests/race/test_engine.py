@@ -140,7 +140,7 @@ def test_two_operations_against_softclock(kind: str, one: str, other: str, paths
     certificate = explore(race(kind, one, other), bound=bound)
 
     assert certificate.exhausted
-    assert certificate.schedules >= (150 if bound == 2 else 40)
+    assert certificate.schedules >= (120 if bound == 2 else 22)
 
 
 @pytest.mark.parametrize(("kind", "one", "other"), pairs(moving=True))

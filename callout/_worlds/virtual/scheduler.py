@@ -332,6 +332,7 @@ class Scheduler:
         self.off = True
         unending = []
         for context in self.contexts:
+            context.entry = None  # a frame, and with it all that is on its stack
             its = context.greenlet
             if its is None:
                 continue
@@ -575,6 +576,8 @@ class Scheduler:
             chosen = self._ran = self.chooser.choose(runnable, current)
         except BaseException as error:
             self.fail(error)
+            self._end()
+        if self.failure is not None:
             self._end()
         return chosen
 

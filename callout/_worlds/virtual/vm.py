@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import Token
@@ -134,7 +135,10 @@ class VirtualSMP:
         assert self._token is not None
         CURRENT.reset(self._token)
         self.machine.report = _ignore_error  # that a callback was thrown away where it stood is no error of its own
-        unending = self.platform.power_off()
+        with warnings.catch_warnings():
+            if error is not None:  # what is thrown away where it stands has been awaited by nobody, and is no news
+                warnings.simplefilter("ignore", RuntimeWarning)
+            unending = self.platform.power_off()
         records.shut(self.machine)
         if unending:
             said = (
