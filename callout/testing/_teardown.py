@@ -128,7 +128,7 @@ def _fire(arg: tuple[Teardown, Callout]) -> None:
 def _known(name: str, func: Callable[[Teardown], object]) -> Callable[[Teardown], None]:
     """Have it be known, while *func* runs, that the thread is in there."""
     if inspect.iscoroutinefunction(func) or not inspect.isfunction(func):
-        raise ArgumentTypeError(f"Teardown: {name}() must be a plain method, not {func!r}")
+        raise ArgumentTypeError(f"Teardown: {name}() must be a plain method, not {func!r}", call="Teardown")
 
     @wraps(func)
     def call(self: Teardown) -> None:
