@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 import pytest
 
@@ -32,13 +33,15 @@ class Instead:
         return True
 
 
+# The package is imported before pytest is, and pytest would have rewritten its asserts: it is its plugin.
+IMPORTED: Final = ("-W", "ignore::pytest.PytestAssertRewriteWarning")
+
+
 def with_tests(folders: list[str], work: Callable[[list[Test]], None]) -> None:
     """Collect the tests in *folders*, and have *work* done with them."""
     instead = Instead(work)
-    status = pytest.main(
-        ["-q", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-o", "faulthandler_timeout=0", "-s", *folders],
-        [instead],
-    )
+    options = ["-q", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-o", "faulthandler_timeout=0", "-s", *IMPORTED]
+    status = pytest.main([*options, *folders], [instead])
     if instead.error is not None:
         raise instead.error
     if status not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
