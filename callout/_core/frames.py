@@ -26,7 +26,7 @@ def _own(file: str) -> bool:
 
 def is_own(frame: FrameType) -> bool:
     """Return whether *frame* runs code of the package itself."""
-    return _own(frame.f_code.co_filename)
+    return is_own_code(frame.f_code)
 
 
 def is_own_code(code: CodeType) -> bool:
@@ -48,7 +48,7 @@ def entry_frame(depth: int = 1) -> FrameType | None:
     """
     frame: FrameType | None = sys._getframe(depth)
     last = None
-    while frame is not None and _own(frame.f_code.co_filename):
+    while frame is not None and _own(frame.f_code.co_filename):  # is_own(), without its calls: once for each step
         last = frame
         frame = frame.f_back
     return None if frame is None else last

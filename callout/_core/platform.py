@@ -146,8 +146,8 @@ class Platform(Protocol):
         ...
 
     def racy(self, record: type) -> type:
-        """Return the class that records of this class, which are used without a lock, shall have here.
+        """Return the class that records of this class shall have here.
 
-        The virtual platform gives a subclass in which every such use is a switch point, or at least noted.
+        The virtual platform gives a subclass in which every read without a lock is a switch point.
         """
         ...

@@ -59,6 +59,15 @@ def run(scenario: Scenario, setting: Setting, chooser: Watcher, steps: int) -> R
     return Run(None, taken, state)
 
 
+def _order(runnable: Sequence[Context], current: Context | None) -> list[Context]:
+    """Return what could run, the one that costs nothing first: a choice is a number in this."""
+    order = list(runnable)
+    if current is not None:
+        order.remove(current)
+        order.insert(0, current)
+    return order
+
+
 class Script:
     """A chooser that follows a schedule, choice by choice, then goes on with the current context, or the oldest."""
 
@@ -73,14 +82,11 @@ class Script:
 
     def choose(self, runnable: Sequence[Context], current: Context | None) -> Context:
         """Follow the schedule."""
-        chosen = runnable[0] if current is None else current
-        if len(runnable) > 1:
+        order = _order(runnable, current)
+        chosen = order[0]
+        if len(order) > 1:
             at = len(self.taken)
-            choice = self.choices[at] if at < len(self.choices) else 0
-            order = list(runnable)
-            if current is not None:
-                order.remove(current)
-                order.insert(0, current)
+            choice = self._choice(order)
             if choice >= len(order):
                 raise ArgumentValueError(
                     f"replay: the schedule does not fit this scenario: its choice {at} is number {choice}, but only "
@@ -94,6 +100,10 @@ class Script:
             self.lanes.append(chosen.name)
         return chosen
 
+    def _choice(self, order: list[Context]) -> int:
+        at = len(self.taken)
+        return self.choices[at] if at < len(self.choices) else 0
+
 
 class Follow(Script):
     """A chooser that follows a run of another chooser: which context ran from which switch point on."""
@@ -102,13 +112,6 @@ class Follow(Script):
         super().__init__(())
         self.script = script
 
-    def choose(self, runnable: Sequence[Context], current: Context | None) -> Context:
-        """Do what was done at this switch point."""
+    def _choice(self, order: list[Context]) -> int:
         name = self.script.get(self.platform.steps)
-        order = list(runnable)
-        if current is not None:
-            order.remove(current)
-            order.insert(0, current)
-        choice = next((n for n, context in enumerate(order) if context.name == name), 0)
-        self.choices = [*self.taken, choice]
-        return super().choose(runnable, current)
+        return next((number for number, context in enumerate(order) if context.name == name), 0)

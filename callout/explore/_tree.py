@@ -61,10 +61,6 @@ class Node:
         """Return how many preemptions it takes to choose that one."""
         return int(self.current is not None and name != self.current)
 
-    def index(self, name: str) -> int:
-        """Return the number of a choice: 0 is the one that costs nothing."""
-        return self.order().index(name)
-
     def order(self) -> list[str]:
         """Return what could run, the one that costs nothing first."""
         if self.current is None:
@@ -74,10 +70,6 @@ class Node:
 
 class Pruned(Exception):  # noqa: N818 - no error
     """Whatever could run here leads to what was seen already."""
-
-
-class Differs(Exception):  # noqa: N818 - the caller makes an error of it
-    """The run is not the same as the one whose choices it repeats."""
 
 
 class Walk:
@@ -130,8 +122,10 @@ class Walk:
                     "made the same choices before"
                 )
         else:
+            node = self.nodes[step]
+            node.feet[node.chosen] = foot
             self.feet.append(foot)
-            self.order.add(self.nodes[step].chosen, foot)
+            self.order.add(node.chosen, foot)
 
     def _follow(self, depth: int, runnable: Sequence[Context], current: Context | None) -> Context:
         node = self.nodes[depth]
@@ -170,7 +164,6 @@ class Walk:
         )
         if tree.sleeps and depth:
             last, foot = nodes[depth - 1], self.feet[depth - 1]
-            last.feet[last.chosen] = foot
             asleep = {**last.sleeping, **{name: last.feet[name] for name in last.tried if name in last.feet}}
             asleep.pop(last.chosen, None)
             node.sleeping = {name: its for name, its in asleep.items() if not conflict(its, foot)}
@@ -228,9 +221,6 @@ class Tree:
         nodes, order = self.nodes, walk.order
         del nodes[len(walk.feet) :]
         new = walk.known  # the races of what came before are known
-        if self.sleeps:
-            for node, foot in zip(nodes[new:], walk.feet[new:], strict=True):
-                node.feet[node.chosen] = foot
         for step in range(new, len(nodes)):
             for rival in order.races[step]:
                 self._reverse(order, rival, step)

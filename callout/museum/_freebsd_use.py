@@ -133,13 +133,18 @@ def drained_in_the_kernel(vm: VirtualSMP) -> None:
 # -- the teardown with a reference for each callout --------------------------------------------------------------------
 
 
+def drop_what_is_idle(pcb: Pcb, completion: Callable[[object], None]) -> None:
+    """Drain every callout, and drop the reference of each with which nothing is outstanding."""
+    for c in pcb.timers:
+        if callout_drain_async(c, completion, None) == 0:
+            pcb.refs -= 1
+
+
 def counted(pcb: Pcb) -> None:
     """Have a reference for each callout and one for oneself; a drain with nothing outstanding drops one."""
     with pcb.mtx:
         pcb.refs = len(pcb.timers) + 1
-        for c in pcb.timers:
-            if callout_drain_async(c, pcb.release, None) == 0:
-                pcb.refs -= 1
+        drop_what_is_idle(pcb, pcb.release)
     pcb.release()
 
 
@@ -147,9 +152,7 @@ def counted_without_oneself(pcb: Pcb) -> None:
     """Have a reference for each callout, and none for oneself."""
     with pcb.mtx:
         pcb.refs = len(pcb.timers)
-        for c in pcb.timers:
-            if callout_drain_async(c, pcb.release, None) == 0:
-                pcb.refs -= 1
+        drop_what_is_idle(pcb, pcb.release)
     pcb.release()
 
 
@@ -185,9 +188,7 @@ def freed_before_unlock(pcb: Pcb) -> None:
 
     with pcb.mtx:
         pcb.refs = len(pcb.timers) + 1
-        for c in pcb.timers:
-            if callout_drain_async(c, release, None) == 0:
-                pcb.refs -= 1
+        drop_what_is_idle(pcb, release)
     release(None)
 
 
@@ -195,9 +196,7 @@ def released_under_the_mutex(pcb: Pcb) -> None:
     """Call the completion oneself with the mutex held."""
     with pcb.mtx:
         pcb.refs = len(pcb.timers) + 1
-        for c in pcb.timers:
-            if callout_drain_async(c, pcb.release, None) == 0:
-                pcb.refs -= 1
+        drop_what_is_idle(pcb, pcb.release)
         pcb.release()
 
 

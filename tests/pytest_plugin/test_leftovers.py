@@ -14,7 +14,7 @@ HEAD = """
     import pytest
     import trio
 
-    from callout import Callout, callout_drain, callout_init, callout_reset, callout_reset_on, hz
+    from callout import Callout, Event, callout_drain, callout_init, callout_reset, callout_reset_on, hz
     from callout.testing import Slab
 
     kept = []
@@ -22,10 +22,10 @@ HEAD = """
     class Thing:
         pass
 
-    def armed(cpu=0, ticks=1):
+    def armed(cpu=0, ticks=1, func=kept.append):
         c = Callout()
         callout_init(c, 1)
-        callout_reset_on(c, ticks, kept.append, "ran", cpu)
+        callout_reset_on(c, ticks, func, "ran", cpu)
         return c
 """
 
@@ -55,8 +55,10 @@ def test_the_system_is_open_while_the_test_runs(pytester: pytest.Pytester) -> No
         await callout_drain(armed(cpu=1))
 
     async def test_clock(callouts, autojump_clock):
+        ran = Event()
         armed(ticks=3600 * hz())
-        await trio.sleep(3600.5)
+        armed(ticks=3600 * hz(), func=lambda word: ran.set())
+        await ran.wait()
         assert kept == ["ran"]
 
     @pytest.fixture

@@ -14,13 +14,19 @@ from typing import Any, Generic, Self, TypeVar
 
 from ..._core.describe import shown
 from ..._core.errors import ArgumentTypeError, LockNotHeldError, UseAfterFree
-from .platform import VirtualPlatform
+from .platform import LockState, VirtualPlatform
 from .scheduler import READS, RELEASES, TRIES, WRITES, At, Blocker, Context
 
 V = TypeVar("V")
 
 
-class Cell(Generic[V]):
+class Visible:
+    """A thing all of whose uses the platform sees."""
+
+    __slots__ = ()
+
+
+class Cell(Visible, Generic[V]):
     """A shared variable: ``cell.value`` reads it, ``cell.value = x`` writes it, each in one step."""
 
     __slots__ = ("_number", "_platform", "_reads", "_updates", "_value", "_writes", "freed", "name")
@@ -74,35 +80,20 @@ class Cell(Generic[V]):
         self.freed = by
 
 
-class SpinLock:
+class SpinLock(LockState, Visible):
     """A spin lock, not recursive, for ``with lock:``. Acquiring and releasing it is a step each.
 
     A context that holds it and acquires it once more waits for ever, as in the kernel: a deadlock, which is found.
     """
 
-    __slots__ = ("_acquires", "_number", "_platform", "_releases", "_waits", "freed", "holder", "name")
+    __slots__ = ("freed",)
 
     def __init__(self, platform: VirtualPlatform, name: str) -> None:
-        self._platform = platform
-        self.name = name
-        number = self._number = platform.trail.number(f"the lock {name!r}")
-        self._acquires: At = "acquires", number
-        self._waits: At = "waits for", number
-        self._releases: At = "releases", number
-        self.holder: Context | None = None
+        super().__init__(platform, name)
         self.freed = ""
 
     def __repr__(self) -> str:
         return f"<SpinLock {self.name!r}{'' if self.holder is None else f' held by {self.holder.name}'}>"
-
-    @property
-    def label(self) -> str:
-        """Its name and its holder."""
-        return f"the lock {self.name!r}" + ("" if self.holder is None else f", which {self.holder.name} holds")
-
-    def ready(self) -> bool:
-        """Whether it is free."""
-        return self.holder is None
 
     def acquire(self) -> None:
         """Acquire it, waiting while another context holds it."""
@@ -161,7 +152,7 @@ class SpinLock:
         self.freed = by
 
 
-class Struct:
+class Struct(Visible):
     """A structure: its fields are cells, used as plain attributes, so ``s.x = s.y`` is two steps.
 
     A field that is a ``SpinLock`` or another ``Struct`` at the beginning stays that, and reading it is no step.
@@ -244,9 +235,10 @@ def is_freed(s: Struct) -> bool:
 class Until:
     """What ``vm.wait_until()`` waits for."""
 
-    __slots__ = ("_pred", "_why")
+    __slots__ = ("_platform", "_pred", "_why")
 
-    def __init__(self, pred: Callable[[], object], why: str) -> None:
+    def __init__(self, platform: VirtualPlatform, pred: Callable[[], object], why: str) -> None:
+        self._platform = platform
         self._pred = pred
         self._why = why
 
@@ -255,34 +247,20 @@ class Until:
         """What is waited for."""
         return self._why or f"{getattr(self._pred, '__qualname__', self._pred)}() to be true"
 
-    def holds(self, platform: VirtualPlatform) -> bool:
+    def holds(self) -> bool:
         """Ask, in no step; what is read is noted for the current one."""
+        platform = self._platform
         platform.still += 1
         try:
             return bool(self._pred())
         finally:
             platform.still -= 1
 
-
-class Waits:
-    """A context that waits until something holds."""
-
-    __slots__ = ("_platform", "_until")
-
-    def __init__(self, platform: VirtualPlatform, until: Until) -> None:
-        self._platform = platform
-        self._until = until
-
-    @property
-    def label(self) -> str:
-        """What it waits for."""
-        return self._until.label
-
     def ready(self) -> bool:
         """Whether it holds. That somebody asks is no part of any step."""
         foot, self._platform.foot = self._platform.foot, None
         try:
-            return self._until.holds(self._platform)
+            return self.holds()
         finally:
             self._platform.foot = foot
 

@@ -54,20 +54,19 @@ _YIELDS: Final[At] = ("yields", 0)
 _RESTS: Final[At] = ("waits for an interrupt", 0)
 
 
-class VirtualLock:
-    """A raw lock whose acquiring and releasing are switch points. Recursive, as ``threading.RLock`` is."""
+class LockState:
+    """What every kind of lock here has: a name, a holder, and words for what is done with it."""
 
-    __slots__ = ("_acquires", "_depth", "_number", "_platform", "_releases", "_waits", "holder", "name")
+    __slots__ = ("_acquires", "_number", "_platform", "_releases", "_waits", "holder", "name")
 
     def __init__(self, platform: VirtualPlatform, name: str) -> None:
         self._platform = platform
         self.name = name
         number = self._number = platform.trail.number(f"the lock {name!r}")
-        self._acquires = "acquires", number
-        self._waits = "waits for", number
-        self._releases = "releases", number
+        self._acquires: At = "acquires", number
+        self._waits: At = "waits for", number
+        self._releases: At = "releases", number
         self.holder: Context | None = None
-        self._depth = 0
 
     @property
     def label(self) -> str:
@@ -77,6 +76,16 @@ class VirtualLock:
     def ready(self) -> bool:
         """Whether the lock is free."""
         return self.holder is None
+
+
+class VirtualLock(LockState):
+    """A raw lock whose acquiring and releasing are switch points. Recursive, as ``threading.RLock`` is."""
+
+    __slots__ = ("_depth",)
+
+    def __init__(self, platform: VirtualPlatform, name: str) -> None:
+        super().__init__(platform, name)
+        self._depth = 0
 
     def _is_owned(self, /) -> bool:
         """Whether this thread holds the lock: for the tasks of one CPU any of them, as on a loop."""
@@ -286,7 +295,6 @@ class VirtualPlatform(Scheduler):
         super().__init__(chooser, max_steps)
         self.free_clock = free_clock
         self.time = NS_PER_S
-        self.idle: list[TaskWaiter] = []  # what each softclock waits for at first
         self.times: list[int] = []  # of each CPU: no clock interrupt of it came later
         self.events: list[int] = []
         self.expired: list[bool] = []  # hand-driven clock: this CPU's interrupt is due
@@ -294,8 +302,7 @@ class VirtualPlatform(Scheduler):
         self.called: list[bool] = []
         self.entries: list[Entry] = []
         self._interrupts_it: list[At] = []
-        self._calls_of: list[int] = []  # in footprints: the calls to each CPU
-        self._timers: list[int] = []  # and its event timer
+        self._timers: list[int] = []  # in footprints: the event timer of each CPU
         self._due: list[
             int
         ] = []  # how many runs were asked for by what is no callback, and have not led to an interrupt
@@ -313,7 +320,6 @@ class VirtualPlatform(Scheduler):
         self.called.append(False)
         number = self.trail.number(f"cpu {cpu}")
         self._interrupts_it.append(("interrupts", number))
-        self._calls_of.append(number)
         self._timers.append(self.trail.number(f"the event timer of cpu {cpu}"))
         self.loop_numbers.append(self.trail.number(f"the loop of cpu {cpu}"))
         self.turns.append(self.trail.number(f"whose turn it is on cpu {cpu}"))
@@ -321,21 +327,23 @@ class VirtualPlatform(Scheduler):
         self.times.append(self.time)
         self.loops.append(None)
 
-    def power_on(self, open_: Sequence[Callable[[], object]]) -> None:
+    def power_on(self, open_: Sequence[Callable[[], object]]) -> list[TaskWaiter]:
         """Have the interrupt and the softclock of every CPU wait for work, with the caller's context variables.
 
         They begin when there is some: most runs are short, and one CPU is all that many of them use. *open_* says of
-        each CPU whether it was not closed.
+        each CPU whether it was not closed. Returns what each softclock waits for.
         """
         self.adopt_driver()
+        idle = []
         for cpu, entry in enumerate(self.entries):
             interrupt = Interrupt(self, cpu)
             self.spawn(
                 f"cpu{cpu}.interrupt", self._interrupts, cpu, entry, interrupt, cpu=cpu, kind=INTERRUPT
             ).waits_for = interrupt
-            idle = TaskWaiter(self, cpu)
-            self.spawn(f"cpu{cpu}", idle.then, entry, open_[cpu], cpu=cpu, kind=SOFTCLOCK).waits_for = idle
-            self.idle.append(idle)
+            work = TaskWaiter(self, cpu)
+            self.spawn(f"cpu{cpu}", work.then, entry, open_[cpu], cpu=cpu, kind=SOFTCLOCK).waits_for = work
+            idle.append(work)
+        return idle
 
     def now(self) -> int:
         """Return the virtual time. The engine's own contexts, outside of callbacks, go by that of their CPU.
@@ -407,7 +415,7 @@ class VirtualPlatform(Scheduler):
 
     def interrupt(self, cpu: int) -> None:
         """Have the CPU take its calls."""
-        self.touch(self._calls_of[cpu], WRITES)
+        self.touch(self._interrupts_it[cpu][1], WRITES)
         self.touch(self.turns[cpu], WRITES)
         self.called[cpu] = True
         self.point(self._interrupts_it[cpu])
@@ -498,13 +506,13 @@ class VirtualPlatform(Scheduler):
     def _interrupts(self, cpu: int, entry: Entry, waits: Interrupt) -> None:
         while True:
             if self.called[cpu]:
-                self.touch(self._calls_of[cpu], WRITES)
+                self.touch(self._interrupts_it[cpu][1], WRITES)
                 self.called[cpu] = False
                 self.touch(WORLD, WRITES)
                 entry.calls()
                 self.touch(WORLD, WRITES)
             elif self.clock_may_expire(cpu):
-                self.touch(self._calls_of[cpu], READS)
+                self.touch(self._interrupts_it[cpu][1], READS)
                 self.touch(self._timers[cpu], WRITES)
                 self.expired[cpu] = False
                 if self.free_clock:
@@ -545,57 +553,51 @@ def drive(awaits: Coroutine[Any, Any, T]) -> T:
     )
 
 
-class _SharedDeque(deque[Any]):
-    """A deque that notes its uses."""
+class _Shared:
+    """A collection that notes its uses."""
 
     def __init__(self, platform: VirtualPlatform, number: int) -> None:
         super().__init__()
         self._platform = platform
         self._number = number
 
+    def _touch(self, how: int) -> None:
+        self._platform.touch(self._number, how)
+
+
+class _SharedDeque(_Shared, deque[Any]):
     def __len__(self) -> int:
-        self._platform.touch(self._number, READS)
+        self._touch(READS)
         return super().__len__()
 
     def __iter__(self) -> Iterator[Any]:
-        self._platform.touch(self._number, READS)
+        self._touch(READS)
         return super().__iter__()
 
     def append(self, item: object) -> None:
-        """Append *item*."""
-        self._platform.touch(self._number, WRITES)
+        self._touch(WRITES)
         super().append(item)
 
     def popleft(self) -> object:
-        """Remove the first and return it."""
-        self._platform.touch(self._number, WRITES)
+        self._touch(WRITES)
         return super().popleft()
 
     def remove(self, item: object) -> None:
-        """Remove *item*."""
-        self._platform.touch(self._number, WRITES)
+        self._touch(WRITES)
         super().remove(item)
 
 
-class _SharedDict(dict[Any, Any]):
-    """A dict that notes its uses."""
-
-    def __init__(self, platform: VirtualPlatform, number: int) -> None:
-        super().__init__()
-        self._platform = platform
-        self._number = number
-
+class _SharedDict(_Shared, dict[Any, Any]):
     def __setitem__(self, key: object, value: object) -> None:
-        self._platform.touch(self._number, WRITES)
+        self._touch(WRITES)
         super().__setitem__(key, value)
 
     def __iter__(self) -> Iterator[Any]:
-        self._platform.touch(self._number, READS)
+        self._touch(READS)
         return super().__iter__()
 
     def pop(self, *args: object) -> object:
-        """Remove a key and return its value."""
-        self._platform.touch(self._number, WRITES)
+        self._touch(WRITES)
         result: object = super().pop(*args)
         return result
 

@@ -16,21 +16,17 @@ from typing import Final
 from ..._core import frames
 from ..._core.state import Callout
 from ..._locks.lock import Lock
-from .models import Cell, SpinLock, Struct
+from .models import Visible
 
 _VALUES: Final = (type(None), bool, int, float, str, bytes)
-_THINGS: Final = (Lock, Callout, Cell, SpinLock, Struct)
+_THINGS: Final = (Lock, Callout, Visible)
 _REBINDS: Final = frozenset({"STORE_DEREF", "STORE_GLOBAL", "DELETE_DEREF", "DELETE_GLOBAL", "IMPORT_NAME"})
 _HARMLESS: Final = frozenset({"range", "len", "isinstance", "min", "max", "abs", "bool", "int", "str", "repr"})
 
 
 def is_pure(func: object, args: tuple[object, ...], *, depth: int = 4) -> bool:
     """Return whether that call can share only what the platform sees."""
-    return all(type(arg) in _VALUES or _is_thing(arg) for arg in args) and _is_pure(func, depth)
-
-
-def _is_thing(value: object) -> bool:
-    return isinstance(value, _THINGS) or hasattr(type(value), "is_virtual_smp")
+    return all(type(arg) in _VALUES or isinstance(arg, _THINGS) for arg in args) and _is_pure(func, depth)
 
 
 def _is_pure(func: object, depth: int) -> bool:
@@ -48,13 +44,13 @@ def _is_pure(func: object, depth: int) -> bool:
             value = cell.cell_contents
         except ValueError:  # not yet there
             return False
-        if not _is_thing(value) and not _is_pure(value, depth - 1):
+        if not isinstance(value, _THINGS) and not _is_pure(value, depth - 1):
             return False
     for name in _globals_of(code):
         if name in func.__globals__:
             value = func.__globals__[name]
             constant = type(value) in _VALUES and name.isupper()
-            if not constant and not _is_thing(value) and not _is_pure(value, depth - 1):
+            if not constant and not isinstance(value, _THINGS) and not _is_pure(value, depth - 1):
                 return False
         elif name not in _HARMLESS or not hasattr(builtins, name):
             return False

@@ -30,7 +30,7 @@ from ..._core.phases import Phase
 from ..._core.softclock import call
 from ..._core.state import Callout, Func
 from . import records
-from .models import Cell, InterruptLine, SpinLock, Struct, Until, Waits, cells_of, free
+from .models import Cell, InterruptLine, SpinLock, Struct, Until, Visible, cells_of, free
 from .platform import Interrupt, VirtualPlatform, drive
 from .purity import is_pure
 from .scheduler import INTERRUPT, LEFT, SOFTCLOCK, WORLD, WRITES, Chooser, Context
@@ -41,14 +41,12 @@ V = TypeVar("V")
 MAX_STEPS = 1 << 40
 
 
-class VirtualSMP:
+class VirtualSMP(Visible):
     """Virtual CPUs on which the real engine runs, deterministically; ``with VirtualSMP(cpus=2) as vm:``.
 
     The block powers them on, and inside it this is the current system; after it every use is ``ClosedError``.
     Exceptions of callbacks are collected in ``errors``. Needs the extra ``callout[explore]``.
     """
-
-    is_virtual_smp = True
 
     def __init__(
         self,
@@ -120,8 +118,8 @@ class VirtualSMP:
         if self._token is not None:
             raise BusyError("VirtualSMP: one block for each; make another one", call="VirtualSMP")
         self._token = CURRENT.set(self.machine)
-        self.platform.power_on([partial(getattr, cpu, "open") for cpu in self.machine.cpus])
-        records.idle_all(self.machine, self.platform.idle)
+        idle = self.platform.power_on([partial(getattr, cpu, "open") for cpu in self.machine.cpus])
+        records.idle_all(self.machine, idle)
         self.machine.faults = []
         enter(self.machine, Phase.OPEN)
         if self._chooser is not None:
@@ -247,11 +245,11 @@ class VirtualSMP:
         self._entered("wait_until")
         if not callable(pred):
             raise ArgumentTypeError(f"wait_until: give a function, not {shown(pred)}", call="wait_until")
-        until = Until(pred, why)
+        until = Until(self.platform, pred, why)
         self.platform.point(("waits until", 0))
-        if not until.holds(self.platform):
-            self.platform.block(Waits(self.platform, until), ("waits until", 0))
-            until.holds(self.platform)  # notes what it reads
+        if not until.holds():
+            self.platform.block(until, ("waits until", 0))
+            until.holds()  # notes what it reads
 
     @contextmanager
     def setup(self) -> Iterator[None]:
