@@ -65,7 +65,7 @@ class VirtualLock:
         number = self._number = platform.trail.number(f"the lock {name!r}")
         self._acquires = "acquires", number
         self._waits = "waits for", number
-        self._releases = "releases", number
+        self._releases = "has released", number  # it is a switch point after that
         self.holder: Context | None = None
         self._depth = 0
 
@@ -95,6 +95,8 @@ class VirtualLock:
                 return True
             if not blocking:
                 platform.touch(self._number, READS)
+                if platform.notes is not None:
+                    platform.notes.append(f"held by {holder.name}")
                 return False
             platform.block(self, self._waits)
         platform.touch(self._number, WRITES if blocking else WRITES | TRIES)
