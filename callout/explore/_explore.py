@@ -1,181 +1,32 @@
-"""Searching the schedules of a scenario, and running one of them again.
-
-Stateless: a schedule is the list of its choices, and the scenario is run from the start for each. A choice costs a
-preemption if it takes the turn away from a context that could have gone on; a timer's expiry is a choice like any
-other.
-
-That is sound only if the same choices lead to the same run. So each run is compared with the one whose choices it
-repeats: up to each of them the same contexts do the same, switch point by switch point, with the same locks, callouts
-and waits; there the same contexts can run; and the run does not end before. And some schedules are run twice, and those
-runs compared as a whole: the first ``TWICE``, then every one whose number is a power of two, and at the end the first
-once more.
-"""
+"""The front door: searching the schedules of a scenario, and running one of them again."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
-from typing import Final, NoReturn
+from typing import Final
 
 from .._core.checks import check_int
 from .._core.describe import shown
 from .._core.errors import ArgumentTypeError, ArgumentValueError
 from .._core.lifecycle import MAX_CPUS, MAX_HZ
-from .._worlds.virtual.scheduler import Trail
 from .._worlds.virtual.vm import check_thread
-from ._outcome import Certificate, NondeterminismError, Violation
+from ._outcome import Certificate, Violation
+from ._report import drawn, notes_of
 from ._run import MAX_STEPS, Follow, Run, Scenario, Script, run
 from ._sampling import Pct, Random
 from ._schedule import Setting, name_of, parse, write
-from ._tree import Pruned, Tree, Walk
+from ._search import Failure, Found, Sample, Search
+from ._shrink import shortest
+from ._story import tell
+from ._tree import Tree
 
-TWICE: Final = 4
 MAX_BOUND: Final = 1 << 30
 MAX_SCHEDULES: Final = 1 << 62
 STRATEGIES: Final = ("dfs", "random", "pct")
 MANY: Final = 1_000_000  # schedules of a search, unless told otherwise
 SOME: Final = 1000  # and of what is left to chance
 FIRST_GUESS: Final = 50  # how many switch points a run has, before any was run
-
-_DOES_IT: Final = "does it keep anything from one run to the next, or use the order of a set of objects?"
-
-
-class Runs:
-    """The runs of a scenario, and what is known of them."""
-
-    def __init__(self, scenario: Scenario, setting: Setting, steps: int) -> None:
-        self._scenario = scenario
-        self._setting = setting
-        self._max_steps = steps
-        self.schedules = 0
-        self.steps = 0
-        self.longest = 0
-        self.states: set[str] = set()
-        self._first: tuple[list[tuple[int, str]], Trail] | None = None
-
-    def count(self, ended: Run) -> None:
-        """Count a run."""
-        self.schedules += 1
-        self.longest = max(self.longest, ended.steps)
-        self.states.add(ended.state)
-
-    def look_again(self, script: list[tuple[int, str]], trail: Trail) -> None:
-        """Run some of the schedules twice: the first ones, then every one whose number is a power of two."""
-        if self._first is None:
-            self._first = script, trail
-        if self.schedules <= TWICE or not self.schedules & (self.schedules - 1):
-            self._again(script, trail, self.schedules)
-
-    def look_at_the_first_again(self) -> None:
-        """What any run has left behind shows now, if in no other."""
-        assert self._first is not None
-        self._again(*self._first, 1)
-
-    def violation(self, script: list[tuple[int, str]], problem: BaseException) -> NoReturn:
-        """Raise for a schedule that went wrong."""
-        follow = Follow(dict(script))
-        run(self._scenario, self._setting, follow, self._max_steps)
-        raise Violation(write(self._setting, follow.taken), self.schedules, follow.lanes) from problem
-
-    def _again(self, script: list[tuple[int, str]], trail: Trail, number: int) -> None:
-        """Run a schedule that went well once more, and raise if the run is not the same."""
-        follow = Follow(dict(script))
-        ended = run(self._scenario, self._setting, follow, self._max_steps)
-        if ended.problem is not None:
-            raise NondeterminismError(
-                f"the scenario is not deterministic: schedule {number} went well, and run again it ended in "
-                f"{ended.problem!r}; {_DOES_IT}"
-            ) from ended.problem
-        if follow.trail.points != trail.points:
-            raise NondeterminismError(
-                f"the scenario is not deterministic: {_differs_at(follow.trail, trail)}; {_DOES_IT} It was schedule "
-                f"{number}, run again."
-            )
-
-
-class Search(Runs):
-    """A depth-first search of all schedules."""
-
-    def __init__(self, scenario: Scenario, setting: Setting, steps: int, tree: Tree) -> None:
-        super().__init__(scenario, setting, steps)
-        self._tree = tree
-        self._before: Walk | None = None
-
-    def go(self, most: int, end: float) -> bool:
-        """Search until a schedule goes wrong, which raises; or all is done, and return whether it is."""
-        tree = self._tree
-        fixed = 0
-        while True:
-            walk = Walk(tree, fixed)
-            complete = self._try(walk)
-            tree.learn(walk)
-            if complete:
-                self.look_again(tree.script(), walk.trail)
-            fixed = tree.next()
-            if not fixed or self.schedules >= most or time.monotonic() > end:
-                break
-            self._before = walk
-        self.look_at_the_first_again()
-        return not fixed
-
-    def _try(self, walk: Walk) -> bool:
-        """Run one schedule; return whether it was no repetition of another, or raise what is to be said of it."""
-        ended = run(self._scenario, self._setting, walk, self._max_steps)
-        self.steps += ended.steps
-        complete = not isinstance(ended.problem, Pruned)
-        if complete:
-            self.count(ended)
-            if walk.tracks:
-                walk.harvest()
-        differs = self._left_over(walk)
-        problem = ended.problem if complete else None
-        if differs:
-            text = f"the scenario is not deterministic: {differs}; {_DOES_IT}"
-            raise NondeterminismError(text if problem is None else f"{text} It ended in {problem!r}") from problem
-        if problem is not None:
-            self.violation(self._tree.script(), problem)
-        return complete
-
-    def _left_over(self, walk: Walk) -> str:
-        """Return how this run differs from the one whose choices it repeats, if it does."""
-        before = self._before
-        if walk.differs or before is None:
-            return walk.differs
-        if walk.depth < walk.fixed:
-            return f"it ended after {walk.depth} choices, and with the same choices it had {walk.fixed} or more before"
-        points = self._tree.nodes[walk.fixed - 1].points if walk.fixed else 0
-        if walk.trail.points[:points] != before.trail.points[:points]:
-            return _differs_at(walk.trail, before.trail)
-        return ""
-
-
-class Sample(Runs):
-    """Schedules that are picked by chance."""
-
-    def go(self, most: int, end: float, make: Callable[[int, int], Random]) -> None:
-        """Run *most* schedules; *make* makes their choosers, of a number and the length of the longest run so far."""
-        while self.schedules < most and not (self.schedules and time.monotonic() > end):
-            chooser = make(self.schedules, self.longest)
-            ended = run(self._scenario, self._setting, chooser, self._max_steps)
-            self.steps += ended.steps
-            self.count(ended)
-            if ended.problem is not None:
-                self.violation(chooser.script(), ended.problem)
-            self.look_again(chooser.script(), chooser.trail)
-        self.look_at_the_first_again()
-
-
-def _differs_at(here: Trail, there: Trail) -> str:
-    """Say at which switch point two runs are not the same for the first time."""
-    mine, its = here.points, there.points
-    step = next((step for step, pair in enumerate(zip(mine, its, strict=False)) if pair[0] != pair[1]), None)
-    if step is None:
-        step = min(len(mine), len(its))
-    return (
-        f"at switch point {step} {here.tell(step)}, and in the run that made the same choices before, "
-        f"{there.tell(step)}"
-    )
 
 
 def explore(
@@ -193,6 +44,7 @@ def explore(
     seconds: float | None = None,
     steps: int = MAX_STEPS,
     short_paths: bool = True,
+    shrink: bool = True,
 ) -> Certificate:
     """Run *scenario(vm)* under every schedule with at most *bound* preemptions, or *schedules* of them. Blocks until
     done.
@@ -211,8 +63,11 @@ def explore(
     *strategy* "random" lets any context go on at each switch point; "pct" has random priorities, for bugs that need
     *depth* steps in a certain order. Both run 1,000 *schedules* unless told otherwise, the same for the same *seed*.
 
+    Of the first schedule that goes wrong a shorter one is made, which ends in an error of the same type and has as few
+    preemptions as possible, and that is told as a diagram. Without *shrink* it is reported as it was found.
+
     Raises:
-        Violation: for the first schedule that goes wrong.
+        Violation: a schedule goes wrong.
         NondeterminismError: the same choices did not lead to the same run.
         ArgumentTypeError, ArgumentValueError: before anything is run.
         KeyboardInterrupt: Ctrl-C ends the search.
@@ -232,7 +87,12 @@ def explore(
     if schedules is not None:
         check_int("explore", "schedules", schedules, 1, MAX_SCHEDULES)
     check_int("explore", "steps", steps, 1, MAX_SCHEDULES)
-    for what, value in (("reduce", reduce), ("cells_only", cells_only), ("short_paths", short_paths)):
+    for what, value in (
+        ("reduce", reduce),
+        ("cells_only", cells_only),
+        ("short_paths", short_paths),
+        ("shrink", shrink),
+    ):
         if not isinstance(value, bool):
             raise ArgumentTypeError(f"explore: {what} must be True or False, not {shown(value)}", call="explore")
     if seconds is not None and (isinstance(seconds, bool) or not isinstance(seconds, int | float)):
@@ -244,18 +104,37 @@ def explore(
     end = math.inf if seconds is None else begun + seconds
     exhausted = False
     runs: Search | Sample
-    if strategy == "dfs":
-        runs = Search(scenario, setting, steps, Tree(bound, reduces=reduce, world=not cells_only))
-        exhausted = runs.go(schedules or MANY, end)
-    else:
-        runs = Sample(scenario, setting, steps)
+    failure: Failure | None = None
+    try:
+        if strategy == "dfs":
+            runs = Search(scenario, setting, steps, Tree(bound, reduces=reduce, world=not cells_only))
+            exhausted = runs.go(schedules or MANY, end)
+        else:
+            runs = Sample(scenario, setting, steps)
 
-        def chooser(number: int, longest: int) -> Random:
-            if strategy == "random":
-                return Random(seed + number, bound)
-            return Pct(seed + number, depth, longest or FIRST_GUESS)
+            def chooser(number: int, longest: int) -> Random:
+                if strategy == "random":
+                    return Random(seed + number, bound)
+                return Pct(seed + number, depth, longest or FIRST_GUESS)
 
-        runs.go(schedules or SOME, end, chooser)
+            runs.go(schedules or SOME, end, chooser)
+    except Found as found:
+        failure = found.failure
+    if failure is not None:
+        if not shrink:
+            follow = Follow(failure.script)
+            problem = failure.check(run(scenario, setting, follow, steps).problem)
+            preemptions = follow.moment_of(problem).preemptions
+            schedule = write(setting, follow.taken)
+            raise Violation(schedule, runs.schedules, follow.lanes, preemptions=preemptions) from problem
+        shrunk = shortest(
+            scenario, setting, failure, steps=steps, reduces=reduce, world=not cells_only, seconds=seconds
+        )
+        story, ended = tell(scenario, setting, shrunk.choices, steps)
+        problem = failure.check(ended.problem)
+        schedule = write(setting, shrunk.choices)
+        drawing = drawn(story, list(notes_of(problem, schedule, shrunk, runs.schedules)))
+        raise Violation(schedule, runs.schedules, shrunk.lanes, drawing, shrunk.preemptions) from problem
     return Certificate(
         schedules=runs.schedules,
         longest=runs.longest,

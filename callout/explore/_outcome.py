@@ -5,19 +5,31 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from .._core.errors import CalloutError
+from ._diagram import Diagram
+from ._svg import svg
 
 
 class Violation(CalloutError, AssertionError):  # noqa: N818 - the field's name for it
     """A schedule went wrong; ``__cause__`` says how. ``replay(scenario, violation.schedule)`` runs it again."""
 
-    def __init__(self, schedule: str, number: int, lanes: list[str]) -> None:
-        super().__init__(f"schedule {number} went wrong; replay it with {schedule!r}; order: {' '.join(lanes)}")
-        self.schedule = schedule
-        self.number = number  # which of the schedules that were run it was, from 1
-        self._args = schedule, number, lanes
+    def __init__(
+        self, schedule: str, number: int, lanes: list[str], drawing: Diagram | None = None, preemptions: int = 0
+    ) -> None:
+        self.diagram = "" if drawing is None else str(drawing)  # what happens in it, one column a thread or CPU
+        said = f"schedule {number} went wrong; replay it with {schedule!r}"
+        super().__init__(f"{said}\n\n{self.diagram}" if drawing else f"{said}; order: {' '.join(lanes)}")
+        self.schedule = schedule  # the shortest that was found
+        self.number = number  # which of the schedules that were run went wrong, from 1
+        self.preemptions = preemptions  # before it goes wrong
+        self._args = schedule, number, lanes, drawing, preemptions
 
-    def __reduce__(self) -> tuple[type[Violation], tuple[str, int, list[str]]]:
+    def __reduce__(self) -> tuple[type[Violation], tuple[str, int, list[str], Diagram | None, int]]:
         return type(self), self._args  # it may be found in another process
+
+    def svg(self) -> str:
+        """Return the diagram as a picture, a whole SVG file; empty if there is none."""
+        drawing = self._args[3]
+        return "" if drawing is None else svg(drawing, str(self).partition("\n")[0])
 
 
 class NondeterminismError(CalloutError, RuntimeError):

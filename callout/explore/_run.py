@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from .._core.errors import ArgumentValueError
 from .._worlds.virtual import records
@@ -41,12 +41,17 @@ def run(scenario: Scenario, setting: Setting, chooser: Watcher, steps: int) -> R
         with VirtualSMP(
             setting.cpus, hz=setting.hz, chooser=chooser, max_steps=steps, short_paths=setting.short_paths
         ) as vm:
+            script = chooser if isinstance(chooser, Script) else None
+            if script is not None:
+                script.vm = vm
             platform = chooser.platform = vm.platform
             chooser.trail = platform.trail
             try:
                 records.watch(vm.machine)
                 main = vm.spawn(scenario, vm, name="main")
                 vm.settle()
+                if script is not None:
+                    script.settled()
                 vm.check()
                 records.check_released(vm.machine)
             finally:
@@ -59,6 +64,22 @@ def run(scenario: Scenario, setting: Setting, chooser: Watcher, steps: int) -> R
     return Run(None, taken, state)
 
 
+class Moment(NamedTuple):
+    """How far a run has come."""
+
+    choices: int  # where there was one
+    blocks: int
+    preemptions: int
+    steps: int
+
+
+class Block(NamedTuple):
+    """Steps of one context that follow one another."""
+
+    name: str  # of the context
+    steps: int | None  # None: until it cannot go on
+
+
 def _order(runnable: Sequence[Context], current: Context | None) -> list[Context]:
     """Return what could run, the one that costs nothing first: a choice is a number in this."""
     order = list(runnable)
@@ -69,7 +90,11 @@ def _order(runnable: Sequence[Context], current: Context | None) -> list[Context
 
 
 class Script:
-    """A chooser that follows a schedule, choice by choice, then goes on with the current context, or the oldest."""
+    """A chooser that follows a schedule, choice by choice, then goes on with the current context, or the oldest.
+
+    It notes what is chosen, and how far the run had come when each of its errors happened: what follows an error is
+    the end of the run, and no part of its story.
+    """
 
     tracks: Final = True
 
@@ -77,32 +102,71 @@ class Script:
         self.choices = choices
         self.taken: list[int] = []
         self.lanes: list[str] = []
+        self.blocks: list[Block] = []
+        self.preemptions = 0
+        self.steps = 0
+        self.vm: VirtualSMP
         self.platform: VirtualPlatform
         self.trail = Trail()
+        self._moments: dict[int, Moment] = {}  # by the id of the error, which the machine keeps
 
     def choose(self, runnable: Sequence[Context], current: Context | None) -> Context:
         """Follow the schedule."""
+        self.look()
         order = _order(runnable, current)
         chosen = order[0]
         if len(order) > 1:
-            at = len(self.taken)
-            choice = self._choice(order)
+            choice = self.choice(order)
             if choice >= len(order):
                 raise ArgumentValueError(
-                    f"replay: the schedule does not fit this scenario: its choice {at} is number {choice}, but only "
-                    f"{len(order)} could run there: {', '.join(context.name for context in order)}; has the scenario "
-                    "changed, or the code?",
+                    f"replay: the schedule does not fit this scenario: its choice {len(self.taken)} is number "
+                    f"{choice}, but only {len(order)} could run there: "
+                    f"{', '.join(context.name for context in order)}; has the scenario changed, or the code?",
                     call="replay",
                 )
             self.taken.append(choice)
             chosen = order[choice]
-        if not self.lanes or self.lanes[-1] != chosen.name:
-            self.lanes.append(chosen.name)
+        self.steps += 1
+        if self.lanes and self.lanes[-1] == chosen.name:
+            steps = self.blocks[-1].steps
+            assert steps is not None
+            self.blocks[-1] = Block(chosen.name, steps + 1)
+            return chosen
+        if self.blocks and current is None:
+            self.blocks[-1] = Block(self.lanes[-1], None)
+        elif current is not None:
+            self.preemptions += 1
+        self.lanes.append(chosen.name)
+        self.blocks.append(Block(chosen.name, 1))
         return chosen
 
-    def _choice(self, order: list[Context]) -> int:
+    def choice(self, order: Sequence[Context]) -> int:
+        """Return which of those it is to be, where there is a choice. The first costs no preemption."""
         at = len(self.taken)
         return self.choices[at] if at < len(self.choices) else 0
+
+    def settled(self) -> None:
+        """Be told that nothing can run any more. The contexts that wait still stand where they do."""
+
+    def look(self) -> None:
+        """Note what has gone wrong in the step before."""
+        vm = self.vm
+        for errors in (vm.platform.errors, vm.errors, vm.machine.faults or ()):
+            for error in errors:
+                if id(error) not in self._moments:
+                    self._moments[id(error)] = self._now()
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether anything has gone wrong so far."""
+        return bool(self._moments)
+
+    def _now(self) -> Moment:
+        return Moment(len(self.taken), len(self.blocks), self.preemptions, self.steps)
+
+    def moment_of(self, problem: BaseException) -> Moment:
+        """Return how far the run, which has ended in *problem*, had come when that happened."""
+        return self._moments.get(id(problem)) or self._now()
 
 
 class Follow(Script):
@@ -112,6 +176,7 @@ class Follow(Script):
         super().__init__(())
         self.script = script
 
-    def _choice(self, order: list[Context]) -> int:
+    def choice(self, order: Sequence[Context]) -> int:
+        """Do what was done at this switch point."""
         name = self.script.get(self.platform.steps)
-        return next((number for number, context in enumerate(order) if context.name == name), 0)
+        return next((n for n, context in enumerate(order) if context.name == name), 0)

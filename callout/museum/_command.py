@@ -70,10 +70,10 @@ def _list() -> int:
     return 0
 
 
-def _search(variant: Variant, bound: int) -> Certificate | Violation:
+def _search(variant: Variant, bound: int, *, shrink: bool) -> Certificate | Violation:
     """Explore a variant; return how that has ended."""
     try:
-        return explore(variant.scenario, cpus=variant.cpus, bound=bound, cells_only=variant.cells_only)
+        return explore(variant.scenario, cpus=variant.cpus, bound=bound, cells_only=variant.cells_only, shrink=shrink)
     except Violation as violation:
         return violation
 
@@ -85,10 +85,12 @@ def _show(exhibit: Exhibit, variants: tuple[Variant, ...], bound: int | None) ->
         print(f"Source: {source}")
     for variant in variants:
         print(f"\n{variant.name}: {variant.says}\n", flush=True)
-        outcome = _search(variant, (variant.preemptions if variant.breaks else BOUND) if bound is None else bound)
+        outcome = _search(
+            variant, (variant.preemptions if variant.breaks else BOUND) if bound is None else bound, shrink=True
+        )
         if isinstance(outcome, Violation):
             status = 1
-            print(f"{outcome.__cause__}\n\n{outcome}")
+            print(outcome)
         else:
             print(outcome)
     return status
@@ -100,7 +102,7 @@ def _table() -> int:
     for exhibit in EXHIBITS.values():
         for variant in exhibit.variants:
             bound = variant.preemptions if variant.breaks else BOUND
-            outcome = _search(variant, bound)
+            outcome = _search(variant, bound, shrink=False)
             if isinstance(outcome, Violation):
                 cause = str(outcome.__cause__).partition("\n")[0]
                 count, text = outcome.number, cause

@@ -255,6 +255,7 @@ def explore_teardown(
             schedules=schedules,
             seconds=seconds,
             short_paths=short_paths,
+            shrink=kind is AsWritten,
         )
 
     done: set[str] = set()

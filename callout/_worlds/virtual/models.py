@@ -7,12 +7,13 @@ with one another need not all be run.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from types import TracebackType
-from typing import Any, Generic, Self, TypeVar
+from enum import Enum, EnumType
+from types import BuiltinFunctionType, FunctionType, MethodType, TracebackType
+from typing import Any, Final, Generic, Self, TypeVar, cast
 
-from ..._core.describe import shown
+from ..._core.describe import name_of, shown
 from ..._core.errors import ArgumentTypeError, LockNotHeldError, UseAfterFree
 from .platform import LockState, VirtualPlatform
 from .scheduler import READS, RELEASES, TRIES, WRITES, At, Blocker, Context
@@ -56,11 +57,15 @@ class Cell(Visible, Generic[V]):
     def value(self) -> V:
         """Its value. Reading it is a step, and so is writing it."""
         self._use(self._reads, READS)
+        if self._platform.notes is not None:
+            self._note(f"-> {told(self._value)}")
         return self._value
 
     @value.setter
     def value(self, value: V) -> None:
         self._use(self._writes, WRITES)
+        if self._platform.notes is not None:
+            self._note(f"= {told(value)}")
         self._value = value
 
     def update(self, func: Callable[[V], V]) -> V:
@@ -68,7 +73,14 @@ class Cell(Visible, Generic[V]):
         self._use(self._updates, WRITES)
         old = self._value
         self._value = func(old)
+        if self._platform.notes is not None:
+            self._note(f"{told(old)} -> {told(self._value)}")
         return old
+
+    def _note(self, what: str) -> None:
+        """Note for a report what was read or written, if that was a step."""
+        if self._platform.notes is not None and not self._platform.still:
+            self._platform.notes.append(what)
 
     def peek(self) -> V:
         """Return the value, in no step: for assertions and reports about a run that is over."""
@@ -115,6 +127,8 @@ class SpinLock(LockState, Visible):
         self._check(f"{me.name} acquires")
         if self.holder is not None:
             platform.touch(self._number, READS)
+            if platform.notes is not None:
+                platform.notes.append(f"held by {self.holder.name}")
             return False
         platform.touch(self._number, WRITES | TRIES)
         self.holder = me
@@ -230,6 +244,53 @@ def free(s: Struct) -> None:
 def is_freed(s: Struct) -> bool:
     """Return whether a structure was freed, in no step: for assertions about a run that is over."""
     return bool(s._freed.freed)
+
+
+_PLAIN: Final = (bool, int, float, complex, str, bytes, type(None))
+_BRACKETS: Final[Mapping[type, tuple[str, str]]] = {
+    tuple: ("(", ")"),
+    list: ("[", "]"),
+    set: ("{", "}"),
+    frozenset: ("{", "}"),
+    dict: ("{", "}"),
+}
+_LONGEST: Final = 60  # of a value that is told
+
+
+def told(value: object, depth: int = 3) -> str:
+    """Return how to show a value in a report, without running any code of the user's: that might be a step."""
+    kind = type(value)
+    if kind in _PLAIN:
+        text = shown(value)
+    elif kind is Struct:
+        text = repr(value)
+    elif kind in (Cell, SpinLock):
+        text = f"<{cast('Cell[Any] | SpinLock', value).name}>"
+    elif kind in _BRACKETS:
+        first, last = _BRACKETS[kind]
+        each: list[str] = ["…"]
+        if depth and kind is dict:
+            each = [
+                f"{told(key, depth - 1)}: {told(its, depth - 1)}" for key, its in cast("dict[Any, Any]", value).items()
+            ]
+        elif depth:
+            each = [told(its, depth - 1) for its in cast("Iterable[object]", value)]
+        if kind in (set, frozenset):
+            each.sort()  # their order is another one in another process
+        text = f"{first}{', '.join(each)}{',' if kind is tuple and len(each) == 1 else ''}{last}"
+    elif isinstance(kind, EnumType):
+        text = f"{kind.__name__}.{cast('Enum', value)._name_}"
+    elif kind in (FunctionType, MethodType, BuiltinFunctionType) or issubclass(kind, type):
+        text = _local(name_of(value))
+    elif kind is Context:
+        text = cast("Context", value).name
+    else:
+        text = f"<{_local(type.__getattribute__(kind, '__qualname__'))}>"
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
+
+
+def _local(name: str) -> str:
+    return name.rpartition("<locals>.")[2]
 
 
 class Until:

@@ -85,6 +85,7 @@ class VirtualLock(LockState):
 
     def __init__(self, platform: VirtualPlatform, name: str) -> None:
         super().__init__(platform, name)
+        self._releases = "has released", self._number  # it is a switch point after that
         self._depth = 0
 
     def _is_owned(self, /) -> bool:
@@ -104,6 +105,8 @@ class VirtualLock(LockState):
                 return True
             if not blocking:
                 platform.touch(self._number, READS)
+                if platform.notes is not None:
+                    platform.notes.append(f"held by {holder.name}")
                 return False
             platform.block(self, self._waits)
         platform.touch(self._number, WRITES if blocking else WRITES | TRIES)

@@ -16,6 +16,7 @@ from ..._core.lifecycle import stop_all
 from ..._core.machine import Machine
 from ..._core.platform import Waiter
 from ..._core.refusal import Refusal
+from ..._core.state import RUN_WORDS, Callout
 from ..._core.wheel import callouts_of
 from .platform import CpuLock
 from .scheduler import LEFT
@@ -31,6 +32,16 @@ def idle_all(machine: Machine, waiters: Sequence[Waiter]) -> None:
     for cpu, waiter in zip(machine.cpus, waiters, strict=True):
         cpu.idle = waiter
         cpu.thread = "cpu", cpu.id
+
+
+def standing(machine: Machine) -> Iterator[tuple[Callout, str, str]]:
+    """Yield what stands in a queue, ``"queue"`` and of which lane, and what a lane is at, ``"run"`` and how far."""
+    for cpu in machine.cpus:
+        for lane in cpu.lanes:
+            for c in callouts_of(lane.queue):
+                yield c, "queue", str(lane)
+            if lane.run is not None:
+                yield lane.run.callout, "run", RUN_WORDS[lane.run.state]
 
 
 def complaints(cpu: Cpu, event: int) -> Iterator[str]:

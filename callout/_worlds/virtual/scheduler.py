@@ -14,7 +14,9 @@ a context in the middle of another one's work.
 from __future__ import annotations
 
 import contextvars
+import sys
 from collections.abc import Callable, Iterable, Sequence
+from types import FrameType
 from typing import Final, NoReturn, Protocol
 
 from ..._core import frames
@@ -81,6 +83,10 @@ class Trail:
         self._things.append(thing)
         return len(self._things) - 1
 
+    def thing(self, number: int) -> str:
+        """Return what messages call the thing of that number."""
+        return self._things[number]
+
     def tell(self, step: int) -> str:
         """Return what was done at the switch point number *step*."""
         if step >= len(self.points):
@@ -137,10 +143,18 @@ class Context:
 
     def place(self) -> str:
         """Return where in the user's code it stands, or an empty string if that is not known."""
-        frame = None if self.greenlet is None else self.greenlet.gr_frame
+        frame = self.frame()
         while frame is not None and frames.is_own(frame):
             frame = frame.f_back
         return "" if frame is None else frames.place(frame)
+
+    def frame(self) -> FrameType | None:
+        """Return the innermost frame of its stack that is the package's; None if it has not begun."""
+        its = self.greenlet
+        frame = sys._getframe(1) if its is greenlet.getcurrent() else None if its is None else its.gr_frame
+        while frame is not None and not frames.is_own(frame):
+            frame = frame.f_back  # a chooser's
+        return frame
 
 
 class Blocker(Protocol):
@@ -294,6 +308,8 @@ class Scheduler:
         self.errors: list[BaseException] = []  # what left a context
         self._spawned = 0
         self.failure: BaseException | None = None  # what ended the run
+        self.stuck: dict[str, str] = {}  # when nothing can run any more: what each waits for, which will never come
+        self.notes: list[str] | None = None  # for a report: what the current step has read or written
         self.outside = Context(THREAD, "outside", None, 0, "outside")
         self.adopt_driver()
         self.off = False  # the contexts are being ended, or were

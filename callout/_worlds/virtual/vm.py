@@ -370,6 +370,7 @@ class VirtualSMP(Visible):
         cpus = self.machine.cpus
         stuck = [context for context in self.platform.contexts if not self._rests(context)]
         if stuck:
+            self.platform.stuck = {context.name: self._awaited(context) for context in stuck}
             raise DeadlockError("nothing can run any more: " + "; ".join(map(self._tell, stuck)))
         for cpu in cpus:
             for complaint in records.complaints(cpu, self.platform.events[cpu.id]):
@@ -388,14 +389,16 @@ class VirtualSMP(Visible):
         return context.kind == SOFTCLOCK and records.idles(self.machine.cpus[context.cpu or 0], context.waits_for)
 
     def _tell(self, context: Context) -> str:
-        """Return what *context* waits for."""
-        if context.waits_for is not None and not context.waits_for.ready():
-            said = f"{context.name} waits for {context.waits_for.label}"
-        else:
-            loop = None if context.cpu is None else self.platform.loops[context.cpu]
-            said = f"{context.name} waits for its CPU's loop, which {loop.name if loop else 'nobody'} keeps"
+        """Return what *context* waits for, and where."""
+        said = f"{context.name} waits for {self._awaited(context)}"
         place = context.place()
         return f"{said}, at {place}" if place else said
+
+    def _awaited(self, context: Context) -> str:
+        if context.waits_for is not None and not context.waits_for.ready():
+            return context.waits_for.label
+        loop = None if context.cpu is None else self.platform.loops[context.cpu]
+        return f"its CPU's loop, which {loop.name if loop else 'nobody'} keeps"
 
     def _entered(self, call: str) -> None:
         if self._token is None:

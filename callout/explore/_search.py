@@ -1,0 +1,193 @@
+"""The search itself: a run for each schedule, and a look at whether they are runs of one and the same program.
+
+Stateless: a schedule is the list of its choices, and the scenario is run from the start for each. A choice costs a
+preemption if it takes the turn away from a context that could have gone on; a timer's expiry is a choice like any
+other.
+
+That is sound only if the same choices lead to the same run. So each run is compared with the one whose choices it
+repeats: up to each of them the same contexts do the same, switch point by switch point, with the same locks, callouts
+and waits; there the same contexts can run; and the run does not end before. And some schedules are run twice, and those
+runs compared as a whole: the first ``TWICE``, then every one whose number is a power of two, and at the end the first
+once more.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from .._worlds.virtual.scheduler import Trail
+from ._outcome import NondeterminismError
+from ._run import Follow, Run, Scenario, run
+from ._sampling import Random
+from ._schedule import Setting
+from ._tree import Pruned, Tree, Walk
+
+TWICE: Final = 4
+
+DOES_IT: Final = "does it keep anything from one run to the next, or use the order of a set of objects?"
+
+
+class Failure(NamedTuple):
+    """A schedule that went wrong, and how: no more than has to be known, since the error itself keeps much alive."""
+
+    script: dict[int, str]  # which context ran from which switch point on
+    kind: type[BaseException]
+    said: str
+
+    def check(self, problem: BaseException | None) -> BaseException:
+        """Return what another run of the schedule has ended in.
+
+        Raises:
+            NondeterminismError: it is no error of this kind.
+        """
+        if problem is not None and type(problem) is self.kind:
+            return problem
+        raise NondeterminismError(
+            f"the scenario is not deterministic: a schedule ended in {self.said}, and run again it "
+            f"{'went well' if problem is None else f'ended in {problem!r}'}; {DOES_IT}"
+        ) from problem
+
+
+class Found(Exception):  # noqa: N818 - it is not raised for the user
+    """A schedule went wrong."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure)
+        self.failure = failure
+
+
+class Runs:
+    """The runs of a scenario, and what is known of them."""
+
+    def __init__(self, scenario: Scenario, setting: Setting, steps: int) -> None:
+        self._scenario = scenario
+        self._setting = setting
+        self._max_steps = steps
+        self.schedules = 0
+        self.steps = 0
+        self.longest = 0
+        self.states: set[str] = set()
+        self._first: tuple[list[tuple[int, str]], Trail] | None = None
+
+    def count(self, ended: Run) -> None:
+        """Count a run."""
+        self.schedules += 1
+        self.longest = max(self.longest, ended.steps)
+        self.states.add(ended.state)
+
+    def look_again(self, script: list[tuple[int, str]], trail: Trail) -> None:
+        """Run some of the schedules twice: the first ones, then every one whose number is a power of two."""
+        if self._first is None:
+            self._first = script, trail
+        if self.schedules <= TWICE or not self.schedules & (self.schedules - 1):
+            self._again(script, trail, self.schedules)
+
+    def look_at_the_first_again(self) -> None:
+        """What any run has left behind shows now, if in no other."""
+        assert self._first is not None
+        self._again(*self._first, 1)
+
+    def violation(self, script: list[tuple[int, str]], problem: BaseException) -> None:
+        """Raise for a schedule that went wrong."""
+        raise Found(Failure(dict(script), type(problem), repr(problem)))
+
+    def _again(self, script: list[tuple[int, str]], trail: Trail, number: int) -> None:
+        """Run a schedule that went well once more, and raise if the run is not the same."""
+        follow = Follow(dict(script))
+        ended = run(self._scenario, self._setting, follow, self._max_steps)
+        if ended.problem is not None:
+            raise NondeterminismError(
+                f"the scenario is not deterministic: schedule {number} went well, and run again it ended in "
+                f"{ended.problem!r}; {DOES_IT}"
+            ) from ended.problem
+        if follow.trail.points != trail.points:
+            raise NondeterminismError(
+                f"the scenario is not deterministic: {_differs_at(follow.trail, trail)}; {DOES_IT} It was schedule "
+                f"{number}, run again."
+            )
+
+
+class Search(Runs):
+    """A depth-first search of all schedules."""
+
+    def __init__(self, scenario: Scenario, setting: Setting, steps: int, tree: Tree) -> None:
+        super().__init__(scenario, setting, steps)
+        self._tree = tree
+        self._before: Walk | None = None
+
+    def go(self, most: int, end: float) -> bool:
+        """Search until a schedule goes wrong, which raises; or all is done, and return whether it is."""
+        tree = self._tree
+        fixed = 0
+        while True:
+            walk = Walk(tree, fixed)
+            complete = self._try(walk)
+            tree.learn(walk)
+            if complete:
+                self.look_again(tree.script(), walk.trail)
+            fixed = tree.next()
+            if not fixed or self.schedules >= most or time.monotonic() > end:
+                break
+            self._before = walk
+        self.look_at_the_first_again()
+        return not fixed
+
+    def _try(self, walk: Walk) -> bool:
+        """Run one schedule; return whether it was no repetition of another, or raise what is to be said of it."""
+        ended = run(self._scenario, self._setting, walk, self._max_steps)
+        self.steps += ended.steps
+        complete = not isinstance(ended.problem, Pruned)
+        if complete:
+            self.count(ended)
+            if walk.tracks:
+                walk.harvest()
+        differs = self._left_over(walk)
+        problem = ended.problem if complete else None
+        if differs:
+            text = f"the scenario is not deterministic: {differs}; {DOES_IT}"
+            raise NondeterminismError(text if problem is None else f"{text} It ended in {problem!r}") from problem
+        if problem is not None:
+            self.violation(self._tree.script(), problem)
+        return complete
+
+    def _left_over(self, walk: Walk) -> str:
+        """Return how this run differs from the one whose choices it repeats, if it does."""
+        before = self._before
+        if walk.differs or before is None:
+            return walk.differs
+        if walk.depth < walk.fixed:
+            return f"it ended after {walk.depth} choices, and with the same choices it had {walk.fixed} or more before"
+        points = self._tree.nodes[walk.fixed - 1].points if walk.fixed else 0
+        if walk.trail.points[:points] != before.trail.points[:points]:
+            return _differs_at(walk.trail, before.trail)
+        return ""
+
+
+class Sample(Runs):
+    """Schedules that are picked by chance."""
+
+    def go(self, most: int, end: float, make: Callable[[int, int], Random]) -> None:
+        """Run *most* schedules; *make* makes their choosers, of a number and the length of the longest run so far."""
+        while self.schedules < most and not (self.schedules and time.monotonic() > end):
+            chooser = make(self.schedules, self.longest)
+            ended = run(self._scenario, self._setting, chooser, self._max_steps)
+            self.steps += ended.steps
+            self.count(ended)
+            if ended.problem is not None:
+                self.violation(chooser.script(), ended.problem)
+            self.look_again(chooser.script(), chooser.trail)
+        self.look_at_the_first_again()
+
+
+def _differs_at(here: Trail, there: Trail) -> str:
+    """Say at which switch point two runs are not the same for the first time."""
+    mine, its = here.points, there.points
+    step = next((step for step, pair in enumerate(zip(mine, its, strict=False)) if pair[0] != pair[1]), None)
+    if step is None:
+        step = min(len(mine), len(its))
+    return (
+        f"at switch point {step} {here.tell(step)}, and in the run that made the same choices before, "
+        f"{there.tell(step)}"
+    )
