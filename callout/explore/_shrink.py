@@ -86,7 +86,7 @@ class Plan(Script):
         if chosen.name == self._wanted:
             self._done += 1
         if not self.has_failed and (self.preemptions, self.steps) > self._limit:
-            raise _TooLong
+            self.platform.fail(_TooLong())
         return chosen
 
     def choice(self, order: Sequence[Context]) -> int:

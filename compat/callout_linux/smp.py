@@ -78,6 +78,48 @@ class Sent(Unfinished):
             )
 
 
+class _Calls:
+    """Calls that are made: how many are under way, and what has become of them."""
+
+    __slots__ = ("call", "done", "errors", "left")
+
+    def __init__(self, call: str, targets: int) -> None:
+        # An item for each function that has not returned. They return on as many threads; taking from a list is
+        # atomic, and of those who find it empty after that, one took the last.
+        self.left = [None] * targets
+        self.errors: list[tuple[BaseException, TracebackType | None]] = []
+        self.done = Event() if targets else None
+        self.call = call
+
+    def run(self, func: Func[T], info: T) -> None:
+        """Call the function on one of the CPUs, and note that it has returned."""
+        try:
+            run_function(func, info)
+        except BaseException as error:  # the caller gets it
+            self.errors.append((error, error.__traceback__))
+        finally:
+            self._one_less()
+
+    def refused(self, error: Exception) -> None:
+        """Note that a CPU did not take the call."""
+        self.errors.append((error, error.__traceback__))
+        self._one_less()
+
+    def _one_less(self) -> None:
+        self.left.pop()
+        if not self.left and self.done is not None:
+            self.done.set()
+
+    def result(self) -> int:
+        """Return 0, or raise what they have raised."""
+        errors = [_passed_on(self.call, error, traceback) for error, traceback in self.errors]
+        if len(errors) == 1:
+            raise errors[0]
+        if errors:
+            raise BaseExceptionGroup(f"{self.call}: it has failed on several CPUs", errors)
+        return 0
+
+
 class Completion(Sent):
     """Calls that were made and can be waited for: ``await`` it, or ``wait_blocking()`` in a thread without a loop.
 
@@ -86,52 +128,17 @@ class Completion(Sent):
     cancelled does not cancel the calls. If nobody ever waits, that is a ``RuntimeWarning``.
     """
 
-    __slots__ = ("__weakref__", "_call", "_done", "_errors", "_left", "_waited")
+    # The calls do not refer to it: it goes, and warns, when the caller has dropped it, however long they take.
+    __slots__ = ("__weakref__", "_calls", "_waited")
 
-    def __init__(self, targets: int, call: str = "smp_call_function") -> None:
-        """Expect *targets* calls of ``run()`` or ``refused()``; of none, there is nothing to wait for. *call* goes into
-        messages. Never blocks.
-        """
-        self._waited = True  # until there is something to wait for
-        # An item for each function that has not returned. They return on as many threads; taking from a list is
-        # atomic, and of those who find it empty after that, one took the last.
-        self._left = [None] * targets
-        self._errors: list[tuple[BaseException, TracebackType | None]] = []
-        self._done = Event() if targets else None
-        self._call = call
+    def __init__(self, calls: _Calls) -> None:
+        self._calls = calls
         self._waited = False
 
-    def run(self, func: Func[T], info: T) -> None:
-        """Call the function on one of the CPUs, and note that it has returned."""
-        try:
-            run_function(func, info)
-        except BaseException as error:  # the caller gets it
-            self._errors.append((error, error.__traceback__))
-        finally:
-            self._one_less()
-
-    def refused(self, error: Exception) -> None:
-        """Note that a CPU did not take the call."""
-        self._errors.append((error, error.__traceback__))
-        self._one_less()
-
-    def _one_less(self) -> None:
-        self._left.pop()
-        if not self._left and self._done is not None:
-            self._done.set()
-
-    def _result(self) -> int:
-        errors = [_passed_on(self._call, error, traceback) for error, traceback in self._errors]
-        if len(errors) == 1:
-            raise errors[0]
-        if errors:
-            raise BaseExceptionGroup(f"{self._call}: it has failed on several CPUs", errors)
-        return 0
-
     async def _wait(self) -> int:
-        if self._done is not None:
-            await self._done.wait()
-        return self._result()
+        if self._calls.done is not None:
+            await self._calls.done.wait()
+        return self._calls.result()
 
     def __await__(self) -> Generator[Any, Any, int]:
         self._waited = True
@@ -142,23 +149,24 @@ class Completion(Sent):
         returned.
         """
         self._waited = True
-        if self._done is not None:
-            self._done.wait_sync()
-        return self._result()
+        if self._calls.done is not None:
+            self._calls.done.wait_sync()
+        return self._calls.result()
 
     def __repr__(self) -> str:
-        return f"<{self._call}(), to be awaited, at {id(self):#x}>"
+        return f"<{self._calls.call}(), to be awaited, at {id(self):#x}>"
 
     def remedy(self) -> str:
         """Return what to write instead. Never blocks."""
+        call = self._calls.call
         return (
-            f"{self._call}: `await` is missing: what it returns is no result yet, and nothing has been waited for; "
-            f"write `await {self._call}(...)`, or, in a thread without a loop, {self._call}(...).wait_blocking()"
+            f"{call}: `await` is missing: what it returns is no result yet, and nothing has been waited for; "
+            f"write `await {call}(...)`, or, in a thread without a loop, {call}(...).wait_blocking()"
         )
 
     def __del__(self) -> None:
         if not self._waited:
-            warn(f"{self._call}(): called to be waited for, and never awaited", RuntimeWarning, stacklevel=1)
+            warn(f"{self._calls.call}(): called to be waited for, and never awaited", RuntimeWarning, stacklevel=1)
 
 
 def _passed_on(call: str, error: BaseException, traceback: TracebackType | None) -> BaseException:
@@ -197,8 +205,8 @@ def _send(call: str, cpus: list[int], func: Func[T], info: T, wait: int) -> Sent
     if not isinstance(wait, int):
         raise ArgumentTypeError(f"{call}: wait must be True or False, not {shown(wait)}", call=call)
     here = [cpu for cpu in cpus if on_cpu(cpu)]
-    completion = Completion(len(cpus), call) if wait else None
-    thunk = partial(run_function, func, info) if completion is None else partial(completion.run, func, info)
+    calls = _Calls(call, len(cpus)) if wait else None
+    thunk = partial(run_function, func, info) if calls is None else partial(calls.run, func, info)
     closed: ClosedError | None = None
     for cpu in cpus:
         if cpu in here:
@@ -207,12 +215,12 @@ def _send(call: str, cpus: list[int], func: Func[T], info: T, wait: int) -> Sent
             cpu_call(cpu, thunk)
         except ClosedError as error:
             closed = error
-            if completion is not None:
-                completion.refused(error)
+            if calls is not None:
+                calls.refused(error)
     for cpu in here:
         _on_the_spot(cpu, thunk)
-    if completion is not None:
-        return completion
+    if calls is not None:
+        return Completion(calls)
     if closed is not None:
         raise closed
     return _SENT
