@@ -39,12 +39,12 @@ def name_of(scenario: object) -> str:
     while hasattr(func, "func"):  # functools.partial
         func = func.func
     name = getattr(func, "__qualname__", None) or type(func).__qualname__
-    return re.sub(r"[^\w.<>]+", "_", str(name))
+    return re.sub(r"[^\w.<>-]+", "_", str(name))
 
 
 # The number of choices comes last, so that nothing can be cut off.
 _SCHEDULE: Final = re.compile(
-    rf"{VERSION},([\w.<>]+),cpus=([0-9]{{1,9}}),hz=([0-9]{{1,9}}),paths=(short|long)"
+    rf"{VERSION},([\w.<>-]+),cpus=([0-9]{{1,9}}),hz=([0-9]{{1,9}}),paths=(short|long)"
     r":((?:[0-9]{1,9}(?:\*[0-9]{1,9})?(?:\.[0-9]{1,9}(?:\*[0-9]{1,9})?)*)?),choices=([0-9]{1,9})",
 )
 _OLDER: Final = re.compile(r"v[0-3],", re.ASCII)

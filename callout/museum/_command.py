@@ -5,9 +5,12 @@ from __future__ import annotations
 import argparse
 import sys
 import textwrap
+from pathlib import Path
 from typing import Final
 
-from ..explore import Certificate, Violation, explore
+from .._core.errors import ArgumentTypeError, ArgumentValueError
+from ..explore import Certificate, Violation, explore, replay
+from ..explore._schedule import name_of, parse
 from . import EXHIBITS, Exhibit, Variant
 
 BOUND: Final = 3  # with as many preemptions the remedies are explored to the end
@@ -29,20 +32,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fixed", action="store_true", help="explore the remedies, with up to 3 preemptions")
     parser.add_argument("--variant", metavar="NAME", help="explore this variant only")
     parser.add_argument("--bound", type=int, metavar="N", help="allow so many preemptions")
+    parser.add_argument("--svg", metavar="FILE", help="write the first diagram as a picture, too")
+    parser.add_argument("--replay", metavar="STRING", help="run one schedule of a race again, the one of that string")
 
 
 def run(args: argparse.Namespace) -> int:
     """Carry out what was asked for; return the exit status."""
-    if sum((bool(args.list), bool(args.all), args.race is not None)) != 1:
-        return _wrong("name a race, as in  callout explore R0.2  , or give --list or --all")
-    if (args.list or args.all) and (args.fixed or args.variant is not None or args.bound is not None):
-        return _wrong("--fixed, --variant and --bound are for one race; name it")
+    if sum((bool(args.list), bool(args.all), args.race is not None, args.replay is not None)) != 1:
+        return _wrong("name a race, as in  callout explore R0.2  , or give --list, --all or --replay")
+    if args.race is None and (args.fixed or args.variant is not None or args.bound is not None or args.svg is not None):
+        return _wrong("--fixed, --variant, --bound and --svg are for one race; name it")
+    if args.svg is not None and args.fixed:
+        return _wrong("--svg is a picture of what goes wrong, and with --fixed nothing does")
     if args.bound is not None and args.bound < 0:
         return _wrong(f"--bound must be a number from 0 up, not {args.bound}")
     if args.list:
         return _list()
     if args.all:
         return _table()
+    if args.replay is not None:
+        return _replay(args.replay)
     exhibit = EXHIBITS.get(args.race)
     if exhibit is None:
         return _wrong(f"there is no race {args.race!r}; callout explore --list  has those that there are")
@@ -54,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
             return _wrong(f"{exhibit.number} has no such variant {args.variant!r}; it has {names}")
     if not variants:
         return _wrong(f"{exhibit.number} has no {'remedy' if args.fixed else 'program that goes wrong'}")
-    return _show(exhibit, variants, args.bound)
+    return _show(exhibit, variants, args.bound, args.svg)
 
 
 def _wrong(text: str) -> int:
@@ -78,7 +87,27 @@ def _search(variant: Variant, bound: int, *, shrink: bool) -> Certificate | Viol
         return violation
 
 
-def _show(exhibit: Exhibit, variants: tuple[Variant, ...], bound: int | None) -> int:
+def _replay(schedule: str) -> int:
+    """Run one schedule of the variant that it names."""
+    variants = {name_of(variant.scenario): variant for exhibit in EXHIBITS.values() for variant in exhibit.variants}
+    try:
+        setting, _ = parse(schedule)
+        variant = variants.get(setting.name)
+        if variant is None:
+            return _wrong(
+                f"--replay: there is no race {setting.name!r}; callout explore --list  has those that there are"
+            )
+        replay(variant.scenario, schedule)
+    except (ArgumentTypeError, ArgumentValueError) as error:
+        return _wrong(f"--{error}")
+    except Exception as error:
+        print(f"{type(error).__name__}: {error}")
+        return 1
+    print("nothing went wrong")
+    return 0
+
+
+def _show(exhibit: Exhibit, variants: tuple[Variant, ...], bound: int | None, svg: str | None) -> int:
     status = 0
     print(f"{exhibit.number}  {exhibit.title}\n\n{textwrap.fill(exhibit.story, WIDTH)}\n")
     for source in exhibit.sources:
@@ -91,6 +120,13 @@ def _show(exhibit: Exhibit, variants: tuple[Variant, ...], bound: int | None) ->
         if isinstance(outcome, Violation):
             status = 1
             print(outcome)
+            if svg is not None:
+                try:
+                    Path(svg).write_text(outcome.svg(), "utf-8")
+                except OSError as error:
+                    return _wrong(f"--svg: {svg!r} cannot be written: {error.strerror}")
+                print(f"\nwritten: {svg}")
+                svg = None  # the first one's
         else:
             print(outcome)
     return status

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from ..testing import VirtualSMP
 
@@ -30,6 +31,12 @@ class Exhibit:
     story: str  # a paragraph: who, when, what goes wrong and why
     sources: tuple[str, ...]  # where it is told: mails, commits, reviews, pages of the manual
     variants: tuple[Variant, ...]
+
+    def __post_init__(self) -> None:
+        """Give each scenario the name that its schedules have: "R0.1.test7"."""
+        for variant in self.variants:
+            named: Any = variant.scenario  # Any: every function has a name, and its type does not say so
+            named.__qualname__ = f"{self.number}.{variant.name}"
 
     @property
     def buggy(self) -> tuple[Variant, ...]:

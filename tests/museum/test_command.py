@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+import subprocess
+import sys
+from pathlib import Path
 from types import MappingProxyType
 
 import pytest
@@ -48,6 +52,40 @@ def test_the_list_has_every_race_and_variant(capsys: pytest.CaptureFixture[str])
     assert len(lines) == sum(1 + len(exhibit.variants) for exhibit in EXHIBITS.values())
 
 
+def test_the_picture_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """--svg writes the diagram of the first violation."""
+    file = tmp_path / "r.svg"
+    assert main(["explore", "R0.1", "--svg", str(file)]) == 1
+
+    assert capsys.readouterr().out.endswith(f"\nwritten: {file}\n")
+    assert "del_timer_sync" in file.read_text("utf-8")
+    assert file.read_text("utf-8").startswith("<svg ")
+
+
+def test_a_picture_that_cannot_be_written_is_wrong_usage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Status 2; what was found is printed all the same."""
+    assert main(["explore", "R0.1", "--svg", str(tmp_path / "none" / "r.svg")]) == 2
+    captured = capsys.readouterr()
+
+    assert "went wrong" in captured.out
+    assert "r.svg' cannot be written: No such file or directory" in captured.err
+
+
+def test_the_string_of_a_race_replays_it_in_a_fresh_process(capsys: pytest.CaptureFixture[str]) -> None:
+    """What the command prints is all that a new process needs; the same error, and status 1."""
+    main(["explore", "R0.1"])
+    (schedule,) = re.findall(r"^replay: (.*)$", capsys.readouterr().out, re.MULTILINE)
+
+    again = subprocess.run(
+        [sys.executable, "-m", "callout", "explore", "--replay", schedule], capture_output=True, text=True, check=False
+    )
+
+    assert schedule.startswith("v4,R0.1.test7,")
+    assert (again.returncode, again.stderr) == (1, "")
+    assert again.stdout == "AssertionError: del_timer_sync returned, and then H starts on cpu 0\n"
+    assert main(["explore", "--replay", schedule.replace("test7", "order-fix")]) == 0
+
+
 def few(*exhibits: Exhibit) -> MappingProxyType[str, Exhibit]:
     """Return a museum of these."""
     return MappingProxyType({exhibit.number: exhibit for exhibit in exhibits})
@@ -89,6 +127,12 @@ def test_the_table_says_what_is_not_as_it_should_be(
         (["R0.1", "--bound", "-1"], "from 0 up"),
         (["R0.1", "--variant", "none"], "no such variant 'none'; it has test7"),
         (["R0.1", "--variant", "test7", "--fixed"], "no such variant 'test7'; it has order-fix"),
+        (["R0.1", "--fixed", "--svg", "x.svg"], "with --fixed nothing does"),
+        (["--list", "--svg", "x.svg"], "are for one race"),
+        (["R0.1", "--replay", "x"], "name a race"),
+        (["--replay", "x"], "'x' is not a schedule"),
+        (["--replay", "v4,R9.9.x,cpus=1,hz=1000,paths=short:,choices=0"], "there is no race 'R9.9.x'"),
+        (["--replay", "v4,R0.1.test7,cpus=1,hz=1000,paths=short:0*99.1,choices=100"], "does not fit this scenario"),
     ],
 )
 def test_wrong_usage_is_one_line_that_says_what_to_do(
