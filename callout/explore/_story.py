@@ -339,6 +339,8 @@ class Teller(Script):
         events = self.events
         if problem is not None:
             platform = getattr(self, "platform", None)  # if the run has come so far
+            if platform is not None and problem is platform.failure and platform.notes and self._step >= 0:
+                self._add_value(" ".join(platform.notes))  # what the step has done that broke an invariant
             cut, lane = self._cuts.get(id(problem), (len(events), ""))
             events = events[:cut]
             if platform is not None and problem is platform.failure and self._last is not None:

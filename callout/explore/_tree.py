@@ -89,6 +89,7 @@ class Walk:
         self.trail = Trail()
         self.platform: VirtualPlatform
         self.tracks = tree.reduces
+        self.world = tree.world
         self.stays = False
         self.differs = ""
         self.names_after: tuple[str, ...] = ()  # what could run where a run was ended as a repetition

@@ -16,7 +16,7 @@ from typing import Any, Final, Generic, Self, TypeVar, cast
 from ..._core.describe import name_of, shown
 from ..._core.errors import ArgumentTypeError, LockNotHeldError, UseAfterFree
 from .platform import LockState, VirtualPlatform
-from .scheduler import READS, RELEASES, TRIES, WRITES, At, Blocker, Context
+from .scheduler import READS, RELEASES, TRIES, WORLD, WRITES, At, Blocker, Context, Footprint
 
 V = TypeVar("V")
 
@@ -324,6 +324,39 @@ class Until:
             return self.holds()
         finally:
             self._platform.foot = foot
+
+
+class Invariant:
+    """What ``vm.invariant()`` looks at after every step that may have changed it."""
+
+    __slots__ = ("_func", "_number", "_platform", "_reads", "_world")
+
+    def __init__(self, platform: VirtualPlatform, func: Callable[[], object], *, world: bool) -> None:
+        """*world*: it may look at what the platform does not see."""
+        self._platform = platform
+        self._func = func
+        self._world: Footprint = {WORLD: READS} if world else {}
+        self._number = platform.trail.number(f"the invariant {name_of(func)}")
+        self._reads = self._world  # what it has looked at
+
+    def look(self) -> None:
+        """Look, in no step. Raises AssertionError if it does not hold.
+
+        A step that has written what it reads conflicts with every other such step: the schedules that differ in their
+        order are no repetitions of one another, since it sees the state between them.
+        """
+        platform, foot = self._platform, self._platform.foot
+        if foot is not None and any(how != READS and number in self._reads for number, how in foot.items()):
+            foot[self._number] = WRITES
+        platform.foot = None if foot is None else {}
+        platform.still += 1
+        try:
+            result = self._func()
+        finally:
+            platform.still -= 1
+            self._reads, platform.foot = {**self._world, **(platform.foot or {})}, foot
+        if result is not None and not result:
+            raise AssertionError(f"the invariant {_local(name_of(self._func))} does not hold")
 
 
 class Interrupted:

@@ -158,6 +158,13 @@ class Context:
         return frame
 
 
+class Invariant(Protocol):
+    """What must hold after every step."""
+
+    def look(self) -> None:
+        """Raise if it does not, in no step."""
+
+
 class Blocker(Protocol):
     """What a context can wait for."""
 
@@ -310,6 +317,7 @@ class Scheduler:
         self._spawned = 0
         self.failure: BaseException | None = None  # what ended the run
         self.stuck: dict[str, str] = {}  # when nothing can run any more: what each waits for, which will never come
+        self.invariants: list[Invariant] = []  # what must hold after every step
         self.notes: list[str] | None = None  # for a report: what the current step has read or written
         self.outside = Context(THREAD, "outside", None, 0, "outside")
         self.adopt_driver()
@@ -329,6 +337,7 @@ class Scheduler:
         """Have *chooser* pick the contexts from now on."""
         self.chooser = chooser
         self.foot: Footprint | None = {} if getattr(chooser, "tracks", False) else None
+        self.world: bool = getattr(chooser, "world", True)  # threads may share what is not seen here
 
     def touch(self, number: int, how: int) -> None:
         """Note that the current step uses a thing."""
@@ -469,6 +478,8 @@ class Scheduler:
         assert self.current is None, "settle() is for the code that drives the platform"
         while self.failure is None and (runnable := self._runnable()):
             self._drive(runnable)
+        if self.invariants and self.failure is None:
+            self._look_at_invariants()
         if self.failure is not None:
             self._end()
 
@@ -579,6 +590,8 @@ class Scheduler:
                 if not current.pure:
                     self.touch(WORLD, WRITES)
                 current.entry = entry
+        if self.invariants:
+            self._look_at_invariants()
         if self.steps > self.max_steps:
             self.fail(
                 LivelockError(
@@ -587,6 +600,14 @@ class Scheduler:
                 )
             )
             self._end()
+
+    def _look_at_invariants(self) -> None:
+        for invariant in self.invariants:
+            try:
+                invariant.look()
+            except BaseException as error:
+                self.fail(error)
+                self._end()
 
     def _end(self) -> NoReturn:
         """Go back to the hub for good."""

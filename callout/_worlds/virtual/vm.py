@@ -30,7 +30,7 @@ from ..._core.phases import Phase
 from ..._core.softclock import call
 from ..._core.state import Callout, Func
 from . import records
-from .models import Cell, InterruptLine, SpinLock, Struct, Until, Visible, cells_of, free
+from .models import Cell, InterruptLine, Invariant, SpinLock, Struct, Until, Visible, cells_of, free
 from .platform import Interrupt, VirtualPlatform, drive
 from .purity import is_pure
 from .scheduler import INTERRUPT, LEFT, SOFTCLOCK, WORLD, WRITES, Chooser, Context
@@ -250,6 +250,26 @@ class VirtualSMP(Visible):
         if not until.holds():
             self.platform.block(until, ("waits until", 0))
             until.holds()  # notes what it reads
+
+    def invariant(self, func: Callable[[], object]) -> Callable[[], object]:
+        """Have *func()* called after every step from now on, for what must always hold: it returns False or raises if
+        it does not. Returns *func*, so it can be a decorator.
+
+        That is also in the middle of what threads do, whatever locks they hold. It must change nothing and may not
+        wait. Reading cells in it is no step. Never blocks.
+
+        Raises:
+            ArgumentTypeError: *func* cannot be called.
+        """
+        self._entered("invariant")
+        check_thread("invariant", func)
+        if inspect.iscoroutinefunction(func):
+            raise ArgumentTypeError(
+                "invariant: give a plain function; an async one would have to wait", call="invariant"
+            )
+        platform = self.platform
+        platform.invariants.append(Invariant(platform, func, world=platform.world and not is_pure(func, ())))
+        return func
 
     @contextmanager
     def setup(self) -> Iterator[None]:
