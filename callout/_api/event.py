@@ -37,6 +37,9 @@ class Event:
     def is_set(self) -> bool:
         """Return whether it was set. Never blocks. Raises ForkedError in a forked child."""
         admit("is_set", self._machine, Use.LOOK)
+        return self._look()
+
+    def _look(self) -> bool:
         if self._point is not None:
             self._point()
         return self._is_set
@@ -106,12 +109,12 @@ class Event:
 
     async def _wait(self, call: str, new_waiter: Callable[[], Waiter], limit: int | None) -> bool | None:
         """Wait; return whether it was set, None if there was no need to wait."""
-        if self._is_set:
+        if self._look():
             return None
         machine = self._machine
         sleeper = enlist(call, machine, new_waiter)
         self._sleepers.append(sleeper)
-        if self._is_set and claim(machine, sleeper):
+        if self._look() and claim(machine, sleeper):
             self._forget(sleeper)
             return None
         try:

@@ -149,15 +149,17 @@ def explore(
     )
 
 
-def replay(scenario: Scenario, schedule: str) -> None:
+def replay(scenario: Scenario, schedule: str, *, steps: int = MAX_STEPS) -> None:
     """Run *scenario* once, under the schedule that a ``Violation`` names. Raises what went wrong.
 
-    The schedule names the number of CPUs, and all else that ``explore()`` was told.
+    The schedule names the number of CPUs, and all else that the choices depend on. A run of more than *steps* switch
+    points is a livelock, as in ``explore()``.
 
     Raises:
         ArgumentTypeError, ArgumentValueError: it is no schedule; or it fits another scenario than this.
     """
     check_thread("replay", scenario)
+    check_int("replay", "steps", steps, 1, MAX_SCHEDULES)
     setting, choices = parse(schedule)
     name = name_of(scenario)
     if setting.name != name:
@@ -165,7 +167,7 @@ def replay(scenario: Scenario, schedule: str) -> None:
             f"replay: the schedule is one of the scenario {setting.name!r}, and this is {name!r}", call="replay"
         )
     script = Script(choices)
-    ended: Run = run(scenario, setting, script, MAX_STEPS)
+    ended: Run = run(scenario, setting, script, steps)
     if ended.problem is not None:
         raise ended.problem
     if len(choices) > len(script.taken):

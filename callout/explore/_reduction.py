@@ -22,6 +22,7 @@ from typing import Final
 from .._worlds.virtual.scheduler import QUIET, READS, RELEASES, TRIES, WRITES, Footprint
 
 USES: Final = READS | WRITES
+NONE: Final[list[int]] = []  # stays empty
 
 
 def conflict(one: Footprint, other: Footprint) -> bool:
@@ -112,35 +113,31 @@ class Order:
             thing = things.get(number)
             if thing is None:
                 things[number] = thing = _Thing()
-            undo.append((thing, thing.wrote, thing.reads, thing.releases))
+            wrote, reads, releases = thing.wrote, thing.reads, thing.releases
+            undo.append((thing, wrote, reads, releases))
             # In the order in which the step came to the things: what it acquires first orders the rest.
-            rivals = list(thing.reads) if how & (WRITES | RELEASES) else []
-            if how & USES:
-                if thing.wrote >= 0:
-                    rivals.append(thing.wrote)
-                if how & TRIES:
-                    rivals += thing.releases
+            rivals: list[int] = []
+            if reads and how & (WRITES | RELEASES):
+                rivals += [rival for rival in reads if clock[who[rival]] < rival]
+            if wrote >= 0 and how & USES and clock[who[wrote]] < wrote:
+                rivals.append(wrote)
+            if rivals:
+                found.update(rivals)
+            if releases and how & USES:
+                late = [rival for rival in releases if clock[who[rival]] < rival]
+                (found if how & TRIES else soft).update(late)
+                rivals += late
             for rival in rivals:
                 if clock[who[rival]] < rival:
-                    found.add(rival)
-            if how & USES:
-                for rival in thing.releases:
-                    if clock[who[rival]] < rival:
-                        soft.add(rival)
-                rivals += thing.releases
-            for rival in rivals:
-                its = clocks[rival]
-                if clock[who[rival]] < rival:
-                    _join(clock, its)
+                    _join(clock, clocks[rival])
             if how & WRITES:
                 thing.wrote = step
-                thing.reads = []
-                thing.releases = []
+                thing.reads = thing.releases = NONE
             elif how & RELEASES:
-                thing.releases = [*thing.releases, step]
-                thing.reads = []
+                thing.releases = [*releases, step]
+                thing.reads = NONE
             else:
-                thing.reads = [*thing.reads, step]
+                thing.reads = [*reads, step]
         steps = self._last[me]
         nth = len(steps)
         steps.append(step)
@@ -149,8 +146,8 @@ class Order:
         clock[me] = step
         clocks.append(clock)
         self._now[me] = clock
-        self.races.append(sorted(found))
-        self.waits.append(sorted(soft - found))
+        self.races.append(sorted(found) if found else NONE)
+        self.waits.append(sorted(soft - found) if soft else NONE)
         # What comes before a step, besides through its own context, is told by the last step of each other one.
         marks = self._marks
         heard = sorted([marks[latest] for at, latest in enumerate(clock) if latest >= 0 and at != me])

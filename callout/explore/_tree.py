@@ -163,7 +163,7 @@ class Walk:
             len(self.trail.points),
             chosen.name,
         )
-        if tree.sleeps and depth:
+        if tree.sleeps and depth and (nodes[depth - 1].sleeping or len(nodes[depth - 1].tried) > 1):
             last, foot = nodes[depth - 1], self.feet[depth - 1]
             asleep = {**last.sleeping, **{name: last.feet[name] for name in last.tried if name in last.feet}}
             asleep.pop(last.chosen, None)

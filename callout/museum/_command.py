@@ -8,7 +8,7 @@ import textwrap
 from pathlib import Path
 from typing import Final
 
-from .._core.errors import ArgumentTypeError, ArgumentValueError
+from .. import ArgumentTypeError, ArgumentValueError
 from ..explore import Certificate, Violation, explore, replay
 from ..explore._schedule import name_of, parse
 from . import EXHIBITS, Exhibit, Variant

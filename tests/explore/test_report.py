@@ -316,7 +316,7 @@ def test_a_livelock_is_short() -> None:
 
     lanes = lanes_of(found(scenario, steps=2000))
 
-    assert lanes["poll"][2:4] == ["reads n -> 0", "… 1,996 more times"]
+    assert lanes["poll"][2:4] == ["reads n -> 0", "… 1,997 more times"]
     assert "*** LivelockError: no end after 2000 steps" in " ".join(lanes["poll"])
 
 

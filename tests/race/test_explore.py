@@ -45,6 +45,7 @@ from callout import (
 )
 from callout._core.state import CAREFUL
 from callout.explore import NondeterminismError, Violation, explore, replay
+from callout.explore._run import MAX_STEPS
 from callout.explore._schedule import name_of
 from callout.testing import Slab, VirtualSMP
 
@@ -762,6 +763,26 @@ def test_what_is_no_string_is_no_schedule(schedule: str) -> None:
     """Only the string is taken."""
     with pytest.raises(ArgumentTypeError, match="replay"):
         replay(nothing, schedule)
+
+
+def test_a_long_run_is_replayed_with_as_many_steps() -> None:
+    """What goes wrong after more steps than a run may have unless told otherwise; fewer are a livelock."""
+
+    def scenario(vm: VirtualSMP) -> None:
+        for _ in range(MAX_STEPS):
+            vm.point()
+        raise ValueError("at the end")
+
+    with pytest.raises(Violation) as caught:
+        explore(scenario, cpus=1, bound=0, steps=2 * MAX_STEPS, shrink=False)
+    schedule = caught.value.schedule
+
+    with pytest.raises(ValueError, match="at the end"):
+        replay(scenario, schedule, steps=2 * MAX_STEPS)
+    with pytest.raises(LivelockError):
+        replay(scenario, schedule)
+    with pytest.raises(ArgumentValueError, match="steps"):
+        replay(scenario, schedule, steps=0)
 
 
 @pytest.mark.parametrize("act", ["acquire", "arm", "look", "set", "wake"])

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import contextvars
 import sys
-import warnings
 from collections.abc import Callable, Iterable, Sequence
 from types import FrameType
 from typing import Final, NoReturn, Protocol
@@ -353,17 +352,9 @@ class Scheduler:
         """End every context where it stands, and return the names of those that went on all the same. From outside.
 
         Nothing else can: the stack of a suspended greenlet keeps alive what it refers to, the platform with it, and the
-        garbage collector does not look into it. What is unwound gets no lock any more and wakes nobody. That it never
-        awaited what it was about to await is not its mistake, and no warning says so.
+        garbage collector does not look into it. What is unwound gets no lock any more and wakes nobody.
         """
         self.off = True
-        if any(context.greenlet for context in self.contexts):
-            with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", ".*never awaited", RuntimeWarning)
-                return self._end_contexts()
-        return self._end_contexts()
-
-    def _end_contexts(self) -> list[str]:
         unending = []
         for context in self.contexts:
             context.entry = None  # a frame, and with it all that is on its stack

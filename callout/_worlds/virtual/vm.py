@@ -133,10 +133,13 @@ class VirtualSMP(Visible):
         assert self._token is not None
         CURRENT.reset(self._token)
         self.machine.report = _ignore_error  # that a callback was thrown away where it stood is no error of its own
-        with warnings.catch_warnings():
-            if error is not None:  # what is thrown away where it stands has been awaited by nobody, and is no news
-                warnings.simplefilter("ignore", RuntimeWarning)
+        if error is None:
             unending = self.platform.power_off()
+        else:
+            with warnings.catch_warnings():
+                # What is thrown away where it stands has been awaited by nobody, and is no news.
+                warnings.simplefilter("ignore", RuntimeWarning)
+                unending = self.platform.power_off()
         records.shut(self.machine)
         if unending:
             said = (
