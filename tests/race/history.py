@@ -262,9 +262,12 @@ class Bench:
         if op in (DRAIN, TERMINATE) and call.result != REFUSED:
             # Looking is a switch point, so look first and ask then.
             assert not callout_pending(self.c) or self._armings_since(call.begun), "drained, and still pending"
-        if op == HELD_DRAIN and not any(other.op in (BARE_RESET, BARE_ELSEWHERE) for other in self.calls.values()):
-            assert not callout_pending(self.c), "drained, and pending, though nobody else can have had Giant"
-            assert self.c.run is None, "drained, and in use, though nobody else can have had Giant"
+        if op == HELD_DRAIN and call.result != REFUSED:
+            pending, run = callout_pending(self.c), self.c.run  # before the question whether another call has begun
+            self.moment()
+            if not any(other.op in (BARE_RESET, BARE_ELSEWHERE) for other in self.calls.values()):
+                assert not pending, "drained, and pending, though nobody else can have had Giant"
+                assert run is None, "drained, and in use, though nobody else can have had Giant"
         if lock is not None and mine:
             lock.__exit__()
         return call.result

@@ -27,7 +27,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Final
 
-from callout.explore import Certificate, explore
+from callout.explore import Certificate, Violation, explore
 from callout.testing import VirtualSMP
 from tests.race.history import (
     BARE_ELSEWHERE,
@@ -130,7 +130,9 @@ class Cell:
         callback = next((CALLBACKS[act] for act in acts if CALLBACKS[act]), "")
         return race(self.kind, *self.threads, callback=callback, raises=RAISES in acts)
 
-    def explore(self, bound: int, *, schedules: int | None = None, reduce: bool = True) -> Certificate:
+    def explore(
+        self, bound: int, *, schedules: int | None = None, reduce: bool = True, shrink: bool = True
+    ) -> Certificate:
         """Search it."""
         return explore(
             self.scenario(),
@@ -138,6 +140,7 @@ class Cell:
             bound=bound,
             schedules=schedules,
             reduce=reduce,
+            shrink=shrink,
             cells_only=reduce,
             short_paths=self.way == "short",
         )
@@ -228,8 +231,12 @@ class Certificates:
         part.rename(self.file)
 
 
-def search(chosen: Iterable[Cell], kept: Certificates, *, limit: int, minutes: float) -> None:
-    """Search the cells, the likely quick ones first, but none that is likely to have more schedules than *limit*."""
+def search(chosen: Iterable[Cell], kept: Certificates, *, limit: int, minutes: float) -> list[str]:
+    """Search the cells, the likely quick ones first, but none that is likely to have more schedules than *limit*.
+
+    Return the names of those in which something was found.
+    """
+    wrong: list[str] = []
     end = time.monotonic() + minutes * 60
     likely = dict.fromkeys(chosen, 0)
     for cell in likely:
@@ -247,7 +254,13 @@ def search(chosen: Iterable[Cell], kept: Certificates, *, limit: int, minutes: f
         _, name, cell = min(open_)
         bound = _next(cell, kept)
         begun = time.process_time()
-        certificate = cell.explore(bound, schedules=2 * limit)
+        try:
+            certificate = cell.explore(bound, schedules=2 * limit)
+        except Violation as violation:
+            say(f"{name}, {bound} preemptions: {violation}\n{violation.__cause__!r}")
+            wrong.append(name)
+            del likely[cell]
+            continue
         seconds = time.process_time() - begun
         if certificate.exhausted:
             kept.lines[name] = Line(
@@ -271,6 +284,7 @@ def search(chosen: Iterable[Cell], kept: Certificates, *, limit: int, minutes: f
             kept.write()
             saved = time.monotonic()
     kept.write()
+    return wrong
 
 
 def _next(cell: Cell, kept: Certificates) -> int:
@@ -398,7 +412,9 @@ def main() -> int:
         if args.anew:
             kept.lines = {}
         kept.begin()
-        search(chosen, kept, limit=args.limit, minutes=args.minutes)
+        if wrong := search(chosen, kept, limit=args.limit, minutes=args.minutes):
+            say("\n".join(f"something was found in {name}" for name in wrong))
+            return 1
     PAGE.write_text(page(kept), encoding="utf-8")
     return 0
 
