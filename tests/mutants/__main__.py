@@ -10,13 +10,14 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
-from tests.mutants import mapping, operators, runner
-from tests.mutants.killers import Killer, recordings
+from tests.mutants import mapping, operators, races, runner
+from tests.mutants.killers import Killer, explored, recordings
 from tests.mutants.operators import Mutation
 from tests.mutants.session import FOLDERS, with_tests
 from tests.mutants.table import Table, equivalent
 
 RECORDINGS = "recordings"
+MATRIX = "matrix"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -27,6 +28,7 @@ def parser() -> argparse.ArgumentParser:
     what = out.add_mutually_exclusive_group(required=True)
     what.add_argument("--list", action="store_true", help="print the name of every mutant")
     what.add_argument("--run", action="store_true", help="run them; exit 1 if one survives")
+    what.add_argument("--races", action="store_true", help="run those that are races against the core of the matrix")
     what.add_argument("--table", action="store_true", help="print what killed which, the last time")
     what.add_argument(
         "--map", action="store_true", help="record what executes which statement; --run does it if need be"
@@ -36,7 +38,11 @@ def parser() -> argparse.ArgumentParser:
     out.add_argument("--budget", type=float, default=60, metavar="S", help="seconds of tests for a mutant (60)")
     out.add_argument("--workers", type=int, default=2, metavar="N", help="so many at a time (2)")
     out.add_argument(
-        "--killers", nargs="+", default=[RECORDINGS, *FOLDERS], metavar="WHAT", help="recordings, and folders of tests"
+        "--killers",
+        nargs="+",
+        default=[RECORDINGS, *FOLDERS],
+        metavar="WHAT",
+        help="recordings, matrix, and folders of tests",
     )
     out.add_argument(
         "--out", type=Path, default=Path(".mutants"), metavar="DIR", help="where the tables are (.mutants)"
@@ -47,11 +53,15 @@ def parser() -> argparse.ArgumentParser:
 def main() -> int:
     """Do what the command line says; return the exit status."""
     args = parser().parse_args()
-    chosen = [mutation for mutation in operators.all_mutations() if args.only in mutation.name]
+    every = races.all_races() if args.races else operators.all_mutations()
+    chosen = [mutation for mutation in every if args.only in mutation.name]
+    if args.races:
+        args.killers = [MATRIX]
+        args.out /= "races"
     if args.list:
         print("\n".join(mutation.name for mutation in chosen))
         return 0
-    args.out.mkdir(exist_ok=True)
+    args.out.mkdir(exist_ok=True, parents=True)
     table = Table(args.out / "table.jsonl")
     if args.table:
         print("\n".join(table.markdown(chosen)))
@@ -99,7 +109,9 @@ def run(todo: Sequence[Mutation], killers: Iterable[Killer], table: Table, args:
 def with_killers(which: Sequence[str], work: runner.Work) -> None:
     """Have *work* done with the killers that are named."""
     first: list[Killer] = [*recordings()] if RECORDINGS in which else []
-    folders = [what for what in which if what != RECORDINGS]
+    if MATRIX in which:
+        first += explored()
+    folders = [what for what in which if what not in (RECORDINGS, MATRIX)]
     if folders:
         with_tests(folders, lambda tests: work([*first, *tests]))
     else:

@@ -18,8 +18,11 @@ from callout.conformance._dialects.freebsd import Dialect, FreeBSD
 from callout.conformance._dialects.linux import Linux
 from callout.conformance._worlds.virtual import VirtualWorld
 from callout.conformance._worlds.world import World
+from callout.explore import Violation
 from tests.mutants import operators
 from tests.mutants.operators import Mutation
+from tests.race.lockset import lockset
+from tests.race.matrix import Cell, core
 
 DIALECTS: Final[dict[str, Callable[[Scenario, World], Dialect]]] = {"freebsd": FreeBSD, "linux": Linux}
 
@@ -77,6 +80,27 @@ class Test:
         return ""
 
 
+class Explored:
+    """One cell of the matrix, searched with so many preemptions: no other test is asked."""
+
+    def __init__(self, cell: Cell, bound: int) -> None:
+        self.cell = cell
+        self.bound = bound
+        self.name = f"{cell.name}, {bound} preemptions"
+        self.kind = "explored"
+
+    def failure(self) -> str:
+        """Search it."""
+        try:
+            with lockset():
+                self.cell.explore(self.bound, shrink=False)
+        except Violation as violation:
+            return f"schedule {violation.number}: {violation.__cause__!r}"
+        except Exception as error:
+            return f"schedule 1: {error!r}"
+        return ""
+
+
 class Fresh:
     """A file of tests, run in a process that imports the mutant."""
 
@@ -122,6 +146,11 @@ def recordings() -> list[Recording]:
         for scenario in load(path)
         for way in ("short", "long")
     ]
+
+
+def explored() -> list[Explored]:
+    """Return the core of the matrix."""
+    return [Explored(cell, bound) for cell, bound in core()]
 
 
 # They plant bugs of their own, and that they find another one as well says nothing; or replay all recordings in one go.

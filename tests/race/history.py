@@ -503,7 +503,9 @@ class Bench:
             return
         late = [ran for ran in self.runs if ran.ended > until and self.calls[ran.number].ended < call.begun]
         locked = self.lock is not None and call.op not in WITHOUT_LOCK
-        goes_on = call.op in ARMING and (not locked or self.kind == UNLOCKED)
+        # One that is refused for good cancels nothing.
+        refused = any(other.op in (TERMINATE, CLOSING) and other.begun < call.ended for other in self.calls.values())
+        goes_on = call.op in ARMING and (not locked or self.kind == UNLOCKED or refused)
         goes_on = goes_on or (call.op in (STOP, BARE_STOP) and call.result == 0)
         goes_on = goes_on or (call.in_callback and not call.completed)
         allowed = int(goes_on)  # the run in progress

@@ -160,6 +160,22 @@ def cells() -> list[Cell]:
     return out
 
 
+def core() -> list[tuple[Cell, int]]:
+    """Return the cells that CI searches, each with how many preemptions."""
+    out = []
+    for cell in cells():
+        if CLOSING in cell.row:
+            if cell.kind in BOTH_WAYS and cell.way == "short":
+                out.append((cell, 1))
+        elif len(cell.row) == 1:
+            out.append((cell, 3))
+        elif len(cell.threads) == 1:
+            out.append((cell, 2))
+        else:
+            out.append((cell, 1))
+    return out
+
+
 # -- the certificates --------------------------------------------------------------------------------------------------
 
 
