@@ -30,11 +30,14 @@ from typing import Final
 from callout.explore import Certificate, Violation, explore
 from callout.testing import VirtualSMP
 from tests.race.history import (
+    ASYNC_DRAIN,
     BARE_ELSEWHERE,
     BARE_RESET,
     BARE_STOP,
+    BARRIER,
     CLOSING,
     DIRECT,
+    DRAIN,
     DRAIN_ASYNC,
     ELSEWHERE,
     GIANT,
@@ -44,9 +47,11 @@ from tests.race.history import (
     MUTEX,
     OPS,
     RESET,
+    SCHEDULE,
     SHARED,
     SPIN,
     STOP,
+    TERMINATE,
     race,
 )
 
@@ -74,12 +79,22 @@ Row = tuple[str, ...]
 
 
 def rows() -> list[Row]:
-    """Return the rows of the matrix: one operation, or two."""
+    """Return the rows of the matrix: one operation, two, or three."""
     alone: list[Row] = [(op,) for op in (*EVERY, *VARIANTS)]
     twice: list[Row] = [(op, op) for op in EVERY]
     pairs: list[Row] = list(combinations(EVERY, 2))
+    triples: list[Row] = [
+        (RESET, STOP, MOVES),
+        (RESET, DRAIN, REARMS),
+        (ELSEWHERE, STOP, MOVES),
+        (ELSEWHERE, DRAIN_ASYNC, REARMS),
+        (DRAIN, DRAIN_ASYNC, MOVES),
+        (SCHEDULE, TERMINATE, REARMS),
+        (RESET, BARRIER, REARMS),
+        (RESET, ASYNC_DRAIN, RAISES),
+    ]
     giant: list[Row] = [(HELD_DRAIN, op) for op in (RESET, ELSEWHERE, BARE_RESET)]
-    return [*alone, *twice, *pairs, *giant]
+    return [*alone, *twice, *pairs, *triples, *giant]
 
 
 NO_LOCK: Final = "the callout has no lock"
@@ -189,6 +204,7 @@ class Line:
     steps: int
     longest: int
     states: int
+    core: int  # schedules with as many preemptions as the core has; 0 if the cell is not in the core
     seconds: float  # of the processor
 
     @property
@@ -209,6 +225,9 @@ def sources() -> str:
     return digest.hexdigest()[:16]
 
 
+NUMBERS: Final = ("bound", "schedules", "steps", "longest", "states", "core")
+
+
 class Certificates:
     """The file."""
 
@@ -220,7 +239,7 @@ class Certificates:
             with file.open(encoding="utf-8", newline="") as text:
                 self.about = dict(part.split("=", 1) for part in next(text).removeprefix("# ").strip().split("; "))
                 for row in csv.DictReader(text):
-                    numbers = {name: int(row[name]) for name in ("bound", "schedules", "steps", "longest", "states")}
+                    numbers = {name: int(row[name]) for name in NUMBERS}
                     self.lines[row["name"]] = Line(row["name"], **numbers, seconds=float(row["seconds"]))
 
     def begin(self) -> None:
@@ -253,6 +272,7 @@ def search(chosen: Iterable[Cell], kept: Certificates, *, limit: int, minutes: f
     Return the names of those in which something was found.
     """
     wrong: list[str] = []
+    of_core = dict(core())
     end = time.monotonic() + minutes * 60
     likely = dict.fromkeys(chosen, 0)
     for cell in likely:
@@ -268,6 +288,7 @@ def search(chosen: Iterable[Cell], kept: Certificates, *, limit: int, minutes: f
         if not open_ or time.monotonic() > end:
             break
         _, name, cell = min(open_)
+        line = kept.lines.get(name)
         bound = _next(cell, kept)
         begun = time.process_time()
         try:
@@ -286,6 +307,7 @@ def search(chosen: Iterable[Cell], kept: Certificates, *, limit: int, minutes: f
                 certificate.steps,
                 certificate.longest,
                 len(certificate.final_states),
+                certificate.schedules if bound == of_core.get(cell) else line.core if line is not None else 0,
                 round(seconds, 2),
             )
             likely[cell] = certificate.schedules * GROWTH
