@@ -249,8 +249,12 @@ class Bench:
         in_callback = bool(self.runs and self.runs[-1].ended == FOR_EVER) and self.vm.platform.in_callback()
         lock = None if op in WITHOUT_LOCK or (in_callback and self.kind == SHARED) else self.lock
         mine = lock is not None and not lock.owned()
-        if lock is not None and mine:
-            lock.__enter__()
+        if lock is None or not mine:
+            return self._do(op, number, in_callback)
+        with lock:
+            return self._do(op, number, in_callback)
+
+    def _do(self, op: str, number: int, in_callback: bool) -> int:
         call = Call(op, number, self.moment(), in_callback=in_callback)
         self.calls[number] = call
         try:
@@ -268,8 +272,6 @@ class Bench:
             if not any(other.op in (BARE_RESET, BARE_ELSEWHERE) for other in self.calls.values()):
                 assert not pending, "drained, and pending, though nobody else can have had Giant"
                 assert run is None, "drained, and in use, though nobody else can have had Giant"
-        if lock is not None and mine:
-            lock.__exit__()
         return call.result
 
     def _call(self, op: str, call: Call) -> int:
@@ -367,6 +369,9 @@ class Bench:
         """Let everything end, and look at every result. Return all that was seen."""
         self.vm.settle()
         c = self.c
+        for error in self.vm.errors:  # of callbacks and completions: what they have not done is a consequence
+            if not isinstance(error, Oops):
+                raise error
         assert c.run is None, "a run has not ended"
         assert not callout_pending(c), "it never came"
         closes = any(call.op == CLOSING for call in self.calls.values())
