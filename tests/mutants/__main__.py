@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
-from tests.mutants import mapping, operators, races, runner
+from tests.mutants import found, mapping, operators, races, runner
 from tests.mutants.killers import Killer, explored, recordings
 from tests.mutants.operators import Mutation
 from tests.mutants.session import FOLDERS, with_tests
@@ -33,6 +33,7 @@ def parser() -> argparse.ArgumentParser:
     what.add_argument(
         "--map", action="store_true", help="record what executes which statement; --run does it if need be"
     )
+    out.add_argument("--page", action="store_true", help="with --races: write their page anew, and run nothing")
     out.add_argument("--only", default="", metavar="TEXT", help="those with TEXT in their name")
     out.add_argument("--left", action="store_true", help="with --run: those that nothing has killed yet")
     out.add_argument("--budget", type=float, default=60, metavar="S", help="seconds of tests for a mutant (60)")
@@ -61,6 +62,9 @@ def main() -> int:
     if args.list:
         print("\n".join(mutation.name for mutation in chosen))
         return 0
+    if args.races and args.page:
+        found.write(found.read())
+        return 0
     args.out.mkdir(exist_ok=True, parents=True)
     table = Table(args.out / "table.jsonl")
     if args.table:
@@ -80,6 +84,14 @@ def main() -> int:
     reasons = equivalent()
     todo = [m for m in chosen if m.name not in reasons and not (args.left and table.has_killed(m.name))]
     with_killers(args.killers, lambda killers: run(todo, killers, table, args))
+    if args.races:
+        rows = [found.row_of(m, table.rows.get(m.name)) for m in every]
+        found.write(rows)
+        known = found.reasons()
+        lasting = [row for row in rows if row.outcome in (found.SURVIVES, found.UNREACHED)]
+        holes = [row.mutant for row in lasting if not found.reason_of(row.mutant, known)]
+        say("\n".join([*table.summary(every), *(f"survives without a reason: {name}" for name in holes)]))
+        return 1 if holes else 0
     left = [m.name for m in chosen if m.name not in reasons and not table.has_killed(m.name)]
     say("\n".join([*table.summary(chosen), *(f"survives: {name}" for name in left)]))
     return 1 if left else 0
@@ -89,7 +101,7 @@ def run(todo: Sequence[Mutation], killers: Iterable[Killer], table: Table, args:
     """Run the mutants, and keep what became of them."""
     files = [mapping.file_of(args.out, what) for what in args.killers]
 
-    def found(result: runner.Result) -> None:
+    def keep(result: runner.Result) -> None:
         table.add(result)
         if not table.has_killed(result.name):
             say(f"{result.kind}: {result.name} {result.why}")
@@ -102,7 +114,7 @@ def run(todo: Sequence[Mutation], killers: Iterable[Killer], table: Table, args:
         workers=args.workers,
         budget=args.budget,
         hints=table.hints(),
-        found=found,
+        found=keep,
     )
 
 
