@@ -1,7 +1,7 @@
 """A CPU's lock, or two: the one place where they are acquired, and looked at again.
 
 - The CPU of a callout is read without a lock, so it is read again under that CPU's lock: meanwhile another CPU may have
-  moved the callout, and then the lock guards nothing of it. Shown by tests/race/test_engine.py with the mutant
+  moved the callout, and then the lock guards nothing of it. Shown by tests/race/test_matrix.py with the mutant
   NO_CPU_RECHECK. Source: callout_lock() of kern_timeout.c.
 - Two CPUs are locked in the order of their numbers.
 - The lock of a closed CPU is replaced by a ``Refusal``, which raises; so what was acquired is compared with what is

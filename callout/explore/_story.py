@@ -135,6 +135,7 @@ class Teller(Script):
         super().__init__(choices)
         self.events: list[Event] = []
         self.headings: dict[str, str] = {}
+        self._cpu_locks: set[int] = set()
         self._points = 0  # of the trail, that were looked at
         self._next: dict[str, At] = {}  # what each context does when it goes on
         self._last: Context | None = None  # who was chosen last
@@ -245,8 +246,9 @@ class Teller(Script):
         return at[0] in SILENT or at[1] in self._quiet_things()
 
     def _quiet_things(self) -> set[int]:
-        """Return the numbers of the locks of CPUs."""
-        return {cast("CpuLock", cpu.lock)._number for cpu in self.vm.machine.cpus}
+        """Return the numbers of the locks of CPUs. When the system is closed, each is replaced by what refuses."""
+        self._cpu_locks |= {cpu.lock._number for cpu in self.vm.machine.cpus if isinstance(cpu.lock, CpuLock)}
+        return self._cpu_locks
 
     def _phrase(self, at: At) -> str:
         """Say what is done at a switch point."""

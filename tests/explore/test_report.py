@@ -14,6 +14,8 @@ import greenlet
 import pytest
 
 from callout import Callout, DeadlockError, Mtx, callout_init, callout_init_mtx, callout_reset, callout_stop
+from callout._core.lifecycle import close, enter, quiesce
+from callout._core.phases import Phase
 from callout.explore import Violation, explore
 from callout.explore._report import MAX_LANES, MAX_ROWS, drawn, folded
 from callout.explore._story import Event, Place, Story
@@ -383,3 +385,23 @@ def test_nothing_is_left_behind() -> None:
 
     assert violation.__cause__ is not None
     assert suspended() == before
+
+
+def test_what_goes_wrong_after_the_system_was_closed_is_told() -> None:
+    """The locks of the CPUs are gone then, and the story goes on all the same."""
+
+    def scenario(vm: VirtualSMP) -> None:
+        async def leave() -> None:
+            enter(vm.machine, Phase.CANCELLING)
+            await quiesce(vm.machine)
+            await close(vm.machine)
+
+        vm.spawn(leave, cpu=0)
+        vm.settle()
+        vm.point()
+        raise AssertionError("it was closed")
+
+    violation = found(scenario)
+
+    assert str(violation.__cause__) == "it was closed"
+    assert "it was closed" in violation.diagram

@@ -10,13 +10,14 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
-from tests.mutants import mapping, operators, runner
-from tests.mutants.killers import Killer, recordings
+from tests.mutants import found, mapping, operators, races, runner
+from tests.mutants.killers import Killer, explored, recordings
 from tests.mutants.operators import Mutation
 from tests.mutants.session import FOLDERS, with_tests
 from tests.mutants.table import Table, equivalent
 
 RECORDINGS = "recordings"
+MATRIX = "matrix"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -27,16 +28,22 @@ def parser() -> argparse.ArgumentParser:
     what = out.add_mutually_exclusive_group(required=True)
     what.add_argument("--list", action="store_true", help="print the name of every mutant")
     what.add_argument("--run", action="store_true", help="run them; exit 1 if one survives")
+    what.add_argument("--races", action="store_true", help="run those that are races against the core of the matrix")
     what.add_argument("--table", action="store_true", help="print what killed which, the last time")
     what.add_argument(
         "--map", action="store_true", help="record what executes which statement; --run does it if need be"
     )
+    out.add_argument("--page", action="store_true", help="with --races: write their page anew, and run nothing")
     out.add_argument("--only", default="", metavar="TEXT", help="those with TEXT in their name")
     out.add_argument("--left", action="store_true", help="with --run: those that nothing has killed yet")
     out.add_argument("--budget", type=float, default=60, metavar="S", help="seconds of tests for a mutant (60)")
     out.add_argument("--workers", type=int, default=2, metavar="N", help="so many at a time (2)")
     out.add_argument(
-        "--killers", nargs="+", default=[RECORDINGS, *FOLDERS], metavar="WHAT", help="recordings, and folders of tests"
+        "--killers",
+        nargs="+",
+        default=[RECORDINGS, *FOLDERS],
+        metavar="WHAT",
+        help="recordings, matrix, and folders of tests",
     )
     out.add_argument(
         "--out", type=Path, default=Path(".mutants"), metavar="DIR", help="where the tables are (.mutants)"
@@ -47,11 +54,18 @@ def parser() -> argparse.ArgumentParser:
 def main() -> int:
     """Do what the command line says; return the exit status."""
     args = parser().parse_args()
-    chosen = [mutation for mutation in operators.all_mutations() if args.only in mutation.name]
+    every = races.all_races() if args.races else operators.all_mutations()
+    chosen = [mutation for mutation in every if args.only in mutation.name]
+    if args.races:
+        args.killers = [MATRIX]
+        args.out /= "races"
     if args.list:
         print("\n".join(mutation.name for mutation in chosen))
         return 0
-    args.out.mkdir(exist_ok=True)
+    if args.races and args.page:
+        found.write(found.read())
+        return 0
+    args.out.mkdir(exist_ok=True, parents=True)
     table = Table(args.out / "table.jsonl")
     if args.table:
         print("\n".join(table.markdown(chosen)))
@@ -70,6 +84,14 @@ def main() -> int:
     reasons = equivalent()
     todo = [m for m in chosen if m.name not in reasons and not (args.left and table.has_killed(m.name))]
     with_killers(args.killers, lambda killers: run(todo, killers, table, args))
+    if args.races:
+        rows = [found.row_of(m, table.rows.get(m.name)) for m in every]
+        found.write(rows)
+        known = found.reasons()
+        lasting = [row for row in rows if row.outcome in (found.SURVIVES, found.UNREACHED)]
+        holes = [row.mutant for row in lasting if not found.reason_of(row.mutant, known)]
+        say("\n".join([*table.summary(every), *(f"survives without a reason: {name}" for name in holes)]))
+        return 1 if holes else 0
     left = [m.name for m in chosen if m.name not in reasons and not table.has_killed(m.name)]
     say("\n".join([*table.summary(chosen), *(f"survives: {name}" for name in left)]))
     return 1 if left else 0
@@ -79,7 +101,7 @@ def run(todo: Sequence[Mutation], killers: Iterable[Killer], table: Table, args:
     """Run the mutants, and keep what became of them."""
     files = [mapping.file_of(args.out, what) for what in args.killers]
 
-    def found(result: runner.Result) -> None:
+    def keep(result: runner.Result) -> None:
         table.add(result)
         if not table.has_killed(result.name):
             say(f"{result.kind}: {result.name} {result.why}")
@@ -92,14 +114,16 @@ def run(todo: Sequence[Mutation], killers: Iterable[Killer], table: Table, args:
         workers=args.workers,
         budget=args.budget,
         hints=table.hints(),
-        found=found,
+        found=keep,
     )
 
 
 def with_killers(which: Sequence[str], work: runner.Work) -> None:
     """Have *work* done with the killers that are named."""
     first: list[Killer] = [*recordings()] if RECORDINGS in which else []
-    folders = [what for what in which if what != RECORDINGS]
+    if MATRIX in which:
+        first += explored()
+    folders = [what for what in which if what not in (RECORDINGS, MATRIX)]
     if folders:
         with_tests(folders, lambda tests: work([*first, *tests]))
     else:

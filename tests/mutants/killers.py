@@ -18,8 +18,11 @@ from callout.conformance._dialects.freebsd import Dialect, FreeBSD
 from callout.conformance._dialects.linux import Linux
 from callout.conformance._worlds.virtual import VirtualWorld
 from callout.conformance._worlds.world import World
+from callout.explore import Violation
 from tests.mutants import operators
 from tests.mutants.operators import Mutation
+from tests.race.lockset import lockset
+from tests.race.matrix import Cell, Certificates, core
 
 DIALECTS: Final[dict[str, Callable[[Scenario, World], Dialect]]] = {"freebsd": FreeBSD, "linux": Linux}
 
@@ -77,6 +80,30 @@ class Test:
         return ""
 
 
+SHORT: Final = 80  # schedules
+
+
+class Explored:
+    """One cell of the matrix, searched with so many preemptions: no other test is asked."""
+
+    def __init__(self, cell: Cell, bound: int) -> None:
+        self.cell = cell
+        self.bound = bound
+        self.name = f"{cell.name}, {bound} preemptions"
+        self.kind = "explored"
+
+    def failure(self) -> str:
+        """Search it."""
+        try:
+            with lockset():
+                self.cell.explore(self.bound, shrink=False)
+        except Violation as violation:
+            return f"schedule {violation.number}: {violation.__cause__!r}"
+        except Exception as error:
+            return f"schedule 1: {error!r}"
+        return ""
+
+
 class Fresh:
     """A file of tests, run in a process that imports the mutant."""
 
@@ -122,6 +149,12 @@ def recordings() -> list[Recording]:
         for scenario in load(path)
         for way in ("short", "long")
     ]
+
+
+def explored() -> list[Explored]:
+    """Return the core of the matrix, without the cells that are long: what they find, a short one finds sooner."""
+    kept = Certificates().lines
+    return [Explored(cell, bound) for cell, bound in core() if 0 < kept[cell.name].core <= SHORT]
 
 
 # They plant bugs of their own, and that they find another one as well says nothing; or replay all recordings in one go.

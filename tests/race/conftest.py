@@ -14,8 +14,8 @@ from tests.race.lockset import lockset
 BOTH = ("short", "long")
 
 
-# The search itself; calls that arm nothing; and a shim on the engine, which test_engine.py explores both ways.
-ONE_WAY = ("test_explore", "test_linux_races", "test_linux_smp", "test_linux_timers")
+# The search itself; calls that arm nothing; a shim on the engine; and the matrix, which says itself which way it goes.
+ONE_WAY = ("test_explore", "test_linux_races", "test_linux_smp", "test_linux_timers", "test_matrix")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -61,17 +61,32 @@ def changed(function: FunctionType, changes: Iterable[tuple[str, str]], name: st
     """Return the changed code of a function."""
     good = function.__code__
     tree = ast.parse(Path(good.co_filename).read_text(encoding="utf-8"))
-    place = next(node for node in ast.walk(tree) if _first_line(node) == good.co_firstlineno)
-    for old, new in changes:
-        change = _Change(_parsed(old), _parsed(new))
-        change.visit(place)
-        if change.count != 1:
-            raise LookupError(f"{name}: {function.__qualname__}() has {old!r} {change.count} times in its syntax tree")
+    change(tree, function, changes, name)
     module = compile(ast.fix_missing_locations(tree), good.co_filename, "exec", dont_inherit=True)
     return next(
         code
         for code in _codes(module)
         if (code.co_qualname, code.co_firstlineno) == (good.co_qualname, good.co_firstlineno)
+    )
+
+
+def change(tree: ast.Module, function: FunctionType, changes: Iterable[tuple[str, str]], name: str) -> None:
+    """Change a function in the tree of its module."""
+    place = place_of(tree, function)
+    for old, new in changes:
+        change = _Change(_parsed(old), _parsed(new))
+        change.visit(place)
+        if change.count != 1:
+            raise LookupError(f"{name}: {function.__qualname__}() has {old!r} {change.count} times in its syntax tree")
+
+
+def place_of(tree: ast.Module, function: FunctionType) -> ast.FunctionDef | ast.AsyncFunctionDef:
+    """Return where a function stands in the tree of its module."""
+    first = function.__code__.co_firstlineno
+    return next(
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and _first_line(node) == first
     )
 
 

@@ -7,6 +7,8 @@ contradict each other, or one contradicts what ran: whatever an engine does insi
 The steps that nobody calls: softclock begins a run (from then on it waits for the callout's lock), it finds that it was
 not cancelled and starts it, it ends it.
 
+An arming is known by the argument of its callback: one that keeps the argument by that from which it has it.
+
 Source: callout(9), RETURN VALUES; kern_timeout.c, callout_reset_sbt_on(), _callout_stop_safe(), softclock_call_cc().
 """
 
@@ -21,6 +23,11 @@ ARM: Final = "arm"
 STOP: Final = "stop"
 DRAIN: Final = "drain"
 DRAIN_ASYNC: Final = "drain_async"
+ASYNC_DRAIN: Final = "async_drain"  # of FreeBSD 11 to 13
+TERMINATE: Final = "terminate"
+DEACTIVATE: Final = "deactivate"
+CLOSE: Final = "close"  # of the whole system
+WAITS: Final = (DRAIN, TERMINATE)
 
 WAITING: Final = "waiting"  # at the callout's lock
 CANCELLED: Final = "cancelled"
@@ -29,6 +36,7 @@ STARTED: Final = "started"
 MOVE_DRAINED: int = -1  # what a drain returns that has removed nothing but a deferred migration
 
 FOR_EVER: Final = 1 << 62
+REFUSED: Final = -98  # the result of a call that finds the system closed
 
 
 class Asked(NamedTuple):
@@ -42,6 +50,7 @@ class Asked(NamedTuple):
     ended: int
     result: int
     completed: int  # when its completion was called; 0: never
+    keeps: bool = False  # an arming that keeps function and argument
 
 
 class Happened(NamedTuple):
@@ -52,18 +61,27 @@ class Happened(NamedTuple):
     ended: int
 
 
+# How far the closing of the system has come.
+OPEN: Final = 0
+QUIESCING: Final = 1  # arming is refused
+STOPPED: Final = 2  # and nothing is pending
+CLOSED: Final = 3
+
+
 class History(NamedTuple):
     """Everything that was seen of one callout."""
 
     locked: bool  # it has a lock, so a run waits before it starts
     calls: tuple[Asked, ...]
-    runs: tuple[Happened, ...]
+    runs: tuple[Happened, ...]  # in their order
+    active: bool | None = None  # whether the callout was active in the end; None: nobody has looked
 
 
 class State(NamedTuple):
     """One callout, and the calls that wait for the end of its run."""
 
     pending: int | None = None  # the arming that is scheduled
+    arg: int = 0  # that from which the callout has its argument
     moves_to: int | None = None  # it is scheduled as a migration, deferred until the run has ended
     run: int | None = None  # the arming whose run is in progress
     phase: str = ""
@@ -72,6 +90,10 @@ class State(NamedTuple):
     tickets: tuple[int, ...] = ()  # drains that wait, oldest first
     removed: tuple[int, ...] = ()  # those of them to which a run was removed
     woken: frozenset[int] = frozenset()  # drains and completions whose run has ended
+    started: int = 0  # how many runs have
+    active: bool = False
+    terminated: bool = False
+    closing: int = OPEN
 
 
 class _Search:
@@ -83,8 +105,8 @@ class _Search:
             moments += [(call.begun, "begun", number), (call.ended, "ended", number)]
             if call.completed:
                 moments.append((call.completed, "completed", number))
-        for run in history.runs:
-            moments += [(run.begun, "run", run.call), (run.ended, "end", run.call)]
+        for number, run in enumerate(history.runs):
+            moments += [(run.begun, "run", number), (run.ended, "run", number)]
         self.moments = sorted(moments)
         self.seen: set[tuple[int, State, frozenset[int], frozenset[int]]] = set()
 
@@ -98,7 +120,7 @@ class _Search:
             self.seen.add(node)
             at, state, open_, done = node
             if at == len(self.moments):
-                if state.run is None and state.pending is None:
+                if self._may_end(state):
                     return True
             else:
                 _, what, number = self.moments[at]
@@ -112,13 +134,17 @@ class _Search:
             todo += ((at, after, open_, done) for after in self._softclock(state))
         return False
 
-    @staticmethod
-    def _agrees(what: str, number: int, state: State, done: frozenset[int]) -> bool:
+    def _may_end(self, state: State) -> bool:
+        idle = state.run is None and state.pending is None
+        return idle and state.started == len(self.history.runs) and self.history.active in (None, state.active)
+
+    def _agrees(self, what: str, number: int, state: State, done: frozenset[int]) -> bool:
         if what == "ended":
             return number in done
         if what == "completed":
             return number in state.woken
-        return state.run == number and state.phase == STARTED
+        in_progress = state.run is not None and state.phase == STARTED and state.started == number + 1
+        return in_progress and state.run == self.history.runs[number].call
 
     # -- the steps -----------------------------------------------------------------------------------------------
 
@@ -127,45 +153,72 @@ class _Search:
         returned.
         """
         call = self.history.calls[number]
-        if call.kind == ARM:
-            after, result = self._arm(number, call, state)
-        elif call.kind == DRAIN:
+        if call.kind == CLOSE:
+            yield from self._close(state)
+        elif call.result == REFUSED:
+            if state.closing == CLOSED:
+                yield state, True
+        elif call.kind == ARM:
+            for after, result in self._arm(number, call, state):
+                if result == call.result:
+                    yield after, True
+        elif call.kind in WAITS:
             yield from self._drain(number, call, state)
-            return
+        elif call.kind == DEACTIVATE:
+            yield state._replace(active=False), True
         else:
-            after, result = self._stop(call, state)
-            if call.kind == DRAIN_ASYNC:
-                outstanding = after.run is not None
-                result = int(outstanding)
-                if outstanding:
-                    after = after._replace(refusing=True, tickets=(*after.tickets, number))
-        if result == call.result:
-            yield after, True
+            after, result = self._stop(number, call, state)
+            if result == call.result:
+                yield after, True
 
     @staticmethod
-    def _arm(number: int, call: Asked, state: State) -> tuple[State, int]:
+    def _close(state: State) -> Iterator[tuple[State, bool]]:
+        if state.closing == OPEN:
+            yield state._replace(closing=QUIESCING), False
+        elif state.closing == QUIESCING:
+            active = state.active and state.pending is None
+            yield state._replace(closing=STOPPED, pending=None, moves_to=None, active=active), False
+        elif state.closing == STOPPED and state.run is None:
+            yield state._replace(closing=CLOSED), True
+
+    @staticmethod
+    def _arm(number: int, call: Asked, state: State) -> Iterator[tuple[State, int]]:
+        if state.terminated or state.closing >= QUIESCING:
+            yield state, 0
+            if state.terminated or state.pending is None or state.run is not None:
+                return  # else it may be replaced as long as it has not been stopped
         to = state.cpu if call.cpu is None else call.cpu
+        label = state.arg if call.keeps else number
         removed = False
         if state.run is not None:
             if state.phase == WAITING:
                 state = state._replace(phase=CANCELLED)
                 removed = True
             if state.refusing:
-                return state, int(removed)
+                yield state, int(removed)
+                return
             removed = removed or state.pending is not None
-            deferred = state.moves_to is not None or to != state.cpu
-            return state._replace(pending=number, moves_to=to if deferred else None), int(removed)
-        return state._replace(pending=number, cpu=to), int(state.pending is not None)
+            state = state._replace(pending=label, active=True)
+            if state.moves_to is not None or to != state.cpu:
+                yield state._replace(moves_to=to), int(removed)
+            else:
+                yield state._replace(arg=label), int(removed)
+            return
+        yield state._replace(pending=label, arg=label, cpu=to, active=True), int(state.pending is not None)
 
     @staticmethod
-    def _stop(call: Asked, state: State) -> tuple[State, int]:
+    def _stop(number: int, call: Asked, state: State) -> tuple[State, int]:
+        """Do what a stop or an asynchronous drain does."""
         removed = state.pending is not None
-        state = state._replace(pending=None, moves_to=None)
-        if state.run is None:
-            return state, 1 if removed else -1
-        if call.cancels and state.phase == WAITING:
-            return state._replace(phase=CANCELLED), 1
-        return state, 0
+        active = state.active and not removed and state.run is None
+        state = state._replace(pending=None, moves_to=None, active=active)
+        result = (1 if removed else -1) if state.run is None else 0
+        if call.kind != ASYNC_DRAIN and call.cancels and state.run is not None and state.phase == WAITING:
+            state = state._replace(phase=CANCELLED)
+            result = 1
+        if call.kind != STOP and state.run is not None:
+            state = state._replace(refusing=True, tickets=(*state.tickets, number))
+        return state, int(state.run is not None) if call.kind == DRAIN_ASYNC else result
 
     def _drain(self, number: int, call: Asked, state: State) -> Iterator[tuple[State, bool]]:
         if number in state.tickets:
@@ -181,37 +234,54 @@ class _Search:
         if state.run is None:
             removed = removed or state.pending is not None
             if call.result == (1 if removed else -1):
-                yield state._replace(pending=None), True
+                active = state.active and state.pending is None
+                terminated = state.terminated or call.kind == TERMINATE
+                yield state._replace(pending=None, active=active, terminated=terminated), True
             return
+        state = state._replace(terminated=state.terminated or call.kind == TERMINATE)
         if state.moves_to is not None:
-            state = state._replace(pending=None, moves_to=None)
+            state = state._replace(pending=None, moves_to=None, active=False)
             if MOVE_DRAINED == 1:
                 state = state._replace(removed=(*state.removed, number))
         yield state._replace(refusing=True, tickets=(*state.tickets, number), woken=state.woken - {number}), False
 
     def _softclock(self, state: State) -> Iterator[State]:
         """Yield what happens by itself."""
+        ran = self.history.runs[state.started].call if state.started < len(self.history.runs) else None
         if state.run is None:
             if state.pending is not None:
-                phase = WAITING if self.history.locked else STARTED
-                if phase == WAITING or state.pending in self.ran:
-                    yield state._replace(pending=None, run=state.pending, phase=phase)
+                after = state._replace(pending=None, run=state.pending)
+                if self.history.locked:
+                    yield after._replace(phase=WAITING)
+                elif ran == after.run:
+                    yield after._replace(phase=STARTED, started=state.started + 1)
             return
         if state.phase == WAITING:
-            if state.run in self.ran:
-                yield state._replace(phase=STARTED)
+            if ran == state.run:
+                yield state._replace(phase=STARTED, started=state.started + 1)
             return
-        removed = state.removed
-        pending = state.pending
+        removed, pending, active, arg = state.removed, state.pending, state.active, state.arg
         for ticket in state.tickets:
-            if self.history.calls[ticket].kind == DRAIN:
+            if self.history.calls[ticket].kind in WAITS:
                 if pending is not None:
-                    pending = None
+                    pending, active = None, False
                     removed = (*removed, ticket)
                 break
-        yield State(
+        if pending is not None and state.moves_to is not None:
+            if state.closing >= QUIESCING:
+                pending, active = None, False
+            else:
+                arg = pending
+        yield state._replace(
             pending=pending,
+            arg=arg,
+            active=active,
             cpu=state.cpu if pending is None or state.moves_to is None else state.moves_to,
+            moves_to=None,
+            run=None,
+            phase="",
+            refusing=False,
+            tickets=(),
             removed=removed,
             woken=state.woken | set(state.tickets),
         )

@@ -28,7 +28,7 @@ from tests.race.history import (
 )
 from tests.race.mutants import Mutant
 
-Scenario = Callable[[VirtualSMP], None]
+Scenario = Callable[[VirtualSMP], object]
 
 
 def two_times(vm: VirtualSMP) -> None:

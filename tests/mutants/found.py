@@ -1,0 +1,151 @@
+"""What the core of the matrix finds: the mutants that are races, kept in a file, and the page of the manual."""
+
+from __future__ import annotations
+
+import csv
+import re
+import tomllib
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from tests.mutants.operators import Mutation
+from tests.mutants.races import rule
+from tests.mutants.runner import Result
+from tests.mutants.table import NOT_KILLED, equivalent
+
+HERE: Final = Path(__file__).parent
+FILE: Final = HERE / "races.csv"
+REASONS: Final = HERE / "survivors.toml"
+PAGE: Final = HERE.parents[1] / "docs" / "engine-mutants.md"
+
+FOUND: Final = "found"
+EQUIVALENT: Final = "equivalent"
+SURVIVES: Final = "survives"
+UNREACHED: Final = "not executed"
+
+
+class Row(NamedTuple):
+    """What became of a mutant."""
+
+    mutant: str
+    rule: str
+    outcome: str
+    scenario: str  # that found it
+    schedules: str  # how many were run until then; "" if it hung
+
+
+def row_of(mutation: Mutation, result: Result | None) -> Row:
+    """Return the row of a mutant that is a race."""
+    name, by = mutation.name, rule(mutation)
+    if name in equivalent():
+        return Row(name, by, EQUIVALENT, "", "")
+    if result is None or result.kind == "unreached":
+        return Row(name, by, UNREACHED, "", "")
+    if result.kind == "same":
+        return Row(name, by, EQUIVALENT, "", "")
+    if result.kind in NOT_KILLED:
+        return Row(name, by, SURVIVES, "", "")
+    number = re.match(r"schedule (\d+):", result.why)
+    return Row(name, by, FOUND, result.killer, number[1] if number else "")
+
+
+def read() -> list[Row]:
+    """Return what the file says."""
+    with FILE.open(encoding="utf-8", newline="") as text:
+        return [Row(**row) for row in csv.DictReader(text)]
+
+
+def write(rows: Iterable[Row]) -> None:
+    """Write the file and the page."""
+    kept = list(rows)
+    with FILE.open("w", encoding="utf-8", newline="") as text:
+        out = csv.writer(text, lineterminator="\n")
+        out.writerow(Row._fields)
+        out.writerows(kept)
+    PAGE.write_text(page(kept), encoding="utf-8")
+
+
+def reasons() -> dict[str, str]:
+    """Return why mutants that no cell finds are no holes in the matrix: by name, or by function for all of one."""
+    found: dict[str, str] = tomllib.loads(REASONS.read_text(encoding="utf-8"))
+    return found
+
+
+def reason_of(mutant: str, known: dict[str, str]) -> str:
+    """Return the reason for a mutant that survives or is not executed; "" if there is none."""
+    return known.get(mutant) or known.get(mutant.partition(" | ")[0]) or equivalent().get(mutant, "")
+
+
+def page(rows: Iterable[Row]) -> str:
+    """Return the page of the manual."""
+    kept = list(rows)
+    known = reasons()
+    outcomes = Counter(row.outcome for row in kept)
+    rules = Counter((row.rule, row.outcome) for row in kept)
+    names = (FOUND, SURVIVES, UNREACHED, EQUIVALENT)
+    out = [
+        "# The engine's mutants, and the schedules that find them",
+        "",
+        "This page is made by `python -m tests.mutants --races --page` from `tests/mutants/races.csv`.",
+        "",
+        *HEAD,
+        "",
+        f"{len(kept)} mutants are races by these rules:",
+        "",
+        f"| rule | {' | '.join(names)} |",
+        f"| --- |{' ---: |' * len(names)}",
+        *(
+            f"| {by} | {' | '.join(str(rules[by, outcome]) for outcome in names)} |"
+            for by in dict.fromkeys(row.rule for row in kept)
+        ),
+        f"| all | {' | '.join(str(outcomes[outcome]) for outcome in names)} |",
+        "",
+        *_lasting(kept, known),
+        "## What finds which",
+        "",
+        "| mutant | the cell that finds it | schedules |",
+        "| --- | --- | ---: |",
+        *(
+            f"| {_cell(row.mutant)} | {_cell(row.scenario)} | {row.schedules or 'does not end'} |"
+            for row in kept
+            if row.outcome == FOUND
+        ),
+        "",
+    ]
+    return "\n".join(out)
+
+
+def _lasting(kept: Iterable[Row], known: dict[str, str]) -> Iterator[str]:
+    """Yield the tables of what was not found."""
+    for outcome, title in ((SURVIVES, "What survives, and why"), (UNREACHED, "What no cell executes, and why")):
+        yield f"## {title}"
+        yield ""
+        yield "| mutant | reason |"
+        yield "| --- | --- |"
+        grouped: dict[tuple[str, str], list[str]] = {}
+        for row in kept:
+            if row.outcome == outcome:
+                reason = reason_of(row.mutant, known) or "none yet"
+                by_function = row.mutant not in known and row.mutant.partition(" | ")[0] in known
+                name = row.mutant.partition(" | ")[0] if by_function else row.mutant
+                grouped.setdefault((name, reason), []).append(row.mutant)
+        for (name, reason), mutants in grouped.items():
+            yield f"| {_cell(name)}{f' ({len(mutants)} mutants)' if name not in mutants else ''} | {_cell(reason)} |"
+        yield ""
+
+
+def _cell(text: str) -> str:
+    return (
+        f"`{text}`".replace("|", "\\|") if " | " in text or ":" in text.partition(" ")[0] else text.replace("|", "\\|")
+    )
+
+
+HEAD: Final = """\
+A test of a race counts when it fails for an engine that has the race. Here the only tests are the cells of the core of
+the [matrix](engine-matrix.md): no unit test, no recording, nothing with one thread. The mutants are those of
+`tests/mutants/operators.py`, in the modules through which threads, softclock and the clock interrupt meet, by the rules
+of `tests/mutants/races.py`: two neighbours swapped or a lock released too early (`order`), a call left out (`call`), a
+store to a guarded field left out (`state`), a look at what others change not made (`look`), and the bugs that were
+planted by hand (`planted`). The number is how many schedules were run until one went wrong.""".splitlines()

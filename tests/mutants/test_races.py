@@ -1,0 +1,73 @@
+"""What the matrix finds by itself: the list is complete, nothing lasts without a reason, a sample is found again.
+
+All of them: ``python -m tests.mutants --races``.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import pytest
+
+from tests.mutants import found, plant
+from tests.mutants.found import FOUND, SURVIVES, UNREACHED, Row
+from tests.mutants.killers import explored
+from tests.mutants.operators import Mutation, parse
+from tests.mutants.races import all_races, rule
+
+ROWS: Final = found.read()
+MUTANTS: Final = {mutation.name: mutation for mutation in all_races()}
+CELLS: Final = {killer.name: killer for killer in explored()}
+SAMPLE: Final = [row for row in ROWS if row.outcome == FOUND and row.schedules and int(row.schedules) <= 30][::40]
+
+
+@contextmanager
+def planted(mutation: Mutation) -> Iterator[None]:
+    """Have the engine with this mutant in a ``with`` block."""
+    into = plant.engine_functions()
+    assert plant.plant(plant.compiled(mutation.module, mutation.tree()), into)
+    try:
+        yield
+    finally:
+        plant.plant(plant.compiled(mutation.module, parse(mutation.module)), into)
+
+
+def test_every_race_has_its_row() -> None:
+    """The file has each mutant that is a race by the rules of today, in their order, and nothing else."""
+    assert [(row.mutant, row.rule) for row in ROWS] == [(name, rule(mutation)) for name, mutation in MUTANTS.items()]
+
+
+def test_each_rule_has_mutants_that_are_found() -> None:
+    """None of the rules is empty, and of each most are found."""
+    by_rule = Counter((row.rule, row.outcome == FOUND) for row in ROWS)
+
+    assert [by for by in {rule for rule, _ in by_rule} if by_rule[by, True] <= by_rule[by, False] // 2] == []
+
+
+def test_what_is_not_found_has_a_reason() -> None:
+    """A mutant that survives, or that no cell executes, is in the list of reasons, and the list has no others."""
+    known = found.reasons()
+    lasting = [row.mutant for row in ROWS if row.outcome in (SURVIVES, UNREACHED)]
+    names = {*lasting, *(name.partition(" | ")[0] for name in lasting)}
+
+    assert [name for name in lasting if not found.reason_of(name, known)] == []
+    assert [name for name in known if name not in names] == []
+    assert [name for name, reason in known.items() if len(reason.split()) < 4] == []
+
+
+def test_the_page_is_made_from_the_file() -> None:
+    """docs/engine-mutants.md is what the command makes of the rows."""
+    assert found.PAGE.read_text("utf-8") == found.page(ROWS), "run: python -m tests.mutants --races --page"
+
+
+@pytest.mark.parametrize("row", SAMPLE, ids=[row.mutant for row in SAMPLE])
+def test_a_race_is_found_again(row: Row) -> None:
+    """The cell that the table names finds the mutant, after as many schedules, and nothing in the engine as it is."""
+    killer = CELLS[row.scenario]
+    with planted(MUTANTS[row.mutant]):
+        assert killer.failure().startswith(f"schedule {row.schedules}:")
+
+    assert killer.cell.explore(0).exhausted
