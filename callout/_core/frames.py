@@ -54,6 +54,20 @@ def entry_frame(depth: int = 1) -> FrameType | None:
     return None if frame is None else last
 
 
+def user(depth: int = 1) -> FrameType | None:
+    """Return the first frame of the user's own code, from *depth* frames above this call: outside of this package and
+    of ``callout_linux``. None if a loop has called the package, and nobody else.
+    """
+    frame: FrameType | None = sys._getframe(depth)
+    while frame is not None:
+        if not _own(frame.f_code.co_filename):
+            package = frame.f_globals.get("__name__", "").partition(".")[0]
+            if package != "callout_linux":
+                return None if package == "trio" else frame
+        frame = frame.f_back
+    return None
+
+
 def place(frame: FrameType) -> str:
     """Return file, line and function of *frame*."""
     return f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_qualname}()"
