@@ -163,6 +163,7 @@ class Mtx(Lock):
 
         Raises:
             LockHeldError: this thread holds it, and it is not recursive.
+            LockOrderError: in checking mode, with what this thread holds, that contradicts the order of locks.
             LockDestroyedError: it was destroyed.
             LockClassError: it is a spin mutex.
         """

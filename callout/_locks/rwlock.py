@@ -195,11 +195,15 @@ class RwLock(Lock):
         return count
 
     def wlock(self) -> None:
-        """Acquire it for writing; blocks while others have it. Raises LockHeldError if this thread has it."""
+        """Acquire it for writing; blocks while others have it. Raises LockHeldError if this thread has it, and in
+        checking mode LockOrderError, as ``mtx_lock()`` does.
+        """
         self._block(f"{self._prefix}_wlock", shared=False)
 
     def rlock(self) -> None:
-        """Acquire it for reading; blocks while another thread writes. Raises LockHeldError if this thread writes."""
+        """Acquire it for reading; blocks while another thread writes. Raises LockHeldError if this thread writes, and
+        in checking mode LockOrderError, as ``mtx_lock()`` does.
+        """
         self._block(f"{self._prefix}_rlock", shared=True)
 
     def wunlock(self) -> None:
@@ -310,7 +314,7 @@ class RwLock(Lock):
 class RmLock(RwLock):
     """A read-mostly lock. ``with rm:`` writes, ``with rm.read():`` reads. See rmlock(9).
 
-    A sleepable one (``RM_SLEEPABLE``) may not be a callout's lock.
+    A sleepable one (``RM_SLEEPABLE``) may not be a callout's lock, and may be held by a thread that blocks in a drain.
     """
 
     __slots__ = ()
