@@ -35,7 +35,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
 from types import CodeType, FunctionType, MethodType
-from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn, cast
+from typing import TYPE_CHECKING, Final, NoReturn, cast
 
 from . import frames
 from .describe import name_of
@@ -50,14 +50,6 @@ if TYPE_CHECKING:
     from .state import Callout, Func
 
 _MANY: Final = 1024
-
-
-class Spot(NamedTuple):
-    """Where a thread is in the user's code, without a reference to its frame."""
-
-    thread: Thread
-    code: CodeType
-    at: int
 
 
 class LockKind:
@@ -91,6 +83,11 @@ class Node:
         self.alive: Callable[[], object] = _nothing  # what it stands for, None if that has died
         self.after: dict[Node, Edge] = {}
 
+    def precedes(self, other: Node) -> bool:
+        """Whether it is known that *other* may be waited for with this one held."""
+        edge = self.after.get(other)
+        return edge is not None and edge.examined
+
     def counts(self) -> bool:
         """Whether anything can still wait for it."""
         return self.returns or self.alive() is not None
@@ -99,6 +96,9 @@ class Node:
 def _nothing() -> None:
     """What a node stands for at first."""
 
+
+# Where a thread is in the user's code, without a reference to its frame: the code, and how far it is there.
+Spot = tuple[CodeType, int]
 
 # A lock that is held: what it stands for in the graph (None: it is not watched), and where it was acquired.
 Held = tuple["LockKind | None", "Spot | None"]
@@ -125,8 +125,8 @@ class Witness:
     def enroll(self, kind: object, name: str | None, shown: str, dup_ok: bool) -> LockKind:
         """Return the class of a new lock of that *kind*: the one of that *name*, or, for None, one of its own."""
         if name is None:
-            spot = self.spot()
-            made = "" if spot is None else f", made at {_place(spot)}"
+            spot = frames.spot(2)
+            made = "" if spot is None else f", made at {frames.place_of(*spot)}"
             node = Node(f"'{shown}'{made}", returns=False)
             return self._stand_for(node, node)
         key = kind, name, dup_ok
@@ -179,12 +179,9 @@ class Witness:
         finally:
             del inside[-1]
 
-    def spot(self) -> Spot | None:
-        """Return where this thread is in the user's code; None if it is not in any."""
-        frame = frames.user(2)
-        if frame is None:
-            return None
-        return Spot(self._machine.platform.current_thread(), frame.f_code, frame.f_lasti)
+    def is_inside(self, me: Thread) -> bool:
+        """Return whether thread *me* runs a callback."""
+        return bool(self._running.get(me))
 
     def acquire(self, lock: Lock, kind: LockKind, mine: Iterable[Held], spot: Spot | None) -> None:
         """Raise if *lock*, of class *kind*, must not be waited for here with the locks *mine* held."""
@@ -206,12 +203,12 @@ class Witness:
         """Raise if *call*, which releases *lock* while it waits, must not acquire it again with a lock of class *held*
         held.
         """
-        say = partial(self._acquires_again, call, kind.node, self.spot(), held.node)
+        say = partial(self._acquires_again, call, kind.node, frames.spot(2), held.node)
         self._follow(held.node, kind.node, lock, say, [])
 
     def wait(self, call: str, c: Callout, lock: Lock, kind: LockKind, since: Spot | None, own: LockKind | None) -> None:
         """Raise if *call* must not wait for a run of *c*, whose lock is of class *own*, with *lock* held."""
-        spot = self.spot()
+        spot = frames.spot(2)
         for callback in self._callbacks(c):
             if own is not None and not c.flags & CALLOUT_TRYLOCK:
                 said = f"softclock acquires {own.node.name} for {callback.name}: it is the callout's lock"
@@ -249,8 +246,7 @@ class Witness:
                     None,
                 )
             return
-        edge = first.after.get(then)
-        if edge is not None and edge.examined:
+        if first.precedes(then):
             return
         edge = first.after[then] = Edge(say())
         steps = _path(then, first)
@@ -278,25 +274,23 @@ class Witness:
 
     # -- words -------------------------------------------------------------------------------------------------------
 
-    def _who(self, spot: Spot | None) -> str:
+    def _who(self) -> str:
         platform = self._machine.platform
-        name = platform.name_of(platform.current_thread() if spot is None else spot.thread)
+        name = platform.name_of(platform.current_thread())
         cpu = f"cpu {platform.current_cpu()}"
         return name if cpu in name else f"{name} on {cpu}"
 
     def _acquires(self, node: Node, spot: Spot | None, held: Node, since: Spot | None) -> str:
-        return f"{self._who(spot)} acquires {node.name}{_at(spot)} with {held.name} held{_since(since)}"
+        return f"{self._who()} acquires {node.name}{_at(spot)} with {held.name} held{_since(since)}"
 
     def _acquires_inside(self, node: Node, spot: Spot | None, callback: Node) -> str:
-        return f"{callback.name}, run by {self._who(spot)}, acquires {node.name}{_at(spot)}"
+        return f"{callback.name}, run by {self._who()}, acquires {node.name}{_at(spot)}"
 
     def _acquires_again(self, call: str, node: Node, spot: Spot | None, held: Node) -> str:
-        return f"{self._who(spot)} waits in {call}(){_at(spot)}, and then acquires {node.name} with {held.name} held"
+        return f"{self._who()} waits in {call}(){_at(spot)}, and then acquires {node.name} with {held.name} held"
 
     def _waits(self, call: str, spot: Spot | None, callback: Node, held: Node, since: Spot | None) -> str:
-        return (
-            f"{self._who(spot)} waits in {call}(){_at(spot)} for {callback.name} with {held.name} held{_since(since)}"
-        )
+        return f"{self._who()} waits in {call}(){_at(spot)} for {callback.name} with {held.name} held{_since(since)}"
 
 
 def _path(start: Node, goal: Node) -> list[tuple[Node, Edge]] | None:
@@ -350,14 +344,9 @@ def _code_of(func: object) -> object:
     return method.__code__ if type(method) is FunctionType else kind
 
 
-def _place(spot: Spot) -> str:
-    line = next((line for begins, ends, line in spot.code.co_lines() if begins <= spot.at < ends), None)
-    return f"{spot.code.co_filename}:{line} in {spot.code.co_qualname}()"
-
-
 def _at(spot: Spot | None) -> str:
-    return "" if spot is None else f" at {_place(spot)}"
+    return "" if spot is None else f" at {frames.place_of(*spot)}"
 
 
 def _since(spot: Spot | None) -> str:
-    return "" if spot is None else f", acquired at {_place(spot)}"
+    return "" if spot is None else f", acquired at {frames.place_of(*spot)}"

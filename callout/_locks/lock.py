@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final, NoReturn, SupportsIndex
 
+from .._core import frames
 from .._core.describe import shown
 from .._core.errors import ArgumentTypeError, ArgumentValueError, LockDestroyedError, LockError
 from .._core.machine import Machine, current_machine
@@ -73,7 +74,7 @@ class Lock:
         self._raw: RawLock = machine.platform.raw_lock(name)
         # Checking mode: its class in the order of locks, and where it was acquired by the thread that holds it.
         self.kind: LockKind | None = None
-        self.since: Spot | None = None
+        self.since: tuple[Thread, Spot] | None = None
         if watched and machine.witness is not None:
             given = name if type_ is None and name != self._unnamed else type_
             self.kind = machine.witness.enroll((type(self).__qualname__, lock_class), given, name, dup_ok)
@@ -146,11 +147,21 @@ class Lock:
         if held is None or witness is None:
             return None
         me = self.me()
-        mine = held.get(me, ())
-        spot = witness.spot()
+        mine = held.get(me)
+        spot = frames.spot(2)
         kind = self.kind
-        if kind is not None and not any(lock is self for lock in mine):
-            witness.acquire(self, kind, [watched(lock, me) for lock in mine], spot)
+        inside = witness.is_inside(me)
+        if kind is None or not (mine or inside):
+            return spot
+        new = inside
+        for lock in mine or ():
+            if lock is self:
+                return spot
+            other = _kind(lock)
+            if other is not None and not other.node.precedes(kind.node):
+                new = True
+        if new:
+            witness.acquire(self, kind, [watched(lock, me) for lock in mine or ()], spot)
         return spot
 
     def _note_acquired(self, spot: Spot | None = None) -> None:
@@ -158,8 +169,11 @@ class Lock:
         if (held := self.machine.held) is not None:
             me = self.me()
             mine = held.setdefault(me, [])
-            if not any(lock is self for lock in mine):
-                self.since = spot
+            for lock in mine:
+                if lock is self:
+                    break
+            else:
+                self.since = None if spot is None else (me, spot)
             mine.append(self)
             held[me] = mine  # what interrupted this, and held a lock, has deleted the list if it was empty
 
@@ -210,5 +224,5 @@ def watched(lock: Lock, me: Thread) -> Held:
     ``Slab`` has freed it.
     """
     kind: LockKind | None = _kind(lock)
-    since: Spot | None = _since(lock)
-    return kind, since if since is not None and since.thread == me else None
+    since: tuple[Thread, Spot] | None = _since(lock)
+    return kind, since[1] if since is not None and since[0] == me else None
