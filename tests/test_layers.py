@@ -25,7 +25,7 @@ CORE: Final = (
     ("_locks.mutex", "_locks.rwlock"),
     ("_locks.lock",),
     ("_locks.parking",),
-    ("_core.checks", "_core.cpulock"),
+    ("_core.checks", "_core.cpulock", "_core.witness"),
     ("_core.rules", "_core.results", "_core.machine", "_core.origins", "_core.once"),
     ("_core.cpu", "_core.deadline"),
     ("_core.wheel",),

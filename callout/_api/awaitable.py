@@ -155,7 +155,7 @@ def refuse_wait(call: str, c: Callout, *, blocking: bool | None = False) -> Mach
             callout=c,
             cpu=run.cpu.id,
         )
-    check_locks(call, c, machine)
+    check_locks(call, c, machine, blocking is not False)
     if blocking is not None:
         refuse_loop(call, machine, blocking=blocking)
     return machine

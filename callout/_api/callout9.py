@@ -346,7 +346,10 @@ async def _drain(call: str, c: Callout, asks: int) -> int:
 
 
 def callout_drain_sync(c: Callout, /) -> int:
-    """Do as ``callout_drain()``, and block the thread, which must not run an event loop (``LoopThreadError``)."""
+    """Do as ``callout_drain()``, and block the thread, which must not run an event loop (``LoopThreadError``).
+
+    It may hold a sleepable ``RmLock``. In checking mode that is ``LockOrderError`` if the callback may wait for it.
+    """
     return DRAIN_RESULT[wait_blocking("callout_drain", c, DRAIN)]
 
 

@@ -25,7 +25,7 @@ R = TypeVar("R")
 def mtx_init(name: str, type: str | None = None, opts: int = MTX_DEF, /) -> Mtx:  # noqa: A002 - the kernel's name
     """Return a new mutex of the current system.
 
-    *type* is the kernel's class name for its lock order checker, unused yet. Never blocks.
+    *type* is its class for the order of locks, which checking mode keeps; without, its *name* is that. Never blocks.
 
     Raises:
         ArgumentTypeError: *type* is neither a str nor None: options come after it.
@@ -35,7 +35,7 @@ def mtx_init(name: str, type: str | None = None, opts: int = MTX_DEF, /) -> Mtx:
         raise ArgumentTypeError(
             f"mtx_init: type must be a str or None, not {shown(type)}; options are the third argument", call="mtx_init"
         )
-    return Mtx(name, opts)
+    return Mtx(name, opts, type=type)
 
 
 def rw_init(name: str, opts: int = 0, /) -> RwLock:

@@ -159,7 +159,9 @@ def check_wait(call: str, c: Callout, /, *, blocking: bool = False) -> None:
 
     Raises:
         SelfDrainError: this is the callback of *c*.
-        LockHeldError: the caller holds the callout's lock, or, in checking mode, any but Giant.
+        LockHeldError: the caller holds the callout's lock, or, in checking mode, any but Giant, and, with *blocking*,
+            a sleepable one.
+        LockOrderError: in checking mode, the callback may wait for the sleepable lock that the caller holds.
         ArgumentValueError: *c* belongs to another system than the current one.
         LoopThreadError: *blocking*, and this thread runs an event loop.
         LoopError: not *blocking*, and this is a task of asyncio.

@@ -43,6 +43,7 @@ from .._core.rules import LockClass
 from .._core.short import callout_stop
 from .._core.sleep import Sleeper, Why, claim, enlist, wake
 from .._core.state import Callout
+from .._core.witness import Witness
 from .._locks.mutex import Mtx
 from .awaitable import refuse_loop
 
@@ -225,6 +226,8 @@ async def sleep(
     """
     platform = machine.platform
     new_waiter = platform.thread_waiter if blocking else platform.waiter
+    if machine.witness is not None and mtx is not None and not drop:
+        _check_order(call, machine, machine.witness, mtx)
     queues = queues_of(machine)
     sleeper = enlist(call, machine, new_waiter)
     alarm = None
@@ -273,6 +276,13 @@ async def sleep(
 
 
 protected(sleep)
+
+
+def _check_order(call: str, machine: Machine, witness: Witness, mtx: Mtx) -> None:
+    """Raise if *mtx* must not be acquired again after Giant, which is released as well, and acquired again first."""
+    giant = machine.giant
+    if mtx is not giant and giant.owned() and giant.kind is not None and mtx.kind is not None:
+        witness.acquire_again(call, mtx, mtx.kind, giant.kind)
 
 
 def _alarm(call: str, machine: Machine, sleeper: Sleeper, until: Timeout) -> Callout:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import nullcontext
 from typing import Any, TypeVar
 
+from .._locks.lock import Lock, watched
 from .._locks.mutex import Mtx
 from .._locks.parking import acquire_parked
 from .arm import unschedule
@@ -26,6 +27,7 @@ from .errors import LockHeldError, LoopThreadError, SelfDrainError
 from .guard import protected
 from .machine import Machine
 from .platform import Waiter
+from .rules import LockClass
 from .state import ACTIVE, CLOSED, MOVING, REMOVED, RUNNING, Callout, Func
 from .stop import check_stop_lock, stop_locked
 
@@ -111,7 +113,7 @@ async def wait(call: str, c: Callout, asks: int, *, blocking: bool = False) -> i
     instead = call
     if blocking:
         call = f"{call}_sync"
-    check_locks(call, c, machine)
+    check_locks(call, c, machine, blocking)
     if blocking and platform.in_loop():
         raise LoopThreadError(
             f"{call}: this thread runs an event loop, which must not be blocked; use `await {instead}(c)`",
@@ -174,8 +176,12 @@ def run_blocking(waiting: Coroutine[Any, Any, T]) -> T:
     raise AssertionError("a blocking wait has yielded")
 
 
-def check_locks(call: str, c: Callout, machine: Machine) -> None:
-    """Raise if the caller holds a lock with which it must not sleep. Giant is released, so it does not count."""
+def check_locks(call: str, c: Callout, machine: Machine, blocking: bool) -> None:
+    """Raise if the caller holds a lock with which it must not sleep. Giant is released, so it does not count.
+
+    A thread that blocks may hold a sleepable lock, unless the callback may be waiting for it: this is known in checking
+    mode only.
+    """
     giant = machine.giant
     lock = c.lock
     if lock is not None and lock is not giant and lock.holds():
@@ -184,13 +190,34 @@ def check_locks(call: str, c: Callout, machine: Machine) -> None:
         )
     if machine.held is not None:
         for other in machine.held.get(machine.platform.current_thread(), ()):
-            if other is not giant:
+            if other is giant:
+                continue
+            if not blocking or other.lock_class is not LockClass.SLEEPABLE:
                 raise LockHeldError(
-                    f"{call}: release {other!r} first: nobody may sleep with a mutex held",
+                    f"{call}: release {other!r} first: nobody may sleep with a mutex held{_known(machine, c, other)}",
                     call=call,
                     callout=c,
                     lock=other,
                 )
+            _check_order(call, c, machine, other)
+
+
+def _known(machine: Machine, c: Callout, lock: Lock) -> str:
+    """Return, for the end of a message, how the callback of *c* comes to wait for *lock*, if it is known to."""
+    kind, _ = watched(lock, machine.platform.current_thread())
+    return "" if machine.witness is None or kind is None else machine.witness.known(c, kind)
+
+
+def _check_order(call: str, c: Callout, machine: Machine, held: Lock) -> None:
+    """Raise if the order of locks forbids a wait for *c* with *held*, which is sleepable, held."""
+    me = machine.platform.current_thread()
+    kind, since = watched(held, me)
+    if machine.witness is None or kind is None:
+        return
+    giant = machine.giant
+    if giant.owned() and giant.kind is not None:
+        machine.witness.acquire_again(call, giant, giant.kind, kind)
+    machine.witness.wait(call, c, held, kind, since, None if c.lock is None else c.lock.kind)
 
 
 @protected

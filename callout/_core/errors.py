@@ -85,6 +85,14 @@ class LockDestroyedError(LockError):
     """The lock was destroyed."""
 
 
+class LockOrderError(LockError):
+    """In checking mode: locks, and callbacks that are waited for, are acquired in orders that contradict one another.
+
+    It is raised when such a deadlock first becomes possible, though none has happened. The text names where each step
+    of the cycle was first seen.
+    """
+
+
 class LockClassError(CalloutError, TypeError):
     """A lock of this class may not do this: a sleepable lock for a callout, direct execution under a mutex."""
 

@@ -54,6 +54,44 @@ def entry_frame(depth: int = 1) -> FrameType | None:
     return None if frame is None else last
 
 
+# Whose code the files have of which frames have been seen: the user's, that of this package and what is built on it
+# (False), or that of a loop (None).
+_WHOSE: Final[dict[str, bool | None]] = {}
+
+
+def _whose(frame: FrameType) -> bool | None:
+    file = frame.f_code.co_filename
+    package = frame.f_globals.get("__name__", "").partition(".")[0]
+    whose = None if package == "trio" else not (_own(file) or package == "callout_linux")
+    if len(_WHOSE) > 4096:  # code that is generated has names of its own
+        _WHOSE.clear()
+    _WHOSE[file] = whose
+    return whose
+
+
+def spot(depth: int = 1) -> tuple[CodeType, int] | None:
+    """Return where the user's own code is, from *depth* frames above this call: its code, and how far it is there.
+    None if a loop has called the package, and nobody else. Quick: for every acquisition of a lock in checking mode.
+    """
+    frame: FrameType | None = sys._getframe(depth)
+    while frame is not None:
+        code = frame.f_code
+        file = code.co_filename
+        whose = _WHOSE[file] if file in _WHOSE else _whose(frame)
+        if whose:
+            return code, frame.f_lasti
+        if whose is None:
+            return None
+        frame = frame.f_back
+    return None
+
+
+def place_of(code: CodeType, at: int) -> str:
+    """Return file, line and function of what ``spot()`` has returned."""
+    line = next((line for begins, ends, line in code.co_lines() if begins <= at < ends), None)
+    return f"{code.co_filename}:{line} in {code.co_qualname}()"
+
+
 def place(frame: FrameType) -> str:
     """Return file, line and function of *frame*."""
     return f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_qualname}()"

@@ -34,6 +34,7 @@ from .softclock import call, end, hardclock, softclock
 from .state import ACTIVE, PENDING, QUEUED, Callout, Func
 from .units import NEVER
 from .wheel import callouts_of
+from .witness import Witness
 
 MAX_CPUS: Final = 1024
 MAX_HZ: Final = 1_000_000
@@ -67,11 +68,14 @@ def boot(
     The caller has checked the options, and says where errors are reported (``Machine.report``).
     """
     machine = Machine(platform, hz, precision_exponent(alloweddeviation))
-    machine.call = call
     machine.expensive = expensive
     if checking:
         machine.held = {}
         machine.origins = Origins()
+        machine.witness = Witness(machine)
+        machine.call = partial(machine.witness.run, call)
+    else:
+        machine.call = call
     machine.giant = Mtx("Giant", MTX_RECURSE, machine=machine)
     machine.cpus = tuple(Cpu(machine, number) for number in range(cpus))
     machine.cpus[0].only = cpus == 1

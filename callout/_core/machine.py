@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .refusal import Refusal
     from .sleep import Sleeper
     from .state import Callout, Func
+    from .witness import Witness
 
 
 class Machine:
@@ -50,6 +51,7 @@ class Machine:
         "stall",
         "tick",
         "waits",
+        "witness",
     )
 
     def __init__(self, platform: Platform, hz: int, precexp: int) -> None:
@@ -69,6 +71,7 @@ class Machine:
         # Checking mode: the locks that each thread holds, oldest first, and where each callout was armed. None: off.
         self.held: dict[Thread, list[Lock]] | None = None
         self.origins: Origins | None = None
+        self.witness: Witness | None = None  # the order in which locks are acquired
         # What must not be lost even if the user's code catches it, a slab's reports for example. None: off.
         self.faults: list[BaseException] | None = None
         self.budget = NEVER  # nanoseconds for which softclock may run without a checkpoint

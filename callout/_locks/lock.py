@@ -14,8 +14,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import NoReturn, SupportsIndex
+from typing import Final, NoReturn, SupportsIndex
 
+from .._core import frames
 from .._core.describe import shown
 from .._core.errors import ArgumentTypeError, ArgumentValueError, LockDestroyedError, LockError
 from .._core.machine import Machine, current_machine
@@ -23,6 +24,7 @@ from .._core.platform import RawLock, Thread
 from .._core.refusal import Refusal
 from .._core.rules import LockClass
 from .._core.units import exact_int
+from .._core.witness import Held, LockKind, Spot
 from .parking import Parked
 
 
@@ -39,13 +41,28 @@ def check_options(call: str, opts: object, known: int, words: str) -> int:
 class Lock:
     """What all locks have in common."""
 
-    __slots__ = ("__weakref__", "_raw", "lock_class", "machine", "me", "name", "parked")
+    __slots__ = ("__weakref__", "_raw", "kind", "lock_class", "machine", "me", "name", "parked", "since")
 
-    def __init__(self, name: str, lock_class: LockClass, machine: Machine | None) -> None:
+    _unnamed = ""  # the name of a lock that was given none
+
+    def __init__(
+        self,
+        name: str,
+        lock_class: LockClass,
+        machine: Machine | None,
+        type_: str | None = None,
+        *,
+        watched: bool = True,
+        dup_ok: bool = False,
+    ) -> None:
         """Make a lock of the current system. Never blocks."""
         if not isinstance(name, str):
             raise ArgumentTypeError(
                 f"{type(self).__name__}: name must be a str, not {shown(name)}", call=type(self).__name__
+            )
+        if type_ is not None and not isinstance(type_, str):
+            raise ArgumentTypeError(
+                f"{type(self).__name__}: type must be a str or None, not {shown(type_)}", call=type(self).__name__
             )
         if machine is None:
             machine = current_machine(type(self).__name__)
@@ -55,6 +72,12 @@ class Lock:
         self.me: Callable[[], Thread] = machine.platform.current_thread
         self.parked = Parked(machine.platform.shared(deque()))
         self._raw: RawLock = machine.platform.raw_lock(name)
+        # Checking mode: its class in the order of locks, and where it was acquired by the thread that holds it.
+        self.kind: LockKind | None = None
+        self.since: tuple[Thread, Spot] | None = None
+        if watched and machine.witness is not None:
+            given = name if type_ is None and name != self._unnamed else type_
+            self.kind = machine.witness.enroll((type(self).__qualname__, lock_class), given, name, dup_ok)
 
     def __repr__(self) -> str:
         try:
@@ -116,12 +139,41 @@ class Lock:
                 return
             raw.release()
 
-    # -- checking mode: which locks each thread holds, oldest first -------------------------------------------------
+    # -- checking mode: which locks each thread holds, oldest first, and in what order they may be waited for --------
 
-    def _note_acquired(self) -> None:
+    def _check_order(self) -> Spot | None:
+        """Raise LockOrderError if this thread, as it is, must not wait for the lock; return where it is."""
+        held, witness = self.machine.held, self.machine.witness
+        if held is None or witness is None:
+            return None
+        me = self.me()
+        mine = held.get(me)
+        spot = frames.spot(2)
+        kind = self.kind
+        inside = witness.is_inside(me)
+        if kind is None or not (mine or inside):
+            return spot
+        new = inside
+        for lock in mine or ():
+            if lock is self:
+                return spot
+            other = _kind(lock)
+            if other is not None and not other.node.precedes(kind.node):
+                new = True
+        if new:
+            witness.acquire(self, kind, [watched(lock, me) for lock in mine or ()], spot)
+        return spot
+
+    def _note_acquired(self, spot: Spot | None = None) -> None:
+        """Note that this thread holds it, from *spot* on if it had to be waited for."""
         if (held := self.machine.held) is not None:
             me = self.me()
             mine = held.setdefault(me, [])
+            for lock in mine:
+                if lock is self:
+                    break
+            else:
+                self.since = None if spot is None else (me, spot)
             mine.append(self)
             held[me] = mine  # what interrupted this, and held a lock, has deleted the list if it was empty
 
@@ -161,3 +213,16 @@ class Lock:
                 f"{call}: softclock waits for {self.name!r}; drain the callouts that use it first", call=call, lock=self
             )
         self.poison(Refusal(LockDestroyedError, f"lock {self.name!r} was destroyed"))
+
+
+_kind: Final = Lock.__dict__["kind"].__get__
+_since: Final = Lock.__dict__["since"].__get__
+
+
+def watched(lock: Lock, me: Thread) -> Held:
+    """Return its class in the order of locks, and where thread *me*, which holds it, has acquired it: also if a
+    ``Slab`` has freed it.
+    """
+    kind: LockKind | None = _kind(lock)
+    since: tuple[Thread, Spot] | None = _since(lock)
+    return kind, since[1] if since is not None and since[0] == me else None

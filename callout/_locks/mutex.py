@@ -18,6 +18,9 @@ from .lock import Lock, check_options
 MTX_DEF: Final = 0x0
 MTX_SPIN: Final = 0x1
 MTX_RECURSE: Final = 0x4
+MTX_NOWITNESS: Final = 0x8
+MTX_DUPOK: Final = 0x10
+_MTX_ALL: Final = MTX_SPIN | MTX_RECURSE | MTX_NOWITNESS | MTX_DUPOK
 
 MA_OWNED: Final = 0x1
 MA_NOTOWNED: Final = 0x2
@@ -34,15 +37,35 @@ class Mtx(Lock):
 
     __slots__ = ("_depth", "_owner", "_recurse")
 
-    def __init__(self, name: str = "mtx", opts: int = MTX_DEF, *, machine: Machine | None = None) -> None:
+    _unnamed = "mtx"
+
+    def __init__(
+        self,
+        name: str = "mtx",
+        opts: int = MTX_DEF,
+        *,
+        type: str | None = None,  # noqa: A002 - the kernel's name
+        machine: Machine | None = None,
+    ) -> None:
         """Make a mutex of the current system; *opts* are ``MTX_*``. Never blocks.
+
+        *type* says for the order of locks, which checking mode keeps, to which class it belongs; without, its *name*
+        does. One that is given neither is a class of its own.
 
         Raises:
             NoSystemError: no system is open here.
             ArgumentValueError: unknown option.
         """
-        opts = check_options("mtx_init", opts, MTX_SPIN | MTX_RECURSE, "MTX_DEF or MTX_SPIN, and MTX_RECURSE")
-        super().__init__(name, LockClass.SPIN if opts & MTX_SPIN else LockClass.MUTEX, machine)
+        words = "MTX_DEF or MTX_SPIN, and MTX_RECURSE, MTX_DUPOK, MTX_NOWITNESS"
+        opts = check_options("mtx_init", opts, _MTX_ALL, words)
+        super().__init__(
+            name,
+            LockClass.SPIN if opts & MTX_SPIN else LockClass.MUTEX,
+            machine,
+            type,
+            watched=not opts & MTX_NOWITNESS,
+            dup_ok=bool(opts & MTX_DUPOK),
+        )
         self._owner: Thread = None
         self._depth = 0
         self._recurse = bool(opts & MTX_RECURSE)
@@ -73,7 +96,7 @@ class Mtx(Lock):
             self._depth = 1
         if self.machine.held is not None:
             try:
-                self._note_acquired()
+                self._note_acquired(self._check_order())
             except BaseException:
                 self._undo()
                 raise
@@ -112,6 +135,8 @@ class Mtx(Lock):
         """Wait for the raw lock; or release one that was replaced while we acquired it, and find out why."""
         if taken:
             raw.release()
+        elif self.machine.held is not None:
+            self._check_order()  # now: once this waits, it may be too late
         self._acquire_raw()
 
     def _holder(self) -> str:
@@ -138,6 +163,7 @@ class Mtx(Lock):
 
         Raises:
             LockHeldError: this thread holds it, and it is not recursive.
+            LockOrderError: in checking mode, with what this thread holds, that contradicts the order of locks.
             LockDestroyedError: it was destroyed.
             LockClassError: it is a spin mutex.
         """

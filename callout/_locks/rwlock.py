@@ -16,11 +16,16 @@ from .._core.guard import protected
 from .._core.machine import Machine
 from .._core.platform import Thread
 from .._core.rules import LockClass
+from .._core.witness import Spot
 from .lock import Lock, check_options
 
+RW_DUPOK: Final = 0x1
 RW_RECURSE: Final = 0x4
+RW_NOWITNESS: Final = 0x8
+RM_NOWITNESS: Final = 0x1
 RM_RECURSE: Final = 0x2
 RM_SLEEPABLE: Final = 0x4
+RM_DUPOK: Final = 0x10
 
 RA_LOCKED: Final = 0x1
 RA_RLOCKED: Final = 0x2
@@ -54,18 +59,25 @@ class RwLock(Lock):
     __slots__ = ("_depth", "_readers", "_recurse", "_writer")
 
     _prefix = "rw"
+    _unnamed = "rwlock"
 
     def __init__(self, name: str = "rwlock", opts: int = 0, *, machine: Machine | None = None) -> None:
-        """Make a read/write lock of the current system; *opts* may be ``RW_RECURSE``. Never blocks."""
-        opts = check_options("rw_init", opts, RW_RECURSE, "RW_RECURSE")
-        self._setup(name, LockClass.EXCLUSIVE, bool(opts & RW_RECURSE), machine)
+        """Make a read/write lock of the current system; *opts* are ``RW_*``. Never blocks."""
+        opts = check_options(
+            "rw_init", opts, RW_RECURSE | RW_DUPOK | RW_NOWITNESS, "RW_RECURSE, RW_DUPOK and RW_NOWITNESS"
+        )
+        self._setup(
+            name, LockClass.EXCLUSIVE, machine, opts & RW_RECURSE, watched=not opts & RW_NOWITNESS, dup=opts & RW_DUPOK
+        )
 
-    def _setup(self, name: str, lock_class: LockClass, recurse: bool, machine: Machine | None) -> None:
-        Lock.__init__(self, name, lock_class, machine)
+    def _setup(
+        self, name: str, lock_class: LockClass, machine: Machine | None, recurse: int, *, watched: bool, dup: int
+    ) -> None:
+        Lock.__init__(self, name, lock_class, machine, watched=watched, dup_ok=bool(dup))
         self._writer: Thread = None
         self._depth = 0
         self._readers: dict[Thread, int] = {}
-        self._recurse = recurse
+        self._recurse = bool(recurse)
 
     def _holder(self) -> str:
         platform = self.machine.platform
@@ -79,14 +91,18 @@ class RwLock(Lock):
         return self._depth if self._writer == me else 0
 
     @protected
-    def _try(self, shared: bool, again: bool) -> bool:
-        """Acquire it if free; *again*: also if this thread has it already and may have it twice."""
+    def _try(self, shared: bool, again: bool, spot: Spot | None = None) -> bool:
+        """Acquire it if free; *again*: also if this thread has it already and may have it twice.
+
+        *spot*: where it is waited for, in checking mode.
+        """
         me = self.me()
         before = self._count(me, shared)
         try:
             if not self._try_once(me, shared, again):
                 return False
-            self._note_acquired()
+            if self.machine.held is not None:
+                self._note_acquired(spot)
         except BaseException:  # from a signal handler
             if self._count(me, shared) > before:
                 self._unlock(self._prefix, shared)
@@ -116,7 +132,8 @@ class RwLock(Lock):
 
     @protected
     def _block(self, call: str, shared: bool) -> None:
-        while not self._try(shared, again=True):
+        spot = None if self.machine.held is None else self._check_order()
+        while not self._try(shared, True, spot):
             me = self.me()
             if self._writer == me or (not shared and me in self._readers):
                 raise LockHeldError(
@@ -124,7 +141,7 @@ class RwLock(Lock):
                 )
             waiter = self.machine.platform.thread_waiter()
             self.parked.add(waiter)
-            if self._try(shared, again=True):
+            if self._try(shared, True, spot):
                 try:
                     self.parked.remove(waiter)
                 except BaseException:  # from a signal handler
@@ -178,11 +195,15 @@ class RwLock(Lock):
         return count
 
     def wlock(self) -> None:
-        """Acquire it for writing; blocks while others have it. Raises LockHeldError if this thread has it."""
+        """Acquire it for writing; blocks while others have it. Raises LockHeldError if this thread has it, and in
+        checking mode LockOrderError, as ``mtx_lock()`` does.
+        """
         self._block(f"{self._prefix}_wlock", shared=False)
 
     def rlock(self) -> None:
-        """Acquire it for reading; blocks while another thread writes. Raises LockHeldError if this thread writes."""
+        """Acquire it for reading; blocks while another thread writes. Raises LockHeldError if this thread writes, and
+        in checking mode LockOrderError, as ``mtx_lock()`` does.
+        """
         self._block(f"{self._prefix}_rlock", shared=True)
 
     def wunlock(self) -> None:
@@ -293,15 +314,21 @@ class RwLock(Lock):
 class RmLock(RwLock):
     """A read-mostly lock. ``with rm:`` writes, ``with rm.read():`` reads. See rmlock(9).
 
-    A sleepable one (``RM_SLEEPABLE``) may not be a callout's lock.
+    A sleepable one (``RM_SLEEPABLE``) may not be a callout's lock, and may be held by a thread that blocks in a drain.
     """
 
     __slots__ = ()
 
     _prefix = "rm"
+    _unnamed = "rmlock"
 
     def __init__(self, name: str = "rmlock", opts: int = 0, *, machine: Machine | None = None) -> None:
         """Make a read-mostly lock of the current system; *opts* are ``RM_*``. Never blocks."""
-        opts = check_options("rm_init", opts, RM_RECURSE | RM_SLEEPABLE, "RM_RECURSE and RM_SLEEPABLE")
+        opts = check_options(
+            "rm_init",
+            opts,
+            RM_RECURSE | RM_SLEEPABLE | RM_DUPOK | RM_NOWITNESS,
+            "RM_RECURSE, RM_SLEEPABLE, RM_DUPOK and RM_NOWITNESS",
+        )
         lock_class = LockClass.SLEEPABLE if opts & RM_SLEEPABLE else LockClass.EXCLUSIVE
-        self._setup(name, lock_class, bool(opts & RM_RECURSE), machine)
+        self._setup(name, lock_class, machine, opts & RM_RECURSE, watched=not opts & RM_NOWITNESS, dup=opts & RM_DUPOK)

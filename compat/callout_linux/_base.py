@@ -73,6 +73,11 @@ class TimerBase:
     def expires(self, value: int) -> None:
         self._assign(check_jiffies("timer.expires", "expires", value))
 
+    @property
+    def __wrapped__(self) -> Callable[[Any], object] | None:
+        """Its function: the order of locks, which checking mode keeps, goes by that, and not by the timer."""
+        return self._function
+
     def __repr__(self) -> str:
         if not hasattr(self, "entry"):
             return f"<{type(self).__name__} that was never made at {id(self):#x}>"

@@ -856,14 +856,14 @@ def test_waiting_with_another_lock_held(vm: VirtualSMP, call: str) -> None:
 
 def test_what_locks_refuse(vm: VirtualSMP) -> None:
     """Unknown options and assertions that mean nothing are refused."""
-    with refused(ArgumentValueError, "mtx_init: unknown option 0x8"):
-        Mtx("m", 8)
+    with refused(ArgumentValueError, "mtx_init: unknown option 0x20"):
+        Mtx("m", 0x20)
     with refused(ArgumentTypeError, "mtx_init: type must be a str or None, not 1", "third argument"):
         callout.mtx_init("m", MTX_SPIN)  # type: ignore[arg-type]  # as an option, which it is not
-    with refused(ArgumentValueError, "rw_init: unknown option 0x1"):
-        RwLock("rw", 1)
-    with refused(ArgumentValueError, "rm_init: unknown option 0x1"):
-        RmLock("rm", 1)
+    with refused(ArgumentValueError, "rw_init: unknown option 0x2"):
+        RwLock("rw", 2)
+    with refused(ArgumentValueError, "rm_init: unknown option 0x8"):
+        RmLock("rm", 8)
     with refused(ArgumentValueError, "mtx_assert: give MA_OWNED"):
         callout.mtx_assert(Mtx("m"), MA_RECURSED)
     with refused(ArgumentValueError, "rw_assert: give RA_LOCKED"):

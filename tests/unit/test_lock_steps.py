@@ -320,7 +320,7 @@ def test_a_release_just_before_a_thread_parks_is_not_missed(
 ) -> None:
     """A thread that waits for a read/write lock does so, too; cut off while it leaves, it does not hold the lock."""
     for lot in (Behind, type("Both", (Stuck, Behind), {})):
-        rw = RwLock("rw")
+        rw = RwLock(f"rw for {lot.__name__}")
         me = rw.me
         rw.me = lambda: "another thread"
         rw.wlock()

@@ -27,7 +27,6 @@ from ..._core.errors import (
 from ..._core.lifecycle import boot, check_options, enter
 from ..._core.machine import CURRENT, Machine
 from ..._core.phases import Phase
-from ..._core.softclock import call
 from ..._core.state import Callout, Func
 from . import records
 from .models import Cell, InterruptLine, Invariant, SpinLock, Struct, Until, Visible, cells_of, free
@@ -90,6 +89,7 @@ class VirtualSMP(Visible):
             expensive=_ignore,
         )
         self.machine.report = self._report
+        self._run_function = self.machine.call
         self.machine.call = self._call
         if not short_paths:
             self.machine.careful = True
@@ -105,7 +105,7 @@ class VirtualSMP(Visible):
             self.platform.touch(WORLD, WRITES)
         me.in_user += 1
         try:
-            call(func, arg)
+            self._run_function(func, arg)
         finally:
             me.in_user -= 1
 
