@@ -29,7 +29,7 @@ ENDS = (
     "tests/unit/test_fork.py",
     "tests/unit/test_robustness.py",
 )
-EXPLORED = ("tests/race", "tests/explore", "tests/museum")  # the session race has them
+EXPLORED = ("tests/race", "tests/explore", "tests/museum", "tests/examples")  # the session race has them
 PROJECT = nox.project.load_toml("pyproject.toml")
 PYTHONS = nox.project.python_versions(PROJECT)
 

@@ -81,6 +81,7 @@ ROOMS: Final[Mapping[str, set[str]]] = {
     "museum": {"__init__", "testing", "explore", "_worlds.virtual", "callout_linux"},
     "cli": {"core", "conformance", "demo", "museum"},
     "demo": {"public"},
+    "examples": {"public"},
     "callout_linux": {"public"},
 }
 

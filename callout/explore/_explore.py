@@ -69,6 +69,7 @@ def explore(
     Raises:
         Violation: a schedule goes wrong.
         NondeterminismError: the same choices did not lead to the same run.
+        NotModelledError: the first run uses real time, chance, or a real lock, thread, loop or process.
         ArgumentTypeError, ArgumentValueError: before anything is run.
         KeyboardInterrupt: Ctrl-C ends the search.
     """

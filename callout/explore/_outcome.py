@@ -42,6 +42,13 @@ class NondeterminismError(CalloutError, RuntimeError):
     """
 
 
+class NotModelledError(CalloutError, RuntimeError):
+    """The scenario uses what virtual CPUs do not have: real time, chance, a real lock, thread, loop or process.
+
+    The error says what it was, where it stands, and what to use there.
+    """
+
+
 @dataclass(frozen=True)
 class Certificate:
     """What was explored, with nothing found."""

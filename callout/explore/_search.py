@@ -19,7 +19,8 @@ from typing import Final, NamedTuple
 
 from .._worlds.virtual.scheduler import Trail
 from ._outcome import NondeterminismError
-from ._run import Follow, Run, Scenario, run
+from ._reality import noticing
+from ._run import Follow, Run, Scenario, Watcher, run
 from ._sampling import Random
 from ._schedule import Setting
 from ._tree import Pruned, Tree, Walk
@@ -70,6 +71,15 @@ class Runs:
         self.longest = 0
         self.states: set[str] = set()
         self._first: tuple[list[tuple[int, str]], Trail] | None = None
+        self._inspected = False
+
+    def run(self, chooser: Watcher) -> Run:
+        """Run a schedule. In the first it is noticed if the scenario uses what virtual CPUs do not have."""
+        if self._inspected:
+            return run(self._scenario, self._setting, chooser, self._max_steps)
+        self._inspected = True
+        with noticing(lambda error: chooser.platform.fail(error)):
+            return run(self._scenario, self._setting, chooser, self._max_steps)
 
     def count(self, ended: Run) -> None:
         """Count a run."""
@@ -136,7 +146,7 @@ class Search(Runs):
 
     def _try(self, walk: Walk) -> bool:
         """Run one schedule; return whether it was no repetition of another, or raise what is to be said of it."""
-        ended = run(self._scenario, self._setting, walk, self._max_steps)
+        ended = self.run(walk)
         self.steps += ended.steps
         complete = not isinstance(ended.problem, Pruned)
         if complete:
@@ -172,7 +182,7 @@ class Sample(Runs):
         """Run *most* schedules; *make* makes their choosers, of a number and the length of the longest run so far."""
         while self.schedules < most and not (self.schedules and time.monotonic() > end):
             chooser = make(self.schedules, self.longest)
-            ended = run(self._scenario, self._setting, chooser, self._max_steps)
+            ended = self.run(chooser)
             self.steps += ended.steps
             self.count(ended)
             if ended.problem is not None:

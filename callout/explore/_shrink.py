@@ -236,6 +236,7 @@ class _Fewer(Search):
     def __init__(self, scenario: Scenario, setting: Setting, steps: int, tree: Tree, kind: type[BaseException]) -> None:
         super().__init__(scenario, setting, steps, tree)
         self._kind = kind
+        self._inspected = True  # when it was found
 
     def violation(self, script: list[tuple[int, str]], problem: BaseException) -> None:
         """Go on if it is another error than what is looked for."""

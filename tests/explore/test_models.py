@@ -313,3 +313,20 @@ def test_a_callout_that_tries_its_lock_lets_the_holder_have_a_turn() -> None:
         assert ran == [1]
 
     assert explore(scenario, cpus=1, bound=2).exhausted
+
+
+def test_a_holder_that_waits_for_the_cpu_of_such_a_callout_has_a_turn() -> None:
+    """It is softclock that keeps it from running, again and again, and the interrupt that gives way: both are one."""
+
+    def scenario(vm: VirtualSMP) -> None:
+        lock, c = Mtx("m"), Callout()
+        callout_init_mtx(c, lock, CALLOUT_TRYLOCK)
+        with vm.setup(), lock:
+            callout_reset(c, 1, str, None)
+        with lock:
+            callout_stop(c)
+
+    certificate = explore(scenario, cpus=1, bound=2)
+
+    assert certificate.exhausted
+    assert certificate.longest < 200  # there are many more in a run that keeps it waiting

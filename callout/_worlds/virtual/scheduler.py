@@ -35,6 +35,8 @@ TASK: Final = "task"  # of a CPU's loop
 SOFTCLOCK: Final = "softclock"
 INTERRUPT: Final = "interrupt"
 
+_ENGINE: Final = (SOFTCLOCK, INTERRUPT)
+
 MOST: Final = 2000  # contexts that one run of an exploration may start
 PATIENCE: Final = 8  # how often a context that is being ended may catch that and go on
 
@@ -219,8 +221,9 @@ class Fairness:
 
     Without it, a loop that tries until somebody else has done something is an endless schedule in which that one never
     runs. A context that *yields* goes on only when each other one has had a turn that could have run all the time since
-    it yielded before, or that it has kept from running. The first time costs nothing. An endless run that is left is
-    the program's own.
+    it yielded before, or that it has kept from running. The interrupt and the softclock of a CPU are one in this: what
+    one of them begins the other carries on. The first time costs nothing. An endless run that is left is the program's
+    own.
 
     Source: Musuvathi and Qadeer, Fair Stateless Model Checking, PLDI 2008.
     """
@@ -259,7 +262,7 @@ class Fairness:
             assert since.could_run is not None
             since.ran.add(chosen)
             since.could_run.intersection_update(after)
-            if me is chosen:
+            if me is chosen or _one_lane(me, chosen):
                 since.robbed.update(context for context in before if context not in after)
         for me in [me for me, first in self.behind.items() if chosen in first]:
             self.behind[me].discard(chosen)
@@ -280,6 +283,11 @@ class Fairness:
     def __bool__(self) -> bool:
         """Whether any has yielded."""
         return bool(self._since)
+
+
+def _one_lane(one: Context, other: Context) -> bool:
+    """Whether the two are the interrupt and the softclock of one CPU, or one of them twice."""
+    return one.cpu == other.cpu and one.kind in _ENGINE and other.kind in _ENGINE
 
 
 def _names(contexts: Iterable[Context]) -> tuple[str, ...]:
