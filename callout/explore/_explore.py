@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import time
+from concurrent.futures import Executor
+from contextlib import nullcontext
 from typing import Final
 
 from .._core.checks import check_int
@@ -11,22 +12,25 @@ from .._core.describe import shown
 from .._core.errors import ArgumentTypeError, ArgumentValueError
 from .._core.lifecycle import MAX_CPUS, MAX_HZ
 from .._worlds.virtual.vm import check_thread
+from ._chunks import Kind, sample
 from ._outcome import Certificate, Violation
+from ._progress import Progress, part_done, stream_for
 from ._report import drawn, notes_of
 from ._run import MAX_STEPS, Follow, Run, Scenario, Script, run
-from ._sampling import Pct, Random
+from ._sampling import Choosers
 from ._schedule import Setting, name_of, parse, write
 from ._search import Failure, Found, Sample, Search
 from ._shrink import shortest
+from ._split import Space, new_name, split
 from ._story import tell
 from ._tree import Tree
+from ._workers import Workers
 
 MAX_BOUND: Final = 1 << 30
 MAX_SCHEDULES: Final = 1 << 62
 STRATEGIES: Final = ("dfs", "random", "pct")
 MANY: Final = 1_000_000  # schedules of a search, unless told otherwise
 SOME: Final = 1000  # and of what is left to chance
-FIRST_GUESS: Final = 50  # how many switch points a run has, before any was run
 
 
 def explore(
@@ -45,6 +49,8 @@ def explore(
     steps: int = MAX_STEPS,
     short_paths: bool = True,
     shrink: bool = True,
+    executor: Executor | None = None,
+    progress: bool | None = None,
 ) -> Certificate:
     """Run *scenario(vm)* under every schedule with at most *bound* preemptions, or *schedules* of them. Blocks until
     done.
@@ -65,6 +71,15 @@ def explore(
 
     Of the first schedule that goes wrong a shorter one is made, which ends in an error of the same type and has as few
     preemptions as possible, and that is told as a diagram. Without *shrink* it is reported as it was found.
+
+    *executor* is a ``concurrent.futures.Executor`` whose workers do most of the work: a ``ProcessPoolExecutor`` uses
+    all cores, and that of a cluster many machines. Its workers must be able to import the scenario: a function of a
+    module, or a ``functools.partial`` of one. The verdict and the final states are those of one process. With *reduce*
+    and a bound more schedules are run, as a worker hears late of what others have seen; and of several violations
+    another may be found first. *schedules* may be exceeded by what the workers had in hand.
+
+    While a search lasts, a line on standard error says how far it has come, if that is a terminal; *progress* says
+    whether there is to be one.
 
     Raises:
         Violation: a schedule goes wrong.
@@ -100,27 +115,37 @@ def explore(
         raise ArgumentTypeError(f"explore: seconds must be a number or None, not {shown(seconds)}", call="explore")
     if seconds is not None and not seconds > 0:
         raise ArgumentValueError(f"explore: seconds must be more than 0, not {seconds}", call="explore")
+    if progress is not None and not isinstance(progress, bool):
+        raise ArgumentTypeError(f"explore: progress must be True, False or None, not {shown(progress)}", call="explore")
+    if executor is not None and not isinstance(executor, Executor):
+        raise ArgumentTypeError(
+            f"explore: executor must be a concurrent.futures.Executor or None, not {shown(executor)}"
+            f"{'; make one of it' if isinstance(executor, type) else ''}",
+            call="explore",
+        )
     setting = Setting(cpus, hz, short_paths, name_of(scenario))
-    begun = time.monotonic()
-    end = math.inf if seconds is None else begun + seconds
     exhausted = False
-    runs: Search | Sample
     failure: Failure | None = None
-    try:
-        if strategy == "dfs":
-            runs = Search(scenario, setting, steps, Tree(bound, reduces=reduce, world=not cells_only))
-            exhausted = runs.go(schedules or MANY, end)
-        else:
-            runs = Sample(scenario, setting, steps)
-
-            def chooser(number: int, longest: int) -> Random:
-                if strategy == "random":
-                    return Random(seed + number, bound)
-                return Pct(seed + number, depth, longest or FIRST_GUESS)
-
-            runs.go(schedules or SOME, end, chooser)
-    except Found as found:
-        failure = found.failure
+    runs: Search | Sample
+    with Progress(stream_for(progress), seconds) as clock:
+        try:
+            with nullcontext() if executor is None else Workers(executor, scenario) as workers:
+                if strategy == "dfs":
+                    runs = search = Search(scenario, setting, steps, Tree(bound, reduces=reduce, world=not cells_only))
+                    most = schedules or MANY
+                    if workers is None:
+                        exhausted = search.go(
+                            most, lambda: clock.is_over(search.schedules, lambda: _where(search.tree))
+                        )
+                    else:
+                        space = Space(new_name(), scenario, setting, steps, bound, reduce, not cells_only)
+                        exhausted = split(space, workers, clock, most, search)
+                else:
+                    runs = picked = Sample(scenario, setting, steps)
+                    kind = Kind(scenario, setting, steps, Choosers(strategy, seed, bound, depth))
+                    sample(kind, workers, clock, schedules or SOME, picked)
+        except Found as found:
+            failure = found.failure
     if failure is not None:
         if not shrink:
             follow = Follow(failure.script)
@@ -144,10 +169,15 @@ def explore(
         strategy=strategy,
         reduced=reduce and strategy == "dfs",
         steps=runs.steps,
-        seconds=time.monotonic() - begun,
+        seconds=time.monotonic() - clock.begun,
         final_states=frozenset(runs.states),
         seed=None if strategy == "dfs" else seed,
     )
+
+
+def _where(tree: Tree) -> str:
+    """Say where in its tree a search in one process is."""
+    return f"about {part_done(tree.nodes):.0%} of the branches known so far"
 
 
 def replay(scenario: Scenario, schedule: str, *, steps: int = MAX_STEPS) -> None:

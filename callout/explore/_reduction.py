@@ -18,6 +18,7 @@ OOPSLA 2013.
 from __future__ import annotations
 
 from typing import Final
+from zlib import crc32
 
 from .._worlds.virtual.scheduler import QUIET, READS, RELEASES, TRIES, WRITES, Footprint
 
@@ -65,8 +66,9 @@ class Order:
         # For each step, the releases without which it could not have come there. To come sooner means to wait for them,
         # and that costs no preemption.
         self.waits: list[list[int]] = []
-        self.digest = 0  # of the relation so far: the same for equivalent runs
+        self.digest = 0  # of the relation so far: the same for equivalent runs, in whatever process
         self._numbers: dict[str, int] = {}
+        self._sums: list[int] = []  # of the contexts' names; hash() of a str is another one in each process
         self._clocks: list[list[int]] = []  # after each step: the last step of each context that comes before, or is it
         self._now: list[list[int]] = []  # of each context; one that it has not heard of is missing at the end
         self._last: list[list[int]] = []  # the steps of each context
@@ -96,6 +98,7 @@ class Order:
         if me is None:
             me = self._numbers[name] = len(self.contexts)
             self.contexts.append(name)
+            self._sums.append(crc32(name.encode()))
             self._now.append([-1] * (me + 1))
             self._last.append([])
         step = len(self.who)
@@ -151,7 +154,7 @@ class Order:
         # What comes before a step, besides through its own context, is told by the last step of each other one.
         marks = self._marks
         heard = sorted([marks[latest] for at, latest in enumerate(clock) if latest >= 0 and at != me])
-        mark = hash((name, nth, *heard))
+        mark = hash((self._sums[me], nth, *heard))
         marks.append(mark)
         self.digest = (self.digest + mark) & 0xFFFF_FFFF_FFFF_FFFF
 

@@ -13,9 +13,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
 
 from .._worlds.virtual.platform import VirtualPlatform
 from .._worlds.virtual.scheduler import INTERRUPT, SOFTCLOCK, Context, Trail
+
+FIRST_GUESS: Final = 50  # how many switch points a run has, before any was run
 
 
 class Random:
@@ -74,6 +78,27 @@ class Pct(Random):
         if lane not in self._priorities:
             self._priorities[lane] = self._random.random()
         return self._priorities[lane]
+
+
+@dataclass(frozen=True)
+class Choosers:
+    """What makes the choosers of a sample."""
+
+    strategy: str
+    seed: int
+    bound: int | None
+    depth: int
+
+    @property
+    def looks_at_length(self) -> bool:
+        """Whether it matters how long the longest run was."""
+        return self.strategy == "pct"
+
+    def __call__(self, number: int, longest: int) -> Random:
+        """Make that of one schedule; *longest* is how long the longest run was so far."""
+        if self.strategy == "random":
+            return Random(self.seed + number, self.bound)
+        return Pct(self.seed + number, self.depth, longest or FIRST_GUESS)
 
 
 def _lane(context: Context) -> str:

@@ -13,7 +13,6 @@ once more.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
@@ -57,6 +56,19 @@ class Found(Exception):  # noqa: N818 - it is not raised for the user
     def __init__(self, failure: Failure) -> None:
         super().__init__(failure)
         self.failure = failure
+
+
+class Told(NamedTuple):
+    """What the runs of another process have come to: nothing in it need be known here to be unpickled."""
+
+    schedules: int
+    steps: int
+    longest: int
+    states: frozenset[str]
+    script: dict[int, str]  # of the schedule that went wrong, if one did
+    kind: str  # the name of its error's type
+    said: str
+    differs: str  # why they are no runs of one and the same program, if they are not
 
 
 class Runs:
@@ -103,6 +115,29 @@ class Runs:
         """Raise for a schedule that went wrong."""
         raise Found(Failure(dict(script), type(problem), repr(problem)))
 
+    def told(self, failure: Failure | None, differs: str) -> Told:
+        """Return what another process has to know of these runs."""
+        script, kind, said = (
+            ({}, "", "") if failure is None else (failure.script, failure.kind.__qualname__, failure.said)
+        )
+        return Told(self.schedules, self.steps, self.longest, frozenset(self.states), script, kind, said, differs)
+
+    def add(self, told: Told) -> None:
+        """Count the runs of another process, and raise what these have raised."""
+        self.schedules += told.schedules
+        self.steps += told.steps
+        self.longest = max(self.longest, told.longest)
+        self.states |= told.states
+        if told.differs:
+            raise NondeterminismError(told.differs)
+        if told.kind:
+            # The error has stayed there: not every one can be pickled.
+            problem = run(self._scenario, self._setting, Follow(told.script), self._max_steps).problem
+            same = problem is not None and type(problem).__qualname__ == told.kind
+            failure = Failure(told.script, type(problem) if same and problem is not None else Found, told.said)
+            failure.check(problem)
+            raise Found(failure)
+
     def _again(self, script: list[tuple[int, str]], trail: Trail, number: int) -> None:
         """Run a schedule that went well once more, and raise if the run is not the same."""
         follow = Follow(dict(script))
@@ -124,13 +159,21 @@ class Search(Runs):
 
     def __init__(self, scenario: Scenario, setting: Setting, steps: int, tree: Tree) -> None:
         super().__init__(scenario, setting, steps)
-        self._tree = tree
-        self._before: Walk | None = None
+        self.tree = tree
+        self.before: Trail | None = None  # of the run whose choices the next one repeats
 
-    def go(self, most: int, end: float) -> bool:
+    def go(self, most: int, is_over: Callable[[], bool]) -> bool:
         """Search until a schedule goes wrong, which raises; or all is done, and return whether it is."""
-        tree = self._tree
-        fixed = 0
+        fixed = self.on(0, lambda: self.schedules >= most or is_over())
+        self.look_at_the_first_again()
+        return not fixed
+
+    def on(self, fixed: int, enough: Callable[[], bool]) -> int:
+        """Search on from where so many choices are given, until *enough()*; return how many are then, 0 if all is done.
+
+        It raises when a schedule goes wrong.
+        """
+        tree = self.tree
         while True:
             walk = Walk(tree, fixed)
             complete = self._try(walk)
@@ -138,11 +181,9 @@ class Search(Runs):
             if complete:
                 self.look_again(tree.script(), walk.trail)
             fixed = tree.next()
-            if not fixed or self.schedules >= most or time.monotonic() > end:
-                break
-            self._before = walk
-        self.look_at_the_first_again()
-        return not fixed
+            self.before = walk.trail
+            if not fixed or enough():
+                return fixed
 
     def _try(self, walk: Walk) -> bool:
         """Run one schedule; return whether it was no repetition of another, or raise what is to be said of it."""
@@ -159,28 +200,30 @@ class Search(Runs):
             text = f"the scenario is not deterministic: {differs}; {DOES_IT}"
             raise NondeterminismError(text if problem is None else f"{text} It ended in {problem!r}") from problem
         if problem is not None:
-            self.violation(self._tree.script(), problem)
+            self.violation(self.tree.script(), problem)
         return complete
 
     def _left_over(self, walk: Walk) -> str:
         """Return how this run differs from the one whose choices it repeats, if it does."""
-        before = self._before
+        before = self.before
         if walk.differs or before is None:
             return walk.differs
         if walk.depth < walk.fixed:
             return f"it ended after {walk.depth} choices, and with the same choices it had {walk.fixed} or more before"
-        points = self._tree.nodes[walk.fixed - 1].points if walk.fixed else 0
-        if walk.trail.points[:points] != before.trail.points[:points]:
-            return _differs_at(walk.trail, before.trail)
+        points = self.tree.nodes[walk.fixed - 1].points if walk.fixed else 0
+        if walk.trail.points[:points] != before.points[:points]:
+            return _differs_at(walk.trail, before)
         return ""
 
 
 class Sample(Runs):
     """Schedules that are picked by chance."""
 
-    def go(self, most: int, end: float, make: Callable[[int, int], Random]) -> None:
-        """Run *most* schedules; *make* makes their choosers, of a number and the length of the longest run so far."""
-        while self.schedules < most and not (self.schedules and time.monotonic() > end):
+    def on(self, make: Callable[[int, int], Random], enough: Callable[[], bool]) -> None:
+        """Run schedules until *enough()*; *make* makes their choosers, of a number and the length of the longest run so
+        far. It raises when a schedule goes wrong.
+        """
+        while True:
             chooser = make(self.schedules, self.longest)
             ended = self.run(chooser)
             self.steps += ended.steps
@@ -188,7 +231,8 @@ class Sample(Runs):
             if ended.problem is not None:
                 self.violation(chooser.script(), ended.problem)
             self.look_again(chooser.script(), chooser.trail)
-        self.look_at_the_first_again()
+            if enough():
+                return
 
 
 def _differs_at(here: Trail, there: Trail) -> str:

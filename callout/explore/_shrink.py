@@ -279,7 +279,7 @@ def shortest(
         search = _Fewer(scenario, setting, steps, tree, kind)
         better: Failure | None = None
         try:
-            minimal = search.go(SCHEDULES - schedules, end)
+            minimal = search.go(SCHEDULES - schedules, lambda: time.monotonic() > end)
         except Found as found:
             better = found.failure
         except NondeterminismError:

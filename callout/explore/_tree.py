@@ -23,10 +23,18 @@ class Race(NamedTuple):
     alone: bool  # without the earlier step only that one can go on
 
 
+class Seen(NamedTuple):
+    """What was searched to the end: all that follows a switch point."""
+
+    spent: int  # how many preemptions came before
+    owes: set[Race | str]  # what later steps ask of the way that leads here
+
+
 class Node:
     """A switch point."""
 
     __slots__ = (
+        "begun",
         "chosen",
         "current",
         "feet",
@@ -56,6 +64,7 @@ class Node:
         self.feet: dict[str, Footprint] = {}  # of the steps that were tried
         self.key: Key | None = None  # the same where equivalent schedules have led
         self.owes: set[Race | str] = set()  # what later steps ask of the way that leads here
+        self.begun = 0  # in which run
 
     def costs(self, name: str) -> int:
         """Return how many preemptions it takes to choose that one."""
@@ -66,6 +75,15 @@ class Node:
         if self.current is None:
             return list(self.names)
         return [self.current, *(name for name in self.names if name != self.current)]
+
+    def choose(self) -> bool:
+        """Choose the next branch that is left; return whether there is one."""
+        if not self.left:
+            return False
+        self.chosen = next(name for name in self.order() if name in self.left)
+        self.left.discard(self.chosen)
+        self.tried.add(self.chosen)
+        return True
 
 
 class Pruned(Exception):  # noqa: N818 - no error
@@ -177,6 +195,7 @@ class Walk:
                 node.tried = {chosen.name}
         elif tree.remembers and len(names) > 1:
             node.key = self.order.digest, node.current, self.platform.fairness.digest()
+            node.begun = tree.runs
             seen = tree.seen.get(node.key)
             if seen is not None and seen.spent <= spent:
                 tree.pay(self.order, depth, seen.owes)
@@ -207,9 +226,12 @@ class Tree:
         self.remembers = reduces and bound is not None
         self.world = world
         self.nodes: list[Node] = []
+        self.base = 0  # so many of them are not this search's, which is a part of another: it does not go on with them
         self.feet: list[Footprint] = []  # of the steps of the last run
         self.order = Order()  # and what comes before what in it
-        self.seen: dict[Key, Node] = {}  # what was searched to the end
+        self.seen: dict[Key, Seen] = {}  # what was searched to the end
+        self.news: dict[Key, Seen] = {}  # those of them that had more than one branch
+        self.runs = 0
 
     def script(self) -> list[tuple[int, str]]:
         """Return which context went on in the last run, at each switch point where several could."""
@@ -303,16 +325,16 @@ class Tree:
     def next(self) -> int:
         """Go on to the next schedule: return how many of its choices are given; 0 if there is none."""
         nodes = self.nodes
-        while nodes:
+        self.runs += 1
+        while len(nodes) > self.base:
             node = nodes[-1]
             if self.sleeps:
                 node.left.difference_update(node.sleeping)
-            if node.left:
-                node.chosen = next(name for name in node.order() if name in node.left)
-                node.left.discard(node.chosen)
-                node.tried.add(node.chosen)
+            if node.choose():
                 return len(nodes)
             nodes.pop()
             if node.key is not None and len(self.seen) < MEMORY:
-                self.seen[node.key] = node
+                self.seen[node.key] = seen = Seen(node.spent, node.owes)
+                if node.begun + 1 < self.runs:
+                    self.news[node.key] = seen
         return 0

@@ -18,6 +18,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from types import FrameType
 from typing import Final, NoReturn, Protocol
+from zlib import crc32
 
 from ..._core import frames
 from ..._core.errors import ClosedError, DeadlockError, LivelockError, MissingExtraError, NoSystemError
@@ -270,7 +271,7 @@ class Fairness:
                 del self.behind[me]
 
     def digest(self) -> int:
-        """Return a number for who has to wait for whom, now or soon; 0 if none has yielded."""
+        """Return a number, the same in each process, for who waits for whom, now or soon; 0 if none has yielded."""
         if not self._since:
             return 0
         told = [
@@ -278,7 +279,7 @@ class Fairness:
             for me, since in self._since.items()
         ]
         waits = [(me.name, _names(first)) for me, first in self.behind.items()]
-        return hash((tuple(sorted(told)), tuple(sorted(waits))))
+        return crc32(repr((sorted(told), sorted(waits))).encode())
 
     def __bool__(self) -> bool:
         """Whether any has yielded."""
