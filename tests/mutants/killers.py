@@ -154,7 +154,7 @@ def recordings() -> list[Recording]:
 def explored() -> list[Explored]:
     """Return the core of the matrix, without the cells that are long: what they find, a short one finds sooner."""
     kept = Certificates().lines
-    return [Explored(cell, bound) for cell, bound in core() if 0 < kept[cell.name].core <= SHORT]
+    return [Explored(cell, bound) for cell, bound in core() if cell.name in kept and kept[cell.name].least <= SHORT]
 
 
 # They plant bugs of their own, and that they find another one as well says nothing; or replay all recordings in one go.

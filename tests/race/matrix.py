@@ -145,6 +145,11 @@ class Cell:
         """How many CPUs it has: to close each takes many steps, so one does where nothing moves."""
         return 1 if CLOSING in self.row and ELSEWHERE not in self.row and MOVES not in self.row else 2
 
+    def guess(self) -> int:
+        """Return about how many schedules it has with one preemption."""
+        many = 6 ** len(self.threads) + 4 * (len(self.row) - len(self.threads))
+        return many * (3 if ELSEWHERE in self.row else 1) * (8 * self.cpus if CLOSING in self.row else 1)
+
     def scenario(self) -> Callable[[VirtualSMP], str]:
         """Return it."""
         acts = [each for each in self.row if each in CALLBACKS]
@@ -212,6 +217,11 @@ class Line:
     states: int
     core: int  # schedules with as many preemptions as the core has; 0 if the cell is not in the core
     seconds: float  # of the processor
+
+    @property
+    def least(self) -> int:
+        """How many schedules it has in the core, at least."""
+        return self.core or self.schedules
 
     @property
     def text(self) -> str:
@@ -286,7 +296,7 @@ def search(chosen: Iterable[Cell], kept: Certificates, *, limit: int, minutes: f
     wrong: list[str] = []
     of_core = dict(core())
     end = time.monotonic() + minutes * 60
-    likely = dict.fromkeys(chosen, 0)
+    likely = {cell: cell.guess() for cell in chosen}
     for cell in likely:
         line = kept.lines.get(cell.name)
         if line is not None:
