@@ -31,6 +31,7 @@ from typing import Final
 from callout.explore import Certificate, Violation, explore
 from callout.testing import VirtualSMP
 from tests.race.history import (
+    ARMING,
     ASYNC_DRAIN,
     BARE_ELSEWHERE,
     BARE_RESET,
@@ -53,6 +54,8 @@ from tests.race.history import (
     SPIN,
     STOP,
     TERMINATE,
+    TRYLOCK,
+    UNLOCKED,
     race,
 )
 
@@ -73,6 +76,7 @@ CALLBACKS: Final = {REARMS: RESET, MOVES: ELSEWHERE, STOPS: STOP, DRAINS: DRAIN_
 VARIANTS: Final = (BARE_RESET, BARE_ELSEWHERE, BARE_STOP, HELD_DRAIN)
 EVERY: Final = (*OPS, *CALLBACKS)
 
+LIKE_MUTEX: Final = (GIANT, UNLOCKED, TRYLOCK)  # the core has fewer pairs of them
 BOTH_WAYS: Final = (MPSAFE, MUTEX)  # explored with and without the short paths
 HAVE_SHORT: Final = (RESET, BARE_RESET, STOP, BARE_STOP)  # the operations that have a short path
 
@@ -147,7 +151,7 @@ class Cell:
 
     def guess(self) -> int:
         """Return about how many schedules it has with one preemption."""
-        many = 6 ** len(self.threads) + 4 * (len(self.row) - len(self.threads))
+        many: int = 6 ** len(self.threads) + 4 * (len(self.row) - len(self.threads))
         return many * (3 if ELSEWHERE in self.row else 1) * (8 * self.cpus if CLOSING in self.row else 1)
 
     def scenario(self) -> Callable[[VirtualSMP], str]:
@@ -195,9 +199,9 @@ def core() -> list[tuple[Cell, int]]:
                 out.append((cell, 1))
         elif len(cell.row) == 1:
             out.append((cell, 3))
-        elif len(cell.threads) == 1:
+        elif len(cell.threads) < 2:
             out.append((cell, 2))
-        else:
+        elif cell.kind not in LIKE_MUTEX or not any(op in ARMING for op in cell.threads):
             out.append((cell, 1))
     return out
 
