@@ -411,6 +411,9 @@ def _totals(kept: Certificates) -> Iterator[str]:
     for bound in sorted(bounds, reverse=True):
         yield f"| {bound} | {bounds[bound]:,} |"
     yield ""
+    if missing := len(cells()) - len(lines):
+        yield f"{missing} more scenarios of the list have not been searched yet: `not run` in the table."
+        yield ""
     yield f"Run on {about['date']} with {about['python']}, version {about['version']}, commit {about['commit']}."
 
 
