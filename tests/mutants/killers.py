@@ -81,7 +81,7 @@ class Test:
         return ""
 
 
-SHORT: Final = 60  # schedules
+SHORT: Final = 30  # schedules
 IN_SHORT: Final = (MPSAFE, MUTEX, SPIN, GIANT, TRYLOCK)
 
 
