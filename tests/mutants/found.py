@@ -24,6 +24,7 @@ FOUND: Final = "found"
 EQUIVALENT: Final = "equivalent"
 SURVIVES: Final = "survives"
 UNREACHED: Final = "not executed"
+NOT_RUN: Final = "not run"
 
 
 class Row(NamedTuple):
@@ -41,7 +42,9 @@ def row_of(mutation: Mutation, result: Result | None) -> Row:
     name, by = mutation.name, rule(mutation)
     if name in equivalent():
         return Row(name, by, EQUIVALENT, "", "")
-    if result is None or result.kind == "unreached":
+    if result is None:
+        return Row(name, by, NOT_RUN, "", "")
+    if result.kind == "unreached":
         return Row(name, by, UNREACHED, "", "")
     if result.kind == "same":
         return Row(name, by, EQUIVALENT, "", "")
@@ -84,7 +87,7 @@ def page(rows: Iterable[Row]) -> str:
     known = reasons()
     outcomes = Counter(row.outcome for row in kept)
     rules = Counter((row.rule, row.outcome) for row in kept)
-    names = (FOUND, SURVIVES, UNREACHED, EQUIVALENT)
+    names = (FOUND, SURVIVES, UNREACHED, EQUIVALENT, NOT_RUN)
     out = [
         "# The engine's mutants, and the schedules that find them",
         "",
@@ -119,7 +122,7 @@ def page(rows: Iterable[Row]) -> str:
 
 def _lasting(kept: Iterable[Row], known: dict[str, str]) -> Iterator[str]:
     """Yield the tables of what was not found."""
-    for outcome, title in ((SURVIVES, "What survives, and why"), (UNREACHED, "What no cell executes, and why")):
+    for outcome, title in ((SURVIVES, "What survives"), (UNREACHED, "What no cell executes")):
         yield f"## {title}"
         yield ""
         yield "| mutant | reason |"
@@ -127,7 +130,7 @@ def _lasting(kept: Iterable[Row], known: dict[str, str]) -> Iterator[str]:
         grouped: dict[tuple[str, str], list[str]] = {}
         for row in kept:
             if row.outcome == outcome:
-                reason = reason_of(row.mutant, known) or "none yet"
+                reason = reason_of(row.mutant, known) or "not looked at yet"
                 by_function = row.mutant not in known and row.mutant.partition(" | ")[0] in known
                 name = row.mutant.partition(" | ")[0] if by_function else row.mutant
                 grouped.setdefault((name, reason), []).append(row.mutant)
