@@ -340,7 +340,7 @@ def test_of_two_that_close_a_cycle_at_the_same_time_one_is_refused(
     def opposite() -> None:
         assert a.kind is not None
         assert b.kind is not None
-        witness_of(vm).acquire(a, a.kind, [(b.kind, None)], None)
+        witness_of(vm).acquire("", a, a.kind, [(b.kind, None)], None)
 
     monkeypatch.setattr(module, "_path", slow)
     outcomes.append(refused(nested, a, b))
