@@ -183,17 +183,17 @@ class Witness:
         """Return whether thread *me* runs a callback."""
         return bool(self._running.get(me))
 
-    def acquire(self, lock: Lock, kind: LockKind, mine: Iterable[Held], spot: Spot | None) -> None:
-        """Raise if *lock*, of class *kind*, must not be waited for here with the locks *mine* held."""
+    def acquire(self, call: str, lock: Lock, kind: LockKind, mine: Iterable[Held], spot: Spot | None) -> None:
+        """Raise if *call* must not wait for *lock*, of class *kind*, here with the locks *mine* held."""
         node = kind.node
         added: list[Node] = []
         try:
             for other, since in mine:
                 if other is not None:
                     say = partial(self._acquires, node, spot, other.node, since)
-                    self._follow(other.node, node, lock, say, added)
+                    self._follow(call, other.node, node, lock, say, added)
             for callback in self._running.get(self._machine.platform.current_thread(), ()):
-                self._follow(callback, node, lock, partial(self._acquires_inside, node, spot, callback), added)
+                self._follow(call, callback, node, lock, partial(self._acquires_inside, node, spot, callback), added)
         except LockOrderError:  # then nothing is waited for, with anything held
             for first in added:
                 first.after.pop(node, None)
@@ -204,7 +204,7 @@ class Witness:
         held.
         """
         say = partial(self._acquires_again, call, kind.node, frames.spot(2), held.node)
-        self._follow(held.node, kind.node, lock, say, [])
+        self._follow(call, held.node, kind.node, lock, say, [])
 
     def wait(self, call: str, c: Callout, lock: Lock, kind: LockKind, since: Spot | None, own: LockKind | None) -> None:
         """Raise if *call* must not wait for a run of *c*, whose lock is of class *own*, with *lock* held."""
@@ -212,9 +212,9 @@ class Witness:
         for callback in self._callbacks(c):
             if own is not None and not c.flags & CALLOUT_TRYLOCK:
                 said = f"softclock acquires {own.node.name} for {callback.name}: it is the callout's lock"
-                self._follow(callback, own.node, lock, partial(str, said), [], c)
+                self._follow(call, callback, own.node, lock, partial(str, said), [], c)
             say = partial(self._waits, call, spot, callback, kind.node, since)
-            self._follow(kind.node, callback, lock, say, [], c)
+            self._follow(call, kind.node, callback, lock, say, [], c)
 
     def known(self, c: Callout, kind: LockKind) -> str:
         """Return, for the end of a message, how the callback of *c* comes to wait for a lock of that class."""
@@ -225,21 +225,28 @@ class Witness:
         return ""
 
     def _callbacks(self, c: Callout) -> list[Node]:
-        """Return the nodes of what a run of *c* calls: the one in progress, and the next."""
+        """Return the nodes of what a run of *c* calls: the one in progress, and another one."""
         run = c.run
-        move = None if run is None else run.move
-        funcs = (c.func, None if run is None else run.func, None if move is None else move.func)
-        return list(dict.fromkeys(self._callback(func) for func in funcs if func is not None))
+        funcs = (c.func, None if run is None else run.func)
+        return [self._callback(func) for func in funcs if func is not None]
 
     # -- edges -------------------------------------------------------------------------------------------------------
 
     def _follow(
-        self, first: Node, then: Node, lock: Lock, say: Callable[[], str], added: list[Node], c: Callout | None = None
+        self,
+        call: str,
+        first: Node,
+        then: Node,
+        lock: Lock,
+        say: Callable[[], str],
+        added: list[Node],
+        c: Callout | None = None,
     ) -> None:
         """Have *then* be after *first*, and *first* be *added* if that is new; raise if it was before."""
         if first is then:
             if not first.dup_ok:
                 self._refuse(
+                    call,
                     f"two locks of the class {first.name} are held together: {say()}; the same with the two exchanged "
                     "would be a deadlock. Give them names of their own, or, if their order is certain, MTX_DUPOK",
                     lock,
@@ -258,6 +265,7 @@ class Witness:
         names = " -> ".join(node.name for node in (then, *(node for node, _ in steps), then))
         told = "".join(f"\n  {number}. {each.said}" for number, each in enumerate([e for _, e in steps] + [edge], 1))
         self._refuse(
+            call,
             f"lock order reversal: {names}, where what holds one may wait for the next:{told}\n"
             "Nothing was acquired or waited for. Acquire locks in one order everywhere; before a drain, release what "
             "the callback acquires, or use callout_drain_async()",
@@ -265,9 +273,8 @@ class Witness:
             c,
         )
 
-    def _refuse(self, text: str, lock: Lock, c: Callout | None) -> NoReturn:
-        call = frames.entry()
-        error = LockOrderError(text, call="" if call.startswith("__") else call, lock=lock, callout=c)
+    def _refuse(self, call: str, text: str, lock: Lock, c: Callout | None) -> NoReturn:
+        error = LockOrderError(f"{call}: {text}" if call else text, call=call, lock=lock, callout=c)
         if self._machine.faults is not None:
             self._machine.faults.append(error)
         raise error

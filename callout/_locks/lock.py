@@ -141,7 +141,7 @@ class Lock:
 
     # -- checking mode: which locks each thread holds, oldest first, and in what order they may be waited for --------
 
-    def _check_order(self) -> Spot | None:
+    def _check_order(self, call: str = "") -> Spot | None:
         """Raise LockOrderError if this thread, as it is, must not wait for the lock; return where it is."""
         held, witness = self.machine.held, self.machine.witness
         if held is None or witness is None:
@@ -161,7 +161,7 @@ class Lock:
             if other is not None and not other.node.precedes(kind.node):
                 new = True
         if new:
-            witness.acquire(self, kind, [watched(lock, me) for lock in mine or ()], spot)
+            witness.acquire(call, self, kind, [watched(lock, me) for lock in mine or ()], spot)
         return spot
 
     def _note_acquired(self, spot: Spot | None = None) -> None:

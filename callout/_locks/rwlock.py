@@ -132,7 +132,7 @@ class RwLock(Lock):
 
     @protected
     def _block(self, call: str, shared: bool) -> None:
-        spot = None if self.machine.held is None else self._check_order()
+        spot = None if self.machine.held is None else self._check_order(call)
         while not self._try(shared, True, spot):
             me = self.me()
             if self._writer == me or (not shared and me in self._readers):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 import pytest
@@ -39,6 +39,8 @@ from callout import (
     giant,
     msleep_sync,
     mtx_init,
+    mtx_lock,
+    rw_rlock,
 )
 from callout_linux.timer import (
     add_timer,
@@ -460,6 +462,59 @@ def test_a_drain_waits_for_locks_further_on(s: Stage) -> None:
 
     with pytest.raises(LockOrderError, match=r"(?s)1\. .*2\. .*3\. "):
         s.t1.do(wait_with, conf, callout_drain_sync, c)
+
+
+def test_a_drain_waits_for_the_function_that_runs(s: Stage) -> None:
+    """While a callout runs it may have been armed with another function: a drain waits for the one that runs."""
+    conf = sleepable(s)
+
+    def function(gate: str) -> None:
+        if gate:
+            s.halt(gate)
+        else:
+            nested(conf)
+
+    c, other = s.callout(), s.callout()
+    s.do(callout_reset, other, 1, function, "")
+    s.tick()
+    s.do(callout_reset, c, 1, function, "gate")
+    s.tick()
+    s.do(callout_reset, c, 5, s.seen, None)
+
+    with pytest.raises(LockOrderError):
+        s.t1.do(wait_with, conf, callout_drain_sync, c)
+    s.open("gate")
+    s.t1.do(wait_with, conf, callout_drain_sync, c)  # now it has the other one
+
+
+def test_the_error_names_the_call(s: Stage) -> None:
+    """Its attributes are those of all errors: the call, where there is one to name, and the lock."""
+    a, b, conf = s.do(Mtx, "a"), s.do(RwLock, "b"), sleepable(s)
+    c = s.callout()
+    s.do(callout_reset, c, 1, lambda _: nested(conf), None)
+    s.tick()
+    s.t0.do(nested, b, a)
+    s.t0.do(nested, a, conf)
+
+    def errors() -> Iterator[LockOrderError]:
+        for held, acquire in (
+            (a, lambda: b.wlock()),
+            (a, lambda: rw_rlock(b)),
+            (conf, lambda: mtx_lock(a)),
+            (conf, a.__enter__),
+            (conf, lambda: callout_drain_sync(c)),
+        ):
+            with held, pytest.raises(LockOrderError) as caught:
+                acquire()
+            yield caught.value
+
+    assert [(error.call, error.lock, error.callout) for error in s.t1.do(lambda: list(errors()))] == [
+        ("rw_wlock", b, None),
+        ("rw_rlock", b, None),
+        ("", a, None),
+        ("", a, None),
+        ("callout_drain_sync", conf, c),
+    ]
 
 
 def test_two_functions_that_share_nothing_are_told_apart(s: Stage) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any, Final
 
 import pytest
 
@@ -14,6 +15,7 @@ from callout import (
     LivelockError,
     LockNotHeldError,
     Mtx,
+    RwLock,
     UseAfterFree,
     callout_drain_sync,
     callout_init,
@@ -330,3 +332,71 @@ def test_a_holder_that_waits_for_the_cpu_of_such_a_callout_has_a_turn() -> None:
 
     assert certificate.exhausted
     assert certificate.longest < 200  # there are many more in a run that keeps it waiting
+
+
+# -- a cell that a lock guards -----------------------------------------------------------------------------------------
+
+
+def test_a_guarded_cell_is_used_with_its_lock_held() -> None:
+    """With the lock every use is in order, of whatever kind the lock is; a read lock is enough to read."""
+
+    def scenario(vm: VirtualSMP) -> None:
+        rw = RwLock("rw")
+        locks: tuple[Any, ...] = (vm.lock("spin"), Mtx("m"), rw)
+        cells = [vm.cell(0, "count", guarded_by=lock) for lock in locks]
+        for lock, cell in zip(locks, cells, strict=True):
+            with lock:
+                cell.value += 1
+                assert cell.update(lambda value: value + 1) == 1
+        with rw.read():
+            assert cells[-1].value == 2
+        with vm.setup():
+            cells[-1].value = 3
+        vm.wait_until(lambda: cells[-1].value == 3)
+
+    assert explore(scenario).exhausted
+
+
+USES: Final[dict[str, Callable[[Any], object]]] = {
+    "reads": lambda cell: cell.value,
+    "writes": lambda cell: setattr(cell, "value", 1),
+    "updates": lambda cell: cell.update(bool),
+}
+
+
+@pytest.mark.parametrize("use", USES)
+@pytest.mark.parametrize("kind", ["spin", "mtx", "read"])
+def test_a_guarded_cell_that_is_used_without_its_lock_is_a_violation(use: str, kind: str) -> None:
+    """In the first schedule, whether or not anybody else uses it; another thread that holds the lock does not count."""
+    if (use, kind) == ("reads", "read"):
+        return  # that is in order
+
+    def scenario(vm: VirtualSMP) -> None:
+        rw = RwLock("lock")
+        locks: dict[str, Any] = {"spin": vm.lock("lock"), "mtx": Mtx("lock"), "read": rw}
+        lock = locks[kind]
+        cell = vm.cell(0, "count", guarded_by=lock)
+
+        def uses() -> None:
+            with rw.read():
+                USES[use](cell)
+
+        if kind == "read":
+            uses()
+        with lock:
+            vm.spawn(USES[use], cell, name="other")
+            vm.settle()
+
+    with pytest.raises(Violation) as caught:
+        explore(scenario)
+    assert caught.value.number == 1
+    error = caught.value.__cause__
+    assert isinstance(error, LockNotHeldError)
+    assert f" {use} count without <" in str(error)
+    assert "'lock'" in str(error)
+
+
+def test_what_guards_a_cell_is_a_lock() -> None:
+    """Anything else is refused."""
+    with VirtualSMP(1) as vm, pytest.raises(TypeError, match=r"cell: guarded_by must be a lock, .*, not 5"):
+        vm.cell(0, guarded_by=5)  # type: ignore[arg-type]

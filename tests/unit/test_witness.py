@@ -7,11 +7,13 @@ from __future__ import annotations
 import functools
 import gc
 import random
+import sys
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import pytest
+import trio
 
 from callout import (
     MTX_DUPOK,
@@ -338,7 +340,7 @@ def test_of_two_that_close_a_cycle_at_the_same_time_one_is_refused(
     def opposite() -> None:
         assert a.kind is not None
         assert b.kind is not None
-        witness_of(vm).acquire(a, a.kind, [(b.kind, None)], None)
+        witness_of(vm).acquire("", a, a.kind, [(b.kind, None)], None)
 
     monkeypatch.setattr(module, "_path", slow)
     outcomes.append(refused(nested, a, b))
@@ -364,6 +366,39 @@ def test_an_edge_that_was_not_examined_is_examined_next_time(vm: VirtualSMP, mon
     assert not a.owned()
     assert refused(nested, b, a)
     assert not refused(nested, a, b)
+
+
+@pytest.mark.trio
+async def test_threads_that_keep_one_order_are_never_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads that learn, make locks and forget dead ones at the same time leave the graph whole."""
+    monkeypatch.setattr(module, "_MANY", 40)
+    interval = sys.getswitchinterval()
+    async with open_callouts(checking=True) as system:
+        locks = [Mtx(f"lock {number}") for number in range(10)]
+        refusals: list[LockOrderError] = []
+
+        def use(seed: int) -> None:
+            chance = random.Random(seed)
+            with system.bound():
+                for _ in range(150):
+                    chosen = [locks[number] for number in sorted(chance.sample(range(10), 3))]
+                    try:
+                        nested(*chosen, Mtx(f"fresh {chance.random()}"))
+                    except LockOrderError as error:
+                        refusals.append(error)
+
+        sys.setswitchinterval(1e-5)
+        try:
+            async with trio.open_nursery() as nursery:
+                for seed in range(4):
+                    nursery.start_soon(trio.to_thread.run_sync, use, seed)
+        finally:
+            sys.setswitchinterval(interval)
+
+        assert refusals == []
+        assert refused(nested, *reversed(locks))
+        assert system._machine.witness is not None
+        assert len(system._machine.witness) < 200
 
 
 def test_a_freed_lock_that_is_still_held_is_no_obstacle(vm: VirtualSMP) -> None:

@@ -15,6 +15,7 @@ from typing import Any, Final, Generic, Self, TypeVar, cast
 
 from ..._core.describe import name_of, shown
 from ..._core.errors import ArgumentTypeError, LockNotHeldError, UseAfterFree
+from ..._locks.lock import Lock
 from .platform import LockState, VirtualPlatform
 from .scheduler import READS, RELEASES, TRIES, WORLD, WRITES, At, Blocker, Context, Footprint
 
@@ -30,10 +31,11 @@ class Visible:
 class Cell(Visible, Generic[V]):
     """A shared variable: ``cell.value`` reads it, ``cell.value = x`` writes it, each in one step."""
 
-    __slots__ = ("_number", "_platform", "_reads", "_updates", "_value", "_writes", "freed", "name")
+    __slots__ = ("_guard", "_number", "_platform", "_reads", "_updates", "_value", "_writes", "freed", "name")
 
-    def __init__(self, platform: VirtualPlatform, name: str, value: V) -> None:
+    def __init__(self, platform: VirtualPlatform, name: str, value: V, guard: SpinLock | Lock | None = None) -> None:
         self._platform = platform
+        self._guard = guard
         self.name = name
         number = self._number = platform.trail.number(name)
         self._reads: At = "reads", number
@@ -52,6 +54,16 @@ class Cell(Visible, Generic[V]):
         platform.touch(self._number, how)
         if self.freed:
             raise UseAfterFree(f"{platform.me().name} {at[0]} {self.name}, which {self.freed} has freed")
+        if self._guard is not None and not platform.still and not self._is_guarded(self._guard, how):
+            raise LockNotHeldError(
+                f"{platform.me().name} {at[0]} {self.name} without {self._guard!r}, which guards it", lock=self._guard
+            )
+
+    def _is_guarded(self, guard: SpinLock | Lock, how: int) -> bool:
+        """Whether the current context may use it so: with a read lock it may read."""
+        if isinstance(guard, SpinLock):
+            return guard.holder is self._platform.me()
+        return guard.holds() if how == READS else guard.owned()
 
     @property
     def value(self) -> V:

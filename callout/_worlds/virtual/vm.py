@@ -28,6 +28,7 @@ from ..._core.lifecycle import boot, check_options, enter
 from ..._core.machine import CURRENT, Machine
 from ..._core.phases import Phase
 from ..._core.state import Callout, Func
+from ..._locks.lock import Lock
 from . import records
 from .models import Cell, InterruptLine, Invariant, SpinLock, Struct, Until, Visible, cells_of, free
 from .platform import Interrupt, VirtualPlatform, drive
@@ -201,10 +202,22 @@ class VirtualSMP(Visible):
 
     # -- for small models of other code -------------------------------------------------------------------------
 
-    def cell(self, value: V, name: str = "cell") -> Cell[V]:
-        """Return a shared variable with that *value*. Each read and write of ``cell.value`` is a step of its own."""
+    def cell(self, value: V, name: str = "cell", *, guarded_by: SpinLock | Lock | None = None) -> Cell[V]:
+        """Return a shared variable with that *value*. Each read and write of ``cell.value`` is a step of its own.
+
+        *guarded_by* is a lock without which every use is ``LockNotHeldError``; a read lock is enough to read. What is
+        done in ``setup()`` and asked by ``wait_until()`` needs no lock.
+
+        Raises:
+            ArgumentTypeError: *guarded_by* is no lock.
+        """
         self._entered("cell")
-        cell = Cell(self.platform, name, value)
+        if guarded_by is not None and not isinstance(guarded_by, SpinLock | Lock):
+            raise ArgumentTypeError(
+                f"cell: guarded_by must be a lock, vm.lock() or one of the package's, not {shown(guarded_by)}",
+                call="cell",
+            )
+        cell = Cell(self.platform, name, value, guarded_by)
         self._cells.append(cell)
         return cell
 

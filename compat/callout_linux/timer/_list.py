@@ -352,7 +352,10 @@ def timer_delete_sync(timer: timer_list, /) -> Waiting:
 
 
 def timer_delete_sync_blocking(timer: timer_list, /) -> int:
-    """Do as ``timer_delete_sync()``, and block the thread, which must not run an event loop (``LoopThreadError``)."""
+    """Do as ``timer_delete_sync()``, and block the thread, which must not run an event loop (``LoopThreadError``).
+
+    It may hold a sleepable ``RmLock``. In checking mode that is ``LockOrderError`` if the function may wait for it.
+    """
     return quiesce_blocking("timer_delete_sync_blocking", timer)
 
 
