@@ -84,7 +84,7 @@ def run(item: pytest.Function) -> None:
     """Explore the test; or run it under the one schedule that was asked for."""
     __tracebackhide__ = True
     scenario = _scenario(item)
-    options = {"progress": False} | options_of(item)  # the line would be in the middle of pytest's own
+    options: Options = {"progress": False} | options_of(item)  # the line would be in the middle of pytest's own
     schedule = item.config.getoption("explore_replay")
     most = item.config.getoption("explore_schedules")
     if most is not None:
