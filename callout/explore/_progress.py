@@ -34,7 +34,7 @@ class Branches(Protocol):
 
 def wanted(stream: TextIO | None, environ: Mapping[str, str]) -> bool:
     """Whether somebody looks at a stream."""
-    if environ.get("TERM") == "dumb" or environ.get("CI") or "PYTEST_CURRENT_TEST" in environ:
+    if environ.get("TERM") == "dumb" or environ.get("CI") or environ.get("PYTEST_CURRENT_TEST"):
         return False
     return stream is not None and not stream.closed and stream.isatty()
 

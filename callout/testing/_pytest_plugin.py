@@ -36,7 +36,7 @@ _TOLD: Final = pytest.StashKey[str]()
 _DEFAULTS: Final[Mapping[str, Any]] = {
     each.name: each.default
     for each in inspect.signature(explore).parameters.values()
-    if each.kind is inspect.Parameter.KEYWORD_ONLY
+    if each.kind is inspect.Parameter.KEYWORD_ONLY and each.name != "executor"
 }
 _PACKAGE: Final = Path(__file__).parents[1]
 _USERS: Final = (_PACKAGE / "museum", _PACKAGE / "demo")  # parts of the package that only use it
@@ -69,6 +69,11 @@ def options_of(item: pytest.Item) -> Options:
         if mark.args:
             _refuse(f"@pytest.mark.explore takes options by name, such as bound=2, and not {mark.args[0]!r}")
         options |= mark.kwargs
+    if "executor" in options:
+        _refuse(
+            "@pytest.mark.explore has no option executor: a test is explored in the process that runs it. Run several "
+            "tests at once, with pytest-xdist, or call explore(scenario, executor=…) in a plain test"
+        )
     unknown = [repr(name) for name in options if name not in _DEFAULTS]
     if unknown:
         _refuse(f"@pytest.mark.explore has no option {', '.join(unknown)}; it has {', '.join(_DEFAULTS)}")
@@ -79,7 +84,7 @@ def run(item: pytest.Function) -> None:
     """Explore the test; or run it under the one schedule that was asked for."""
     __tracebackhide__ = True
     scenario = _scenario(item)
-    options = options_of(item)
+    options: Options = {"progress": False} | options_of(item)  # the line would be in the middle of pytest's own
     schedule = item.config.getoption("explore_replay")
     most = item.config.getoption("explore_schedules")
     if most is not None:

@@ -471,6 +471,8 @@ def test_wrong_use_is_one_clear_error_for_that_test(pytester: pytest.Pytester) -
     def test_value(vm): pass
     @pytest.mark.explore(seconds="1")
     def test_type(vm): pass
+    @pytest.mark.explore(executor=None)
+    def test_executor(vm): pass
     @pytest.mark.explore(2)
     def test_position(vm): pass
     @pytest.mark.explore
@@ -490,13 +492,14 @@ def test_wrong_use_is_one_clear_error_for_that_test(pytester: pytest.Pytester) -
     """,
     )
 
-    result.assert_outcomes(passed=1, failed=3, errors=6)
+    result.assert_outcomes(passed=1, failed=3, errors=7)
     result.stdout.fnmatch_lines_random(
         [
             "test_unmarked takes vm, *: mark it with @pytest.mark.explore",
             "@pytest.mark.explore has no option 'cpu', 'deep'; it has cpus, hz, bound, *",
             "explore: bound must be from 0 *",
             "explore: seconds must be a number or None, not '1'",
+            "@pytest.mark.explore has no option executor: *",
             "@pytest.mark.explore takes options by name, such as bound=2, and not 2",
             "test_without is marked explore, so it has to take the virtual machine: def test_without(vm)",
             "test_case is a method of a unittest.TestCase, *",
