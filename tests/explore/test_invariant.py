@@ -25,7 +25,7 @@ def watched(seed: int, seen: set[tuple[object, ...]]) -> Scenario:
         def look() -> None:
             seen.add(tuple(cell.value for cell in cells))
 
-        vm.cell = lambda value, name="": next(given)  # type: ignore[method-assign, arg-type]
+        object.__setattr__(vm, "cell", lambda value, name="": next(given))
         return scenario(vm)
 
     return adapted
