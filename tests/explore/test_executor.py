@@ -17,7 +17,7 @@ from typing import Any, Final, ParamSpec, TypeVar
 import pytest
 
 from callout import ArgumentTypeError, ArgumentValueError, CalloutError
-from callout.explore import Certificate, NondeterminismError, Violation, _chunks, _split, explore, replay
+from callout.explore import Certificate, NondeterminismError, Violation, _chunks, _progress, _split, explore, replay
 from callout.explore._split import Memory, News
 from callout.explore._tree import Key, Node, Seen
 from callout.testing import VirtualSMP
@@ -275,18 +275,23 @@ class Forgotten(Executor):
         self.futures.append(future)
         return future
 
+    def monotonic(self) -> float:
+        """Be the clock: with the second thing that it was given an hour has gone by."""
+        return 3600.0 if len(self.futures) > 1 else 0.0
+
 
 @pytest.mark.parametrize("strategy", ["dfs", "random"])
-def test_a_search_without_time_left_waits_for_no_worker(strategy: str) -> None:
+def test_a_search_without_time_left_waits_for_no_worker(strategy: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """And what no worker has begun is cancelled."""
     executor = Forgotten()
+    monkeypatch.setattr(_progress, "time", executor)
     certificate = explore(
         partial(scenarios.counts, 3, 2),
         cpus=1,
         reduce=False,
         strategy=strategy,
         schedules=100_000,
-        seconds=0.5,
+        seconds=10,
         executor=executor,
     )
 
