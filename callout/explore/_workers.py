@@ -52,17 +52,22 @@ class Workers:
                 f"explore: the executor takes no work, {error}; call explore() inside of its with block",
                 call="explore",
             ) from error
+        except Exception:
+            self._check_scenario()  # some pickle what they are given at once
+            raise
         self._futures.add(future)
         return future
 
     def result(self, future: Future[T], wait: float | None) -> T | None:
         """Return what a worker returns; None if it takes longer than so many seconds."""
         try:
-            result = future.result(wait)
+            future.exception(wait)
         except TimeoutError:
-            if future.done():
-                raise
             return None
+        except CancelledError:
+            pass
+        try:
+            result = future.result()
         except BrokenExecutor as error:
             raise _broken() from error
         except CancelledError as error:

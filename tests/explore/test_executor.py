@@ -307,7 +307,7 @@ def test_a_search_without_time_left_waits_for_no_worker(strategy: str, monkeypat
 class Interrupted(Future[Any]):
     """A future that cannot be waited for."""
 
-    def result(self, timeout: float | None = None) -> Any:  # noqa: ANN401 - as its base
+    def exception(self, timeout: float | None = None) -> BaseException | None:
         """Be interrupted."""
         raise KeyboardInterrupt
 
@@ -360,9 +360,16 @@ def test_a_scenario_that_no_other_process_can_import_is_refused() -> None:
 
 @pytest.mark.usefixtures("_in_small_parts")
 def test_what_another_executor_cannot_pickle_is_refused_when_it_fails() -> None:
-    """Some can pickle a lambda, so that it is tried."""
-    with pytest.raises(ArgumentTypeError, match="give a function of a module"):
-        explore(lambda vm: scenarios.counts(3, 2, vm), cpus=1, executor=Faraway())
+    """Some can pickle a lambda, so that it is tried. Others pickle in submit()."""
+
+    class Eager(Forgotten):
+        def submit(self, func: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+            _there_and_back((args, kwargs))
+            return super().submit(func, *args, **kwargs)
+
+    for executor in (Faraway(), Eager()):
+        with pytest.raises(ArgumentTypeError, match="give a function of a module"):
+            explore(lambda vm: scenarios.counts(3, 2, vm), cpus=1, executor=executor)
 
 
 def test_an_executor_that_was_shut_down_is_refused() -> None:
