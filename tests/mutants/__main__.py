@@ -62,11 +62,11 @@ def main() -> int:
     if args.list:
         print("\n".join(mutation.name for mutation in chosen))
         return 0
-    if args.races and args.page:
-        found.write(found.read())
-        return 0
     args.out.mkdir(exist_ok=True, parents=True)
     table = Table(args.out / "table.jsonl")
+    if args.races and args.page:
+        found.write([found.row_of(m, table.rows.get(m.name)) for m in every] if table.rows else found.read())
+        return 0
     if args.table:
         print("\n".join(table.markdown(chosen)))
         return 0

@@ -197,10 +197,10 @@ def core() -> list[tuple[Cell, int]]:
         if CLOSING in cell.row:
             if cell.kind in BOTH_WAYS and cell.way == "short" and cell.cpus == 1:
                 out.append((cell, 1))
-        elif len(cell.row) == 1:
-            out.append((cell, 3))
         elif len(cell.threads) < 2:
-            out.append((cell, 2))
+            # One that tries its lock is refused again and again, and has many schedules.
+            bound = 1 if cell.kind == TRYLOCK else 3 if len(cell.row) == 1 else 2
+            out.append((cell, bound))
         elif cell.kind not in LIKE_MUTEX or not any(op in ARMING for op in cell.threads):
             out.append((cell, 1))
     return out
