@@ -344,11 +344,7 @@ def _unwrapped(func: object) -> object:
 def _code_of(func: object) -> object:
     """Return what stands for a callback: its code, or for what has none its type."""
     func = _unwrapped(func)
-    if type(func) is FunctionType:
-        return func.__code__
-    kind = type(func)
-    method = kind.__dict__.get("__call__")
-    return method.__code__ if type(method) is FunctionType else kind
+    return func.__code__ if type(func) is FunctionType else type(func)
 
 
 def _at(spot: Spot | None) -> str:

@@ -508,7 +508,16 @@ def test_the_error_names_the_call(s: Stage) -> None:
                 acquire()
             yield caught.value
 
-    assert [(error.call, error.lock, error.callout) for error in s.t1.do(lambda: list(errors()))] == [
+    told = s.t1.do(lambda: list(errors()))
+
+    assert [str(error).partition("lock order reversal: ")[0] for error in told] == [
+        "rw_wlock: ",
+        "rw_rlock: ",
+        "",
+        "",
+        "callout_drain_sync: ",
+    ]
+    assert [(error.call, error.lock, error.callout) for error in told] == [
         ("rw_wlock", b, None),
         ("rw_rlock", b, None),
         ("", a, None),

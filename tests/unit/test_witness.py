@@ -31,6 +31,7 @@ from callout import (
     callout_reset,
     open_callouts,
 )
+from callout._core import frames
 from callout._core import witness as module
 from callout._core.witness import Node, Witness
 from callout._locks.lock import Lock
@@ -181,10 +182,20 @@ def test_live_locks_are_never_forgotten(vm: VirtualSMP) -> None:
     """However many classes come and go, the order of the locks that there are stays."""
     a, b = Mtx("a"), Mtx("b")
     nested(a, b)
+    Mtx("a")  # which dies at once, and its twin lives on
     for number in range(3 * module._MANY):
         Mtx(f"connection {number}")
 
     assert refused(nested, b, a)
+
+
+def test_what_lives_is_not_looked_through_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The number of nodes from which on the dead ones are removed grows with that of the living."""
+    monkeypatch.setattr(module, "_MANY", 8)
+    with VirtualSMP(1) as vm:
+        locks = [Mtx(f"lock {number}") for number in range(50)]
+
+        assert witness_of(vm)._limit >= len(locks)
 
 
 def test_a_class_outlives_its_locks(vm: VirtualSMP) -> None:
@@ -195,6 +206,13 @@ def test_a_class_outlives_its_locks(vm: VirtualSMP) -> None:
     gc.collect()
 
     assert refused(nested, Mtx("b"), Mtx("a"))
+
+    x, y, z = Mtx("x"), Mtx("y"), Mtx("z")
+    nested(x, y)
+    nested(y, z)
+    del y
+    gc.collect()
+    assert refused(nested, z, x)  # by way of a class that has no lock now
 
 
 def test_a_lock_without_a_name_that_has_died_is_in_nobodys_way(vm: VirtualSMP) -> None:
@@ -252,21 +270,55 @@ def test_generated_functions_are_forgotten_again(vm: VirtualSMP) -> None:
         witness_of(vm)._callback(eval(f"lambda _: {number}"))  # noqa: S307 - as above
 
     assert len(witness_of(vm)) <= 2 * module._MANY
+    of_another = witness_of(vm)._callback(refused)
+    witness_of(vm)._nodes[id(plain.__code__)] = of_another
+    assert witness_of(vm)._callback(plain) is not of_another
+
+
+def test_a_callout_that_was_never_armed_has_no_callback(vm: VirtualSMP) -> None:
+    """A drain of it is no edge."""
+    conf, c = RmLock("conf", RM_SLEEPABLE), Callout()
+    callout_init(c, 1)
+
+    def drain() -> None:
+        with conf:
+            callout_drain_sync(c)
+
     before = len(witness_of(vm))
-    kept = next(iter(witness_of(vm)._nodes))
-    code = compile("0", "", "eval")
-    witness_of(vm)._nodes[id(code)] = witness_of(vm)._nodes[kept]
-    assert witness_of(vm)._callback(_Fake(code)).alive() is not code
-    assert len(witness_of(vm)) <= before + 2
+    assert not in_thread(vm, drain)
+    assert len(witness_of(vm)) == before
 
 
-class _Fake:
-    """A callable with no code of its own."""
+# -- words -------------------------------------------------------------------------------------------------------------
 
-    def __init__(self, code: object) -> None:
-        self.code = code
 
-    __call__ = print
+def test_what_a_callback_waits_for_is_told_with_its_loop(vm: VirtualSMP) -> None:
+    """The loop of a CPU is named once, and not as on that CPU."""
+    a, b, caught = Mtx("a"), Mtx("b"), list[str]()
+    nested(a, b)
+
+    def callback(_: object) -> None:
+        try:
+            nested(b, a)
+        except LockOrderError as error:
+            caught.append(str(error))
+
+    c = Callout()
+    callout_init(c, 1)
+    callout_reset(c, 1, callback, None)
+    vm.tick(2)
+
+    assert "\n  2. the loop of cpu 0 acquires 'a' at " in caught[0]
+
+
+def test_code_that_is_nobodys_has_no_place(vm: VirtualSMP, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a loop itself calls the package there is no place to be named, and the rest is told all the same."""
+    monkeypatch.setattr(frames, "spot", lambda _=1: None)
+    a, b = Mtx(), Mtx()
+    nested(a, b)
+
+    with pytest.raises(LockOrderError, match="thread outside on cpu 0 acquires 'mtx' with 'mtx' held\n"):
+        nested(b, a)
 
 
 # -- functions ---------------------------------------------------------------------------------------------------------
