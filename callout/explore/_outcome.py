@@ -21,6 +21,7 @@ class Violation(CalloutError, AssertionError):  # noqa: N818 - the field's name 
         self.schedule = schedule  # the shortest that was found
         self.number = number  # which of the schedules that were run went wrong, from 1
         self.preemptions = preemptions  # before it goes wrong
+        self.drawing = drawing  # what the diagram was drawn from
         self._args = schedule, number, lanes, drawing, preemptions
 
     def __reduce__(self) -> tuple[type[Violation], tuple[str, int, list[str], Diagram | None, int]]:
@@ -28,8 +29,7 @@ class Violation(CalloutError, AssertionError):  # noqa: N818 - the field's name 
 
     def svg(self) -> str:
         """Return the diagram as a picture, a whole SVG file; empty if there is none."""
-        drawing = self._args[3]
-        return "" if drawing is None else svg(drawing, str(self).partition("\n")[0])
+        return "" if self.drawing is None else svg(self.drawing, str(self).partition("\n")[0])
 
 
 class NondeterminismError(CalloutError, RuntimeError):

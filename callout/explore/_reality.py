@@ -143,7 +143,7 @@ def _of_builtin(function: object) -> tuple[str, str] | None:
 
 
 def _of_random(frame: FrameType) -> tuple[str, str] | None:
-    """Return what is wrong with a call of the module ``random``, if anything is: who made its generator knows it."""
+    """Return what is wrong with a call of the module ``random``: nothing, if the user has seeded its generator."""
     name = frame.f_code.co_name
     if name == "__init__":
         return ("random.Random()", CHANCE) if frame.f_locals.get("x", 0) is None else None

@@ -48,6 +48,7 @@ _SCHEDULE: Final = re.compile(
     r":((?:[0-9]{1,9}(?:\*[0-9]{1,9})?(?:\.[0-9]{1,9}(?:\*[0-9]{1,9})?)*)?),choices=([0-9]{1,9})",
 )
 _OLDER: Final = re.compile(r"v[0-3],", re.ASCII)
+_NEWER: Final = re.compile(r"v[0-9]{1,4},", re.ASCII)
 
 
 def write(setting: Setting, taken: Sequence[int]) -> str:
@@ -74,6 +75,10 @@ def parse(schedule: object) -> tuple[Setting, list[int]]:
                 f"replay: {short!r} is a schedule of an older version, which this one, {VERSION}, cannot replay; "
                 "explore the scenario again",
                 call="replay",
+            )
+        if _NEWER.match(schedule) and not schedule.startswith(f"{VERSION},"):
+            raise ArgumentValueError(
+                f"replay: {short!r} is a schedule of a newer version than this one, {VERSION}", call="replay"
             )
         raise ArgumentValueError(
             f"replay: {short!r} is not a schedule; give the string that a Violation names, whole, which is like "

@@ -761,6 +761,12 @@ def test_a_schedule_of_an_older_version_is_called_that(schedule: str) -> None:
         replay(wrong_in_one_schedule, schedule)
 
 
+def test_a_schedule_of_a_newer_version_is_called_that() -> None:
+    """A string from another installation says so."""
+    with pytest.raises(ArgumentValueError, match="of a newer version than this one"):
+        replay(wrong_in_one_schedule, "v999,wrong_in_one_schedule,cpus=1,hz=1000,paths=short:,choices=0")
+
+
 @pytest.mark.parametrize("schedule", [None, 3, b"v2", ["v2"]])
 def test_what_is_no_string_is_no_schedule(schedule: str) -> None:
     """Only the string is taken."""
