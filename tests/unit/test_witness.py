@@ -182,7 +182,7 @@ def test_live_locks_are_never_forgotten(vm: VirtualSMP) -> None:
     """However many classes come and go, the order of the locks that there are stays."""
     a, b = Mtx("a"), Mtx("b")
     nested(a, b)
-    Mtx("a")  # which dies at once, and its twin lives on
+    Mtx("b")  # which dies at once, and its twin lives on
     for number in range(3 * module._MANY):
         Mtx(f"connection {number}")
 
