@@ -292,7 +292,9 @@ class Certificates:
         part.rename(self.file)
 
 
-def search(chosen: Iterable[Cell], kept: Certificates, *, limit: int, minutes: float) -> list[str]:
+def search(
+    chosen: Iterable[Cell], kept: Certificates, *, limit: int, minutes: float, core_only: bool = False
+) -> list[str]:
     """Search the cells, the likely quick ones first, but none that is likely to have more schedules than *limit*.
 
     Return the names of those in which something was found.
@@ -309,7 +311,9 @@ def search(chosen: Iterable[Cell], kept: Certificates, *, limit: int, minutes: f
     saved = time.monotonic()
     while True:
         open_ = [
-            (many, cell.name, cell) for cell, many in likely.items() if many <= limit and _next(cell, kept) <= MOST
+            (many, cell.name, cell)
+            for cell, many in likely.items()
+            if many <= limit and _next(cell, kept) <= (of_core.get(cell, 0) if core_only else MOST)
         ]
         if not open_ or time.monotonic() > end:
             break
@@ -463,6 +467,7 @@ def main() -> int:
     )
     parser.add_argument("--list", action="store_true", help="print the name of every cell")
     parser.add_argument("--page", action="store_true", help="write the page of the manual, and run nothing")
+    parser.add_argument("--core", action="store_true", help="search the core only, and no deeper than CI does")
     parser.add_argument("--only", default="", metavar="TEXT", help="cells with TEXT in their name")
     parser.add_argument("--anew", action="store_true", help="forget what was searched before")
     parser.add_argument(
@@ -479,7 +484,7 @@ def main() -> int:
         if args.anew:
             kept.lines = {}
         kept.begin()
-        if wrong := search(chosen, kept, limit=args.limit, minutes=args.minutes):
+        if wrong := search(chosen, kept, limit=args.limit, minutes=args.minutes, core_only=args.core):
             say("\n".join(f"something was found in {name}" for name in wrong))
             return 1
     PAGE.write_text(page(kept), encoding="utf-8")
