@@ -175,6 +175,21 @@ def test_reading_counts_as_writing_does(s: Stage, kind: str) -> None:
     assert free(s, m, rw, fresh)
 
 
+def test_the_place_of_another_reader_is_not_told(s: Stage) -> None:
+    """A lock notes one place; where another thread has read it since, the text has none for this one."""
+    a, rw = s.do(Mtx, "a"), s.do(RwLock, "rw")
+    s.t0.do(nested, a, rw)
+    s.t0.do(rw.rlock)
+    with pytest.raises(LockOrderError, match="with 'rw' held, acquired at "):
+        s.t0.do(a.__enter__)
+    s.t1.do(rw.rlock)
+
+    with pytest.raises(LockOrderError, match="with 'rw' held\n"):
+        s.t0.do(a.__enter__)
+    s.t0.do(rw.runlock)
+    s.t1.do(rw.runlock)
+
+
 def test_a_cycle_of_three_is_told_whole(s: Stage) -> None:
     """No two of the threads have opposite orders, and yet all three can wait for one another: each step is named."""
     a, b, c = (s.do(Mtx, name) for name in "abc")
