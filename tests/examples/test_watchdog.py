@@ -47,7 +47,7 @@ def test_it_can_be_detached_at_any_moment() -> None:
 
 
 def test_it_can_be_stopped_at_any_moment() -> None:
-    """In every schedule the watchdog ends: nothing arms it after the stop. With two preemptions; three take minutes."""
+    """In every schedule with two preemptions nothing arms the watchdog after the stop. Three take ten times as long."""
     clean(stopped, 2)
 
 
