@@ -231,7 +231,8 @@ class Split:
         self._waiting: deque[Piece] = deque()
         self._running: deque[tuple[Piece, Future[Done]]] = deque()
         self._ended = 0
-        self._news: deque[News] = deque()  # the latest
+        first = Memory().tell(runs.tree.news)
+        self._news: deque[News] = deque([first] if first is not None else [])  # the latest
         top = Fork(bare(stack[0]))
         top.owned = True
         self._cut(Piece((), top, [bare(node) for node in stack], trail))
