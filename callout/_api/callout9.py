@@ -149,7 +149,11 @@ def callout_active(c: Callout, /) -> int:
 
 
 def callout_deactivate(c: Callout, /) -> None:
-    """Clear the active flag, and nothing else: what is scheduled still runs. Never blocks. See callout(9)."""
+    """Clear the active flag, and nothing else: what is scheduled still runs. Never blocks. See callout(9).
+
+    A callout that was reset to another CPU while it ran is scheduled there when that run is over, and is active again
+    then, as in the kernel (``callout_cc_add()``).
+    """
     check_callout("callout_deactivate", c)
     deactivate(c)
 

@@ -15,6 +15,11 @@ _SHOWN_BITS: Final = 256  # of an int that is shown in full: Python refuses to w
 _NAMED: Final = (FunctionType, BuiltinFunctionType)
 
 
+def counted(number: int, what: str) -> str:
+    """Return a number of things, in words of a message: "1 schedule", "2,000 schedules"."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
 def name_of(func: object) -> str:
     """Return how to call *func* in a message."""
     for _ in range(8):  # a partial of a partial of …

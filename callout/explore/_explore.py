@@ -171,6 +171,7 @@ def explore(
         steps=runs.steps,
         seconds=time.monotonic() - clock.begun,
         final_states=frozenset(runs.states),
+        ran=dict(sorted(runs.ran.items())),
         seed=None if strategy == "dfs" else seed,
     )
 

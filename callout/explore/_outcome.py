@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from .._core.describe import counted
 from .._core.errors import CalloutError
 from ._diagram import Diagram
 from ._svg import svg
@@ -62,19 +64,34 @@ class Certificate:
     steps: int = 0  # switch points of all
     seconds: float = field(default=0.0, compare=False)
     final_states: frozenset[str] = field(default=frozenset(), repr=False)  # how the runs have ended
-
     seed: int | None = None  # of what was left to chance
+    # In how many of the schedules each callback and completion has run. What is not here was not exercised.
+    ran: Mapping[str, int] = field(default_factory=dict, repr=False, hash=False)
+
+    @property
+    def not_covered(self) -> tuple[str, ...]:
+        """What this says nothing of. docs/not-modelled.md has the whole list."""
+        out = []
+        if self.strategy != "dfs" or not self.exhausted:
+            out.append("the schedules that were not run")
+        if self.bound is not None:
+            out.append(f"more than {counted(self.bound, 'preemption')}")
+        return (*out, "switches elsewhere than at switch points", "weak memory")
 
     def __str__(self) -> str:
+        ran = ", ".join(f"{name} in {count:,}" for name, count in sorted(self.ran.items()))
+        return f"{self._found()}{f'; ran: {ran}' if ran else ''}; not covered: {', '.join(self.not_covered)}"
+
+    def _found(self) -> str:
         if self.seed is not None:
             return (
-                f"nothing was found in {self.schedules} schedules ({self.strategy}, seed {self.seed}), {self.steps} "
-                f"switch points, {self.longest} in the longest, in {self.seconds:.1f} s"
+                f"nothing was found in {counted(self.schedules, 'schedule')} ({self.strategy}, seed {self.seed}), "
+                f"{counted(self.steps, 'switch point')}, {self.longest:,} in the longest, in {self.seconds:.1f} s"
             )
-        most = "" if self.bound is None else f" with at most {self.bound} preemptions"
+        most = "" if self.bound is None else f" with at most {counted(self.bound, 'preemption')}"
         every = f"every schedule{most}" if self.exhausted else f"not every schedule{most}: a limit was reached"
         return (
-            f"nothing was found in {self.schedules} schedules ({every}"
-            f"{', but for equivalent ones' if self.reduced else ''}), {self.steps} switch points, "
-            f"{self.longest} in the longest, in {self.seconds:.1f} s"
+            f"nothing was found in {counted(self.schedules, 'schedule')} ({every}"
+            f"{', but for equivalent ones' if self.reduced else ''}), {counted(self.steps, 'switch point')}, "
+            f"{self.longest:,} in the longest, in {self.seconds:.1f} s"
         )

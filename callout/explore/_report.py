@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import PurePath
 from typing import Final
 
+from .._core.describe import counted
 from .._core.errors import DeadlockError
 from ._diagram import ACT, CODE, FOLD, FUNCTION, STEP, WRONG, Diagram, Row
 from ._shrink import Shrunk
@@ -140,19 +141,15 @@ def notes_of(problem: BaseException, schedule: str, shrunk: Shrunk, number: int)
         yield from str(problem).splitlines()
     yield f"replay: {schedule}"
     yield (
-        f"{_count(shrunk.preemptions, 'preemption')}, {_count(shrunk.steps, 'step')}; schedule {number} went wrong, "
-        f"and was shrunk in {_count(shrunk.runs, 'run')}"
+        f"{counted(shrunk.preemptions, 'preemption')}, {counted(shrunk.steps, 'step')}; schedule {number} went wrong, "
+        f"and was shrunk in {counted(shrunk.runs, 'run')}"
     )
     kind = type(problem).__name__
     fewer = f"with fewer preemptions ends in {kind}"
-    searched = _count(shrunk.schedules, "schedule")
+    searched = counted(shrunk.schedules, "schedule")
     if not shrunk.preemptions:
         yield "minimal: it takes no preemption"
     elif shrunk.minimal:
         yield f"minimal: no schedule {fewer}; that search was exhausted after {searched}"
     else:
         yield f"not shown to be minimal: the search for one {fewer} ended after {searched}"
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"

@@ -32,6 +32,7 @@ class Run:
     problem: BaseException | None
     steps: int
     state: str
+    ran: frozenset[str] = frozenset()  # the callbacks and completions that have begun
 
 
 def run(scenario: Scenario, setting: Setting, chooser: Watcher, steps: int) -> Run:
@@ -61,7 +62,7 @@ def run(scenario: Scenario, setting: Setting, chooser: Watcher, steps: int) -> R
         raise
     except BaseException as error:
         return Run(error, taken, f"violation: {type(error).__name__}")
-    return Run(None, taken, state)
+    return Run(None, taken, state, frozenset(vm.ran))
 
 
 class Moment(NamedTuple):

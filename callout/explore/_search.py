@@ -13,6 +13,7 @@ once more.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
@@ -65,6 +66,7 @@ class Told(NamedTuple):
     steps: int
     longest: int
     states: frozenset[str]
+    ran: dict[str, int]
     script: dict[int, str]  # of the schedule that went wrong, if one did
     kind: str  # the name of its error's type
     said: str
@@ -82,6 +84,7 @@ class Runs:
         self.steps = 0
         self.longest = 0
         self.states: set[str] = set()
+        self.ran: Counter[str] = Counter()  # in how many schedules each callback has run
         self._first: tuple[list[tuple[int, str]], Trail] | None = None
         self._inspected = False
 
@@ -98,6 +101,7 @@ class Runs:
         self.schedules += 1
         self.longest = max(self.longest, ended.steps)
         self.states.add(ended.state)
+        self.ran.update(ended.ran)
 
     def look_again(self, script: list[tuple[int, str]], trail: Trail) -> None:
         """Run some of the schedules twice: the first ones, then every one whose number is a power of two."""
@@ -120,7 +124,8 @@ class Runs:
         script, kind, said = (
             ({}, "", "") if failure is None else (failure.script, failure.kind.__qualname__, failure.said)
         )
-        return Told(self.schedules, self.steps, self.longest, frozenset(self.states), script, kind, said, differs)
+        states, ran = frozenset(self.states), dict(self.ran)
+        return Told(self.schedules, self.steps, self.longest, states, ran, script, kind, said, differs)
 
     def add(self, told: Told) -> None:
         """Count the runs of another process, and raise what these have raised."""
@@ -128,6 +133,7 @@ class Runs:
         self.steps += told.steps
         self.longest = max(self.longest, told.longest)
         self.states |= told.states
+        self.ran.update(told.ran)
         if told.differs:
             raise NondeterminismError(told.differs)
         if told.kind:

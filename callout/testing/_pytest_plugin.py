@@ -172,12 +172,15 @@ def told(certificate: Certificate) -> str:
     """Say what was explored."""
     bound = "any number of preemptions" if certificate.bound is None else f"at most {certificate.bound} preemptions"
     kind = ", without equivalent ones" if certificate.reduced else ""
+    ran = ", ".join(f"{name} in {count}" for name, count in certificate.ran.items())
     return (
         f"schedules  {certificate.schedules}, by {certificate.strategy}{kind}\n"
         f"bound      {bound}\n"
         f"exhausted  {'yes' if certificate.exhausted else 'no, there are more'}\n"
         f"steps      {certificate.steps}, {certificate.longest} in the longest\n"
-        f"seconds    {certificate.seconds:.2f}"
+        f"seconds    {certificate.seconds:.2f}\n"
+        f"ran        {ran or 'no callback'}\n"
+        f"not        {', '.join(certificate.not_covered)}"
     )
 
 

@@ -13,7 +13,7 @@ from typing import Any, Self, TypeVar
 
 from ..._core.calls import call_on
 from ..._core.checks import check_int
-from ..._core.describe import shown
+from ..._core.describe import name_of, shown
 from ..._core.errors import (
     ArgumentTypeError,
     BusyError,
@@ -80,6 +80,7 @@ class VirtualSMP(Visible):
                 call="VirtualSMP",
             )
         self.errors: list[BaseException] = []
+        self.ran: set[str] = set()  # the names of the callbacks and completions that have begun
         self.platform = VirtualPlatform(None, free_clock=free_clock, max_steps=max_steps)
         self.machine: Machine = boot(
             self.platform,
@@ -104,6 +105,7 @@ class VirtualSMP(Visible):
         me = self.platform.me()
         if self.platform.foot is not None and not is_pure(func, (arg,)):
             self.platform.touch(WORLD, WRITES)
+        self.ran.add(name_of(func))
         me.in_user += 1
         try:
             self._run_function(func, arg)
