@@ -19,15 +19,18 @@ ONCE = (
     "tests/test_layers.py",
     "tests/unit/test_docs.py",
     "tests/unit/test_project.py",
+    "tests/unit/test_racing.py",
     "tests/unit/test_short.py",
     "tests/unit/test_wheel.py",
     "tests/unit/test_words.py",
 )
 # Long as well, and what they find on one in the middle they find on the oldest or the newest.
 ENDS = (
+    "tests/conformance/test_witness.py",
     "tests/unit/test_cli.py",
     "tests/unit/test_fork.py",
     "tests/unit/test_robustness.py",
+    "tests/unit/test_witness.py",
 )
 EXPLORED = ("tests/race", "tests/explore", "tests/museum", "tests/examples")  # the session race has them
 PROJECT = nox.project.load_toml("pyproject.toml")

@@ -65,7 +65,7 @@ def main() -> int:
     args.out.mkdir(exist_ok=True, parents=True)
     table = Table(args.out / "table.jsonl")
     if args.races and args.page:
-        found.write([found.row_of(m, table.rows.get(m.name)) for m in every] if table.rows else found.read())
+        found.write(found.rows_of(every, table.rows))
         return 0
     if args.table:
         print("\n".join(table.markdown(chosen)))
@@ -85,7 +85,7 @@ def main() -> int:
     todo = [m for m in chosen if m.name not in reasons and not (args.left and table.has_killed(m.name))]
     with_killers(args.killers, lambda killers: run(todo, killers, table, args))
     if args.races:
-        rows = [found.row_of(m, table.rows.get(m.name)) for m in every]
+        rows = found.rows_of(every, table.rows)
         found.write(rows)
         known = found.reasons()
         lasting = [row for row in rows if row.outcome in (found.SURVIVES, found.UNREACHED)]

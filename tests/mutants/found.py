@@ -6,7 +6,7 @@ import csv
 import re
 import tomllib
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -58,6 +58,17 @@ def read() -> list[Row]:
     """Return what the file says."""
     with FILE.open(encoding="utf-8", newline="") as text:
         return [Row(**row) for row in csv.DictReader(text)]
+
+
+def rows_of(mutations: Iterable[Mutation], results: Mapping[str, Result]) -> list[Row]:
+    """Return the rows of today's list: what was run just now, else what the file says of it."""
+    before = {row.mutant: row for row in read()}
+    rows = []
+    for mutation in mutations:
+        kept = before.get(mutation.name)
+        is_new = kept is None or mutation.name in results or mutation.name in equivalent()
+        rows.append(row_of(mutation, results.get(mutation.name)) if is_new or kept is None else kept)
+    return rows
 
 
 def write(rows: Iterable[Row]) -> None:

@@ -37,7 +37,9 @@ def planted(mutation: Mutation) -> Iterator[None]:
 
 def test_every_race_has_its_row() -> None:
     """The file has each mutant that is a race by the rules of today, in their order, and nothing else."""
-    assert [(row.mutant, row.rule) for row in ROWS] == [(name, rule(mutation)) for name, mutation in MUTANTS.items()]
+    assert [(row.mutant, row.rule) for row in ROWS] == [(name, rule(mutation)) for name, mutation in MUTANTS.items()], (
+        "run: python -m tests.mutants --races --page"
+    )
 
 
 def test_each_rule_has_mutants_that_are_found() -> None:

@@ -123,7 +123,8 @@ SCENARIOS: Final[dict[Scenario, tuple[int, int]]] = {
 def test_each_target_runs_each_call_once(scenario: Scenario) -> None:
     """In no schedule is a call lost, run twice, run with another's argument, or said to be done before it is."""
     bound, least = SCENARIOS[scenario]
-    certificate = explore(scenario, bound=bound)
+    # Where all that two CPUs do conflicts, there is little to leave out, and a plain search is quicker.
+    certificate = explore(scenario, bound=bound, reduce=scenario is not from_two_cpus)
 
     assert certificate.exhausted
     assert certificate.schedules >= least
