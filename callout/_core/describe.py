@@ -20,16 +20,25 @@ def counted(number: int, what: str) -> str:
     return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
+def called_by(func: object) -> object:
+    """Return the function that a partial or a bound method calls; None for what is neither. Runs no code of the
+    user's.
+    """
+    kind = type(func)
+    if kind is partial:
+        return cast("partial[object]", func).func
+    if kind is MethodType:
+        return cast("MethodType", func).__func__
+    return None
+
+
 def name_of(func: object) -> str:
     """Return how to call *func* in a message."""
     for _ in range(8):  # a partial of a partial of …
-        kind = type(func)
-        if kind is partial:
-            func = cast("partial[object]", func).func
-        elif kind is MethodType:
-            func = cast("MethodType", func).__func__
-        else:
+        inner = called_by(func)
+        if inner is None:
             break
+        func = inner
     if isinstance(func, type):
         return type.__getattribute__(func, "__qualname__")  # type: ignore[no-any-return]  # a str
     if type(func) in _NAMED:

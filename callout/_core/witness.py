@@ -34,11 +34,11 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
-from types import CodeType, FunctionType, MethodType
-from typing import TYPE_CHECKING, Final, NoReturn, cast
+from types import CodeType, FunctionType
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from . import frames
-from .describe import name_of
+from .describe import called_by, name_of
 from .errors import LockOrderError
 from .guard import protected
 from .units import CALLOUT_TRYLOCK
@@ -325,19 +325,15 @@ def _unwrapped(func: object) -> object:
     names it as ``functools.wraps()`` does.
     """
     for _ in range(8):
-        kind = type(func)
-        if kind is partial:
-            func = cast("partial[object]", func).func
-        elif kind is MethodType:
-            func = cast("MethodType", func).__func__
-        else:
+        inner = called_by(func)
+        if inner is None:
             try:
-                wrapped: object = getattr(func, "__wrapped__", None)
+                inner = getattr(func, "__wrapped__", None)
             except Exception:  # the user's
-                wrapped = None
-            if wrapped is None:
-                break
-            func = wrapped
+                inner = None
+        if inner is None:
+            break
+        func = inner
     return func
 
 

@@ -65,9 +65,11 @@ def rows_of(mutations: Iterable[Mutation], results: Mapping[str, Result]) -> lis
     before = {row.mutant: row for row in read()}
     rows = []
     for mutation in mutations:
-        kept = before.get(mutation.name)
-        is_new = kept is None or mutation.name in results or mutation.name in equivalent()
-        rows.append(row_of(mutation, results.get(mutation.name)) if is_new or kept is None else kept)
+        kept, result = before.get(mutation.name), results.get(mutation.name)
+        if kept is not None and result is None and mutation.name not in equivalent():
+            rows.append(kept)
+        else:
+            rows.append(row_of(mutation, result))
     return rows
 
 

@@ -12,7 +12,18 @@ from callout.testing._mutants import MUTANTS
 ALL = [kind.name for kind in MUTANTS]
 
 
-class Pcb(Teardown):
+class Counted(Teardown):
+    """A pattern with a reference count."""
+
+    def completed(self) -> None:
+        """Drop one reference; the last one frees."""
+        with self.locked():
+            last = self.drop()
+        if last:
+            self.free()
+
+
+class Pcb(Counted):
     """The teardown of the mail that announced callout_drain_async(): a reference for each callout, and one's own."""
 
     def close(self) -> None:
@@ -23,13 +34,6 @@ class Pcb(Teardown):
                 if self.drain(c) == 0:
                     self.drop()
         self.completed()
-
-    def completed(self) -> None:
-        """Drop one reference; the last one frees."""
-        with self.locked():
-            last = self.drop()
-        if last:
-            self.free()
 
 
 class Late(Pcb):
@@ -78,7 +82,7 @@ class Stops(Teardown):
         self.free()
 
 
-class Flagged(Teardown):
+class Flagged(Counted):
     """Stops its callout, which has no lock; the callback drops a reference if it could not be stopped."""
 
     def make(self) -> None:
@@ -98,13 +102,6 @@ class Flagged(Teardown):
             if self.stop(c) == 1:
                 self.drop()
         self.completed()
-
-    def completed(self) -> None:
-        """Drop a reference."""
-        with self.locked():
-            last = self.drop()
-        if last:
-            self.free()
 
 
 @pytest.mark.parametrize("callouts", [1, 2])
