@@ -10,6 +10,7 @@ from .._core.errors import ArgumentValueError
 from .._worlds.virtual import records
 from .._worlds.virtual.platform import VirtualPlatform
 from .._worlds.virtual.scheduler import Chooser, Context, Trail
+from .._worlds.virtual.stacks import Stacks
 from .._worlds.virtual.vm import VirtualSMP
 from ._schedule import Setting
 
@@ -35,8 +36,11 @@ class Run:
     ran: frozenset[str] = frozenset()  # the callbacks and completions that have begun
 
 
-def run(scenario: Scenario, setting: Setting, chooser: Watcher, steps: int) -> Run:
-    """Run the scenario once, with at most so many *steps*. Only KeyboardInterrupt is raised; the rest is the result."""
+def run(scenario: Scenario, setting: Setting, chooser: Watcher, steps: int, stacks: Stacks | None = None) -> Run:
+    """Run the scenario once, with at most so many *steps*. Only KeyboardInterrupt is raised; the rest is the result.
+
+    Many runs are quicker with *stacks* that they share.
+    """
     taken = 0
     try:
         with VirtualSMP(
@@ -46,6 +50,8 @@ def run(scenario: Scenario, setting: Setting, chooser: Watcher, steps: int) -> R
             if script is not None:
                 script.vm = vm
             platform = chooser.platform = vm.platform
+            if stacks is not None:
+                platform.stacks = stacks
             chooser.trail = platform.trail
             try:
                 records.watch(vm.machine)

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from .._worlds.virtual.scheduler import Trail
+from .._worlds.virtual.stacks import Stacks
 from ._outcome import NondeterminismError
 from ._reality import noticing
 from ._run import Follow, Run, Scenario, Watcher, run
@@ -87,11 +88,12 @@ class Runs:
         self.ran: Counter[str] = Counter()  # in how many schedules each callback has run
         self._first: tuple[list[tuple[int, str]], Trail] | None = None
         self._inspected = False
+        self._stacks: Stacks | None = None  # of the runs, while there are many
 
     def run(self, chooser: Watcher) -> Run:
         """Run a schedule. In the first it is noticed if the scenario uses what virtual CPUs do not have."""
         if self._inspected:
-            return run(self._scenario, self._setting, chooser, self._max_steps)
+            return run(self._scenario, self._setting, chooser, self._max_steps, self._stacks)
         self._inspected = True
         with noticing(lambda error: chooser.platform.fail(error)):
             return run(self._scenario, self._setting, chooser, self._max_steps)
@@ -147,7 +149,7 @@ class Runs:
     def _again(self, script: list[tuple[int, str]], trail: Trail, number: int) -> None:
         """Run a schedule that went well once more, and raise if the run is not the same."""
         follow = Follow(dict(script))
-        ended = run(self._scenario, self._setting, follow, self._max_steps)
+        ended = run(self._scenario, self._setting, follow, self._max_steps, self._stacks)
         if ended.problem is not None:
             raise NondeterminismError(
                 f"the scenario is not deterministic: schedule {number} went well, and run again it ended in "
@@ -180,16 +182,17 @@ class Search(Runs):
         It raises when a schedule goes wrong.
         """
         tree = self.tree
-        while True:
-            walk = Walk(tree, fixed)
-            complete = self._try(walk)
-            tree.learn(walk)
-            if complete:
-                self.look_again(tree.script(), walk.trail)
-            fixed = tree.next()
-            self.before = walk.trail
-            if not fixed or enough():
-                return fixed
+        with Stacks() as self._stacks:
+            while True:
+                walk = Walk(tree, fixed)
+                complete = self._try(walk)
+                tree.learn(walk)
+                if complete:
+                    self.look_again(tree.script(), walk.trail)
+                fixed = tree.next()
+                self.before = walk.trail
+                if not fixed or enough():
+                    return fixed
 
     def _try(self, walk: Walk) -> bool:
         """Run one schedule; return whether it was no repetition of another, or raise what is to be said of it."""
@@ -229,16 +232,17 @@ class Sample(Runs):
         """Run schedules until *enough()*; *make* makes their choosers, of a number and the length of the longest run so
         far. It raises when a schedule goes wrong.
         """
-        while True:
-            chooser = make(self.schedules, self.longest)
-            ended = self.run(chooser)
-            self.steps += ended.steps
-            self.count(ended)
-            if ended.problem is not None:
-                self.violation(chooser.script(), ended.problem)
-            self.look_again(chooser.script(), chooser.trail)
-            if enough():
-                return
+        with Stacks() as self._stacks:
+            while True:
+                chooser = make(self.schedules, self.longest)
+                ended = self.run(chooser)
+                self.steps += ended.steps
+                self.count(ended)
+                if ended.problem is not None:
+                    self.violation(chooser.script(), ended.problem)
+                self.look_again(chooser.script(), chooser.trail)
+                if enough():
+                    return
 
 
 def _differs_at(here: Trail, there: Trail) -> str:

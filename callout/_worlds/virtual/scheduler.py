@@ -16,20 +16,15 @@ from __future__ import annotations
 import contextvars
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from types import FrameType
 from typing import Final, NoReturn, Protocol
 from zlib import crc32
 
 from ..._core import frames
-from ..._core.errors import ClosedError, DeadlockError, LivelockError, MissingExtraError, NoSystemError
+from ..._core.errors import ClosedError, DeadlockError, LivelockError, NoSystemError
 from ..._core.platform import Thread
-
-try:
-    import greenlet
-except ImportError as error:  # pragma: no cover - the test for it blocks the import in a process of its own
-    raise MissingExtraError(
-        "the virtual platform needs greenlet: install it with  pip install 'callout[explore]'"
-    ) from error
+from .stacks import Stacks, greenlet
 
 THREAD: Final = "thread"
 TASK: Final = "task"  # of a CPU's loop
@@ -137,7 +132,7 @@ class Context:
         self.entry: object = self if kind in (THREAD, TASK) else None
         self.waits_for: Blocker | None = None
         self.error: BaseException | None = None
-        self.body: Callable[[], None] | None = None  # until it has begun
+        self.body: Callable[[], object] | None = None  # until it has begun
         self.variables: contextvars.Context | None = None
         self.greenlet: greenlet.greenlet | None = None  # since it has begun
 
@@ -327,6 +322,7 @@ class Scheduler:
         self.stuck: dict[str, str] = {}  # when nothing can run any more: what each waits for, which will never come
         self.invariants: list[Invariant] = []  # what must hold after every step
         self.notes: list[str] | None = None  # for a report: what the current step has read or written
+        self.stacks = Stacks()
         self.outside = Context(THREAD, "outside", None, 0, "outside")
         self.adopt_driver()
         self.off = False  # the contexts are being ended, or were
@@ -373,10 +369,11 @@ class Scheduler:
             self.current = self._ending = context
             self._pleas = 0
             its.throw(greenlet.GreenletExit)
-            if not its.dead:
+            if context.greenlet is not None:
                 unending.append(context)
         self.current = self._ending = None
         self.contexts.clear()
+        self.stacks.rest()
         _UNENDING.extend(unending)
         return [context.name for context in unending]
 
@@ -437,38 +434,41 @@ class Scheduler:
             self.trail.number(f"the start of {name}"),
         )
         self.touch(context.number, RELEASES)
-
-        def body() -> None:
-            context.waits_for = None
-            self.touch(context.number, WRITES)
-            if cpu is not None:
-                self._take_loop(context, cpu)
-            try:
-                func(*args)
-            except greenlet.GreenletExit as error:
-                if self.off:
-                    return
-                context.error = error  # the user's code has raised it
-            except KeyboardInterrupt as error:
-                self.failure = error
-            except BaseException as error:
-                context.error = error
-            if self.off:
-                return
-            if cpu is not None and self.loops[cpu] is context:
-                self._leave_loop(cpu)
-            if context.kind in (THREAD, TASK) and not context.pure:
-                self.touch(WORLD, WRITES)
-            context.entry = None
-            self.contexts.remove(context)
-            if context.error is not None:
-                self.errors.append(context.error)
-            self.current = None  # the hub goes on: it is the parent of every greenlet
-
-        context.body = body
+        context.body = partial(func, *args)
         context.variables = contextvars.copy_context()
         self.contexts.append(context)
         return context
+
+    def _live(self, context: Context, body: Callable[[], object]) -> None:
+        """Be *context*, on its own stack, from its begin to its end."""
+        context.waits_for = None
+        self.touch(context.number, WRITES)
+        cpu = context.cpu
+        if cpu is not None:
+            self._take_loop(context, cpu)
+        try:
+            body()
+        except greenlet.GreenletExit as error:
+            if not self.off:
+                context.error = error  # the user's code has raised it
+        except KeyboardInterrupt as error:
+            self.failure = error
+        except BaseException as error:
+            context.error = error
+        assert context.greenlet is not None
+        self.stacks.keep(context.greenlet)
+        context.greenlet = None
+        if self.off:
+            return
+        if cpu is not None and self.loops[cpu] is context:
+            self._leave_loop(cpu)
+        if context.kind in (THREAD, TASK) and not context.pure:
+            self.touch(WORLD, WRITES)
+        context.entry = None
+        self.contexts.remove(context)
+        if context.error is not None:
+            self.errors.append(context.error)
+        self.current = None  # the hub goes on: it is the parent of every greenlet
 
     def settle(self) -> None:
         """Run everything until nothing can run any more, and raise what ended the run if something did. From
@@ -682,12 +682,15 @@ class Scheduler:
         try:
             while (context := self.current) is not None:
                 its = context.greenlet
-                if its is None:
+                if its is not None:
+                    its.switch()
+                else:
                     assert context.body is not None
-                    its = context.greenlet = greenlet.greenlet(context.body, parent=self.hub)
+                    its = context.greenlet = self.stacks.take(self.hub)
                     its.gr_context = context.variables
+                    live = partial(self._live, context, context.body)
                     context.body = context.variables = None
-                its.switch()
+                    its.switch(live)
         finally:
             self.current = None
 
