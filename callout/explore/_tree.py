@@ -102,6 +102,7 @@ class Walk:
         self.feet = tree.feet
         self.order = tree.order
         self.known = max(fixed - 1, 0)  # so many steps are those of the run before
+        self.repeats = self.known > 0
         del tree.feet[self.known :]
         tree.order.cut(self.known)
         self.trail = Trail()
@@ -119,6 +120,7 @@ class Walk:
         if self.tracks:
             self.harvest()
         self.depth = depth + 1
+        self.repeats = depth < self.known
         if depth < self.fixed:
             return self._follow(depth, runnable, current)
         return self._extend(depth, runnable, current)

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from types import TracebackType
 from typing import Any, Final, TypeVar, cast
 
@@ -96,8 +96,11 @@ class VirtualLock(LockState):
     def acquire(self, blocking: bool = True, /) -> bool:
         """Acquire the lock, once more if this thread holds it; without *blocking*, return False if another holds it."""
         platform = self._platform
-        me = platform.me()
-        platform.point(self._acquires)
+        me = platform.current
+        if me is None or platform.off:
+            me = platform.me()
+        else:
+            platform.point(self._acquires)
         holder = self.holder
         if holder is not None:
             if holder.thread == me.thread:
@@ -511,9 +514,8 @@ class VirtualPlatform(Scheduler):
             if self.called[cpu]:
                 self.touch(self._interrupts_it[cpu][1], WRITES)
                 self.called[cpu] = False
-                self.touch(WORLD, WRITES)
-                entry.calls()
-                self.touch(WORLD, WRITES)
+                with self.user(self.me(), pure=False):
+                    entry.calls()
             elif self.clock_may_expire(cpu):
                 self.touch(self._interrupts_it[cpu][1], READS)
                 self.touch(self._timers[cpu], WRITES)
@@ -532,6 +534,21 @@ class VirtualPlatform(Scheduler):
                 elif self.free_clock:  # what asks for itself, again and again, must let others have a turn
                     self.fairness.yields(self.me(), self._runnable())
             self.give_way(waits, _RESTS)
+
+    @contextmanager
+    def user(self, me: Context, *, pure: bool) -> Iterator[None]:
+        """Run the user's code in the block, as a context of the engine: *pure*, or with all that it may share."""
+        before = me.pure
+        me.pure = pure
+        if not pure:
+            self.touch(WORLD, WRITES)
+        try:
+            yield
+        finally:
+            if not pure:
+                self.touch(WORLD, WRITES)
+                me.entry = None
+            me.pure = before
 
     def asks_for_run(self, cpu: int) -> None:
         """A callout of *cpu* was armed."""
@@ -564,43 +581,40 @@ class _Shared:
         self._platform = platform
         self._number = number
 
-    def _touch(self, how: int) -> None:
-        self._platform.touch(self._number, how)
-
 
 class _SharedDeque(_Shared, deque[Any]):
     def __len__(self) -> int:
-        self._touch(READS)
+        self._platform.touch(self._number, READS)
         return super().__len__()
 
     def __iter__(self) -> Iterator[Any]:
-        self._touch(READS)
+        self._platform.touch(self._number, READS)
         return super().__iter__()
 
     def append(self, item: object) -> None:
-        self._touch(WRITES)
+        self._platform.touch(self._number, WRITES)
         super().append(item)
 
     def popleft(self) -> object:
-        self._touch(WRITES)
+        self._platform.touch(self._number, WRITES)
         return super().popleft()
 
     def remove(self, item: object) -> None:
-        self._touch(WRITES)
+        self._platform.touch(self._number, WRITES)
         super().remove(item)
 
 
 class _SharedDict(_Shared, dict[Any, Any]):
     def __setitem__(self, key: object, value: object) -> None:
-        self._touch(WRITES)
+        self._platform.touch(self._number, WRITES)
         super().__setitem__(key, value)
 
     def __iter__(self) -> Iterator[Any]:
-        self._touch(READS)
+        self._platform.touch(self._number, READS)
         return super().__iter__()
 
     def pop(self, *args: object) -> object:
-        self._touch(WRITES)
+        self._platform.touch(self._number, WRITES)
         result: object = super().pop(*args)
         return result
 

@@ -125,7 +125,7 @@ class Context:
         self.runs_loop = False  # a thread in vm.run(): it runs a loop of its own meanwhile
         self.cpu_locks = 0  # how many it holds
         self.number = number  # in footprints: its start comes after what has spawned it
-        self.pure = False  # it shares nothing that the platform does not see
+        self.pure = kind in _ENGINE  # what it runs now shares nothing that the platform does not see
         self.result: object = None  # what its function has returned
         self.in_user = 0  # engine contexts: how many callbacks they are in
         # The call of the package that it was in at its last switch point; None: no user's code has called anything.
@@ -180,7 +180,8 @@ class Chooser(Protocol):
 
     One that will let the current context go on wherever that can may say so in an attribute ``stays``: it is not asked
     there, and nobody looks who else could run. One with a true attribute ``tracks`` is asked at every switch point,
-    also where only one context can run, and finds in ``Scheduler.foot`` what the step before has used.
+    also where only one context can run, and finds in ``Scheduler.foot`` what the step before has used. One with a true
+    attribute ``repeats`` does what an earlier run has done: what was looked at then is not looked at again.
     """
 
     def choose(self, runnable: Sequence[Context], current: Context | None) -> Context:
@@ -224,17 +225,17 @@ class Fairness:
     Source: Musuvathi and Qadeer, Fair Stateless Model Checking, PLDI 2008.
     """
 
-    __slots__ = ("_since", "behind")
+    __slots__ = ("behind", "since")
 
     def __init__(self) -> None:
         self.behind: dict[Context, set[Context]] = {}  # each that waits: for a turn of which
-        self._since: dict[Context, _Since] = {}
+        self.since: dict[Context, _Since] = {}  # each that has yielded
 
     def yields(self, me: Context, runnable: Sequence[Context]) -> None:
         """*me* gets nowhere until others have run."""
-        since = self._since.get(me)
+        since = self.since.get(me)
         if since is None:
-            since = self._since[me] = _Since()
+            since = self.since[me] = _Since()
         if since.could_run is not None:
             first = (since.could_run | since.robbed) - since.ran
             if first:
@@ -254,7 +255,7 @@ class Fairness:
 
     def took_turn(self, chosen: Context, before: Sequence[Context], after: Sequence[Context]) -> None:
         """*chosen* has made a step: which could run before it, and which can now."""
-        for me, since in self._since.items():
+        for me, since in self.since.items():
             assert since.could_run is not None
             since.ran.add(chosen)
             since.could_run.intersection_update(after)
@@ -267,18 +268,14 @@ class Fairness:
 
     def digest(self) -> int:
         """Return a number, the same in each process, for who waits for whom, now or soon; 0 if none has yielded."""
-        if not self._since:
+        if not self.since:
             return 0
         told = [
             (me.name, _names(since.could_run or ()), _names(since.robbed), _names(since.ran))
-            for me, since in self._since.items()
+            for me, since in self.since.items()
         ]
         waits = [(me.name, _names(first)) for me, first in self.behind.items()]
         return crc32(repr((sorted(told), sorted(waits))).encode())
-
-    def __bool__(self) -> bool:
-        """Whether any has yielded."""
-        return bool(self._since)
 
 
 def _one_lane(one: Context, other: Context) -> bool:
@@ -503,7 +500,7 @@ class Scheduler:
             return
         self._step(at)
         tracks = self.foot is not None
-        if tracks or self.fairness or not getattr(self.chooser, "stays", False):
+        if tracks or self.fairness.since or not getattr(self.chooser, "stays", False):
             runnable = self._runnable()
             if not tracks and len(runnable) == 1 and runnable[0] is current:
                 self._ran = current
@@ -583,12 +580,11 @@ class Scheduler:
         self.steps += 1
         current = self.current
         self._note(("" if current is None else current.name, at))
-        if self.foot is not None and current is not None:
+        if self.foot is not None and current is not None and not current.pure:
             # Between two switch points in one and the same call of the package nothing of the user's has run.
             entry = frames.entry_frame(2)
             if entry is not current.entry:
-                if not current.pure:
-                    self.touch(WORLD, WRITES)
+                self.touch(WORLD, WRITES)
                 current.entry = entry
         if self.invariants:
             self._look_at_invariants()
@@ -638,7 +634,7 @@ class Scheduler:
                     out.append(context)
         if self._behind:
             out = [context for context in out if not any(other in out for other in self._behind.get(context, ()))]
-        if self.fairness:
+        if self.fairness.since:
             if self._ran is not None:
                 self.fairness.took_turn(self._ran, self._could_run, out)
                 self._ran = None

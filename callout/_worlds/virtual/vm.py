@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import Token
 from functools import partial
-from types import TracebackType
+from types import FunctionType, TracebackType
 from typing import Any, Self, TypeVar
 
 from ..._core.calls import call_on
@@ -33,12 +33,13 @@ from . import records
 from .models import Cell, InterruptLine, Invariant, SpinLock, Struct, Until, Visible, cells_of, free
 from .platform import Interrupt, VirtualPlatform, drive
 from .purity import is_pure
-from .scheduler import INTERRUPT, LEFT, SOFTCLOCK, WORLD, WRITES, Chooser, Context
+from .scheduler import INTERRUPT, LEFT, SOFTCLOCK, Chooser, Context
 
 T = TypeVar("T")
 V = TypeVar("V")
 
 MAX_STEPS = 1 << 40
+_GENERATES = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
 
 
 class VirtualSMP(Visible):
@@ -103,12 +104,11 @@ class VirtualSMP(Visible):
     def _call(self, func: Func, arg: object) -> None:
         """Run a callback or a completion."""
         me = self.platform.me()
-        if self.platform.foot is not None and not is_pure(func, (arg,)):
-            self.platform.touch(WORLD, WRITES)
         self.ran.add(name_of(func))
         me.in_user += 1
         try:
-            self._run_function(func, arg)
+            with self.platform.user(me, pure=self.platform.foot is None or is_pure(func, (arg,))):
+                self._run_function(func, arg)
         finally:
             me.in_user -= 1
 
@@ -189,6 +189,8 @@ class VirtualSMP(Visible):
     def _play(self, func: Callable[..., object], args: tuple[object, ...]) -> None:
         """Be the thread or task that runs *func*."""
         result = func(*args)
+        if result is None:
+            return
         me = self.platform.me()
         me.result = None if isinstance(result, Coroutine) else result
         if isinstance(result, Coroutine):
@@ -460,6 +462,8 @@ class VirtualSMP(Visible):
 
 def check_thread(call: str, func: object) -> None:
     """Raise unless *func* can be the body of a thread: a plain function, or a coroutine function."""
+    if isinstance(func, FunctionType) and not func.__code__.co_flags & _GENERATES:
+        return  # as most are: to find that out is quick
     if isinstance(func, Coroutine):
         func.close()
         raise ArgumentTypeError(
