@@ -272,7 +272,10 @@ async def sleep(
         look()
     if sleeper.why is Why.CLOSE:
         raise ClosedError(f"{call}: the callout system was closed while this slept", call=call)
-    return TIMED_OUT if sleeper.why is Why.TIMEOUT else WOKEN
+    if sleeper.why is not Why.TIMEOUT:
+        return WOKEN
+    platform.timed_out()
+    return TIMED_OUT
 
 
 protected(sleep)

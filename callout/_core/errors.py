@@ -148,5 +148,9 @@ class TraceError(CalloutError, ValueError):
     """A conformance trace cannot be read; the message gives file, line and reason."""
 
 
+class LeakError(CalloutError, RuntimeError):
+    """In an exploration: an object was not returned to its ``Slab`` when everything had ended."""
+
+
 class UseAfterFree(CalloutError, RuntimeError):  # noqa: N818 - the field's name for it
     """An object was used after it was returned to its ``Slab``."""

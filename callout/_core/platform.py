@@ -141,6 +141,10 @@ class Platform(Protocol):
         """Return *collection*, a deque or dict that is used without a lock; the virtual platform notes its uses."""
         ...
 
+    def timed_out(self) -> None:
+        """Learn that the current task or thread has slept until its time was over."""
+        ...
+
     def freed(self, thing: object) -> None:
         """Learn that *thing*, a callout or a lock of this world, was freed by a ``Slab``."""
         ...

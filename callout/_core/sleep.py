@@ -136,6 +136,8 @@ async def sleep(call: str, machine: Machine, sleeper: Sleeper, limit: int | None
     assert why is not None
     if why is Why.CLOSE:
         admit(call, machine, Use.WAIT)
+    if why is Why.TIMEOUT:
+        machine.platform.timed_out()
     return why
 
 

@@ -42,6 +42,7 @@ def explore(
     strategy: str = "dfs",
     reduce: bool = True,
     cells_only: bool = False,
+    leaks: bool = True,
     depth: int = 4,
     seed: int = 0,
     schedules: int | None = None,
@@ -58,8 +59,9 @@ def explore(
     The scenario is the main thread of a fresh ``VirtualSMP``; it may spawn others and ``vm.settle()``. It may be a
     coroutine function, whose awaits must be callout's own. Violations are: what leaves it, one of its threads or a
     callback; what a ``Slab`` reported, also if that was caught; a thread or task that waits for what never comes, or
-    has ended with a lock held; a run without end; a CPU that is not in order when its lock is released. Without
-    *short_paths* every call takes the long way: a short one is a different program, so try both.
+    has ended with a lock held; an object of a ``Slab`` that was not freed in the end, unless *leaks* is False; a run
+    without end; a CPU that is not in order when its lock is released. Without *short_paths* every call takes the long
+    way: a short one is a different program, so try both.
 
     With *reduce*, of schedules that differ only in the order of steps which have nothing to do with each other, some
     are left out. *cells_only* says that threads and callbacks share nothing but locks, callouts, what these guard, and
@@ -106,6 +108,7 @@ def explore(
     for what, value in (
         ("reduce", reduce),
         ("cells_only", cells_only),
+        ("leaks", leaks),
         ("short_paths", short_paths),
         ("shrink", shrink),
     ):
@@ -123,7 +126,7 @@ def explore(
             f"{'; make one of it' if isinstance(executor, type) else ''}",
             call="explore",
         )
-    setting = Setting(cpus, hz, short_paths, name_of(scenario))
+    setting = Setting(cpus, hz, short_paths, name_of(scenario), leaks)
     exhausted = False
     failure: Failure | None = None
     runs: Search | Sample
@@ -181,18 +184,21 @@ def _where(tree: Tree) -> str:
     return f"about {part_done(tree.nodes):.0%} of the branches known so far"
 
 
-def replay(scenario: Scenario, schedule: str, *, steps: int = MAX_STEPS) -> None:
+def replay(scenario: Scenario, schedule: str, *, steps: int = MAX_STEPS, leaks: bool = True) -> None:
     """Run *scenario* once, under the schedule that a ``Violation`` names. Raises what went wrong.
 
     The schedule names the number of CPUs, and all else that the choices depend on. A run of more than *steps* switch
-    points is a livelock, as in ``explore()``.
+    points is a livelock, and with *leaks* a leak is an error, as in ``explore()``.
 
     Raises:
         ArgumentTypeError, ArgumentValueError: it is no schedule; or it fits another scenario than this.
     """
     check_thread("replay", scenario)
     check_int("replay", "steps", steps, 1, MAX_SCHEDULES)
+    if not isinstance(leaks, bool):
+        raise ArgumentTypeError(f"replay: leaks must be True or False, not {shown(leaks)}", call="replay")
     setting, choices = parse(schedule)
+    setting = setting._replace(leaks=leaks)
     name = name_of(scenario)
     if setting.name != name:
         raise ArgumentValueError(

@@ -6,12 +6,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
-from .._core.errors import ArgumentValueError
+from .._core.describe import counted
+from .._core.errors import ArgumentValueError, LeakError
+from .._core.machine import Machine
 from .._worlds.virtual import records
 from .._worlds.virtual.platform import VirtualPlatform
 from .._worlds.virtual.scheduler import Chooser, Context, Trail
 from .._worlds.virtual.stacks import Stacks
 from .._worlds.virtual.vm import VirtualSMP
+from ..testing._slab import live
 from ._schedule import Setting
 
 Scenario = Callable[[VirtualSMP], object]
@@ -61,6 +64,8 @@ def run(scenario: Scenario, setting: Setting, chooser: Watcher, steps: int, stac
                     script.settled()
                 vm.check()
                 records.check_released(vm.machine)
+                if setting.leaks:
+                    _check_leaks(vm.machine)
             finally:
                 taken = platform.steps
             state = vm.final_state(main)
@@ -69,6 +74,16 @@ def run(scenario: Scenario, setting: Setting, chooser: Watcher, steps: int, stac
     except BaseException as error:
         return Run(error, taken, f"violation: {type(error).__name__}")
     return Run(None, taken, state, frozenset(vm.ran))
+
+
+def _check_leaks(machine: Machine) -> None:
+    """Raise LeakError if an object of a slab was allocated here and not freed."""
+    left = [each for each in live() if each._machine is not None and each._machine() is machine]
+    if left:
+        more = f", and {counted(len(left) - 1, 'other')}" if left[1:] else ""
+        raise LeakError(
+            f"everything has ended, and {left[0]} was never freed{more}; if that is right, explore with leaks=False"
+        )
 
 
 class Moment(NamedTuple):

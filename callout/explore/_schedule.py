@@ -27,6 +27,7 @@ class Setting(NamedTuple):
     hz: int
     short_paths: bool
     name: str  # of the scenario
+    leaks: bool = True  # whether a leak is a violation: no choice depends on that, and the string does not name it
 
     def __str__(self) -> str:
         paths = "short" if self.short_paths else "long"

@@ -74,6 +74,15 @@ class Told(NamedTuple):
     differs: str  # why they are no runs of one and the same program, if they are not
 
 
+class Known(NamedTuple):
+    """A run that went well."""
+
+    script: list[tuple[int, str]]
+    trail: Trail
+    state: str
+    number: int
+
+
 class Runs:
     """The runs of a scenario, and what is known of them."""
 
@@ -86,7 +95,7 @@ class Runs:
         self.longest = 0
         self.states: set[str] = set()
         self.ran: Counter[str] = Counter()  # in how many schedules each callback has run
-        self._first: tuple[list[tuple[int, str]], Trail] | None = None
+        self._first: Known | None = None
         self._inspected = False
         self._stacks: Stacks | None = None  # of the runs, while there are many
 
@@ -105,20 +114,22 @@ class Runs:
         self.states.add(ended.state)
         self.ran.update(ended.ran)
 
-    def look_again(self, script: list[tuple[int, str]], trail: Trail) -> None:
+    def look_again(self, script: list[tuple[int, str]], trail: Trail, state: str) -> None:
         """Run some of the schedules twice: the first ones, then every one whose number is a power of two."""
+        known = Known(script, trail, state, self.schedules)
         if self._first is None:
-            self._first = script, trail
+            self._first = known
         if self.schedules <= TWICE or not self.schedules & (self.schedules - 1):
-            self._again(script, trail, self.schedules)
+            self._again(known)
 
     def look_at_the_first_again(self) -> None:
         """What any run has left behind shows now, if in no other."""
-        assert self._first is not None
-        self._again(*self._first, 1)
+        if self._first is not None:
+            self._again(self._first)
 
     def violation(self, script: list[tuple[int, str]], problem: BaseException) -> None:
         """Raise for a schedule that went wrong."""
+        self.look_at_the_first_again()
         raise Found(Failure(dict(script), type(problem), repr(problem)))
 
     def told(self, failure: Failure | None, differs: str) -> Told:
@@ -146,19 +157,25 @@ class Runs:
             failure.check(problem)
             raise Found(failure)
 
-    def _again(self, script: list[tuple[int, str]], trail: Trail, number: int) -> None:
+    def _again(self, known: Known) -> None:
         """Run a schedule that went well once more, and raise if the run is not the same."""
-        follow = Follow(dict(script))
+        follow = Follow(dict(known.script))
         ended = run(self._scenario, self._setting, follow, self._max_steps, self._stacks)
         if ended.problem is not None:
             raise NondeterminismError(
-                f"the scenario is not deterministic: schedule {number} went well, and run again it ended in "
+                f"the scenario is not deterministic: schedule {known.number} went well, and run again it ended in "
                 f"{ended.problem!r}; {DOES_IT}"
             ) from ended.problem
-        if follow.trail.points != trail.points:
+        if follow.trail.points != known.trail.points:
             raise NondeterminismError(
-                f"the scenario is not deterministic: {_differs_at(follow.trail, trail)}; {DOES_IT} It was schedule "
-                f"{number}, run again."
+                f"the scenario is not deterministic: {_differs_at(follow.trail, known.trail)}; {DOES_IT} It was "
+                f"schedule {known.number}, run again."
+            )
+        if ended.state != known.state:
+            raise NondeterminismError(
+                f"the scenario is not deterministic: schedule {known.number} has ended with {_short(known.state)}, and "
+                f"run again with {_short(ended.state)}; {DOES_IT} A result that is an object shows its address, and "
+                "that is another one each time: return numbers and texts"
             )
 
 
@@ -185,17 +202,17 @@ class Search(Runs):
         with Stacks() as self._stacks:
             while True:
                 walk = Walk(tree, fixed)
-                complete = self._try(walk)
+                ended = self._try(walk)
                 tree.learn(walk)
-                if complete:
-                    self.look_again(tree.script(), walk.trail)
+                if ended is not None:
+                    self.look_again(tree.script(), walk.trail, ended.state)
                 fixed = tree.next()
                 self.before = walk.trail
                 if not fixed or enough():
                     return fixed
 
-    def _try(self, walk: Walk) -> bool:
-        """Run one schedule; return whether it was no repetition of another, or raise what is to be said of it."""
+    def _try(self, walk: Walk) -> Run | None:
+        """Run one schedule; return how it ended, None if it repeats another, or raise what is to be said of it."""
         ended = self.run(walk)
         self.steps += ended.steps
         complete = not isinstance(ended.problem, Pruned)
@@ -210,7 +227,7 @@ class Search(Runs):
             raise NondeterminismError(text if problem is None else f"{text} It ended in {problem!r}") from problem
         if problem is not None:
             self.violation(self.tree.script(), problem)
-        return complete
+        return ended if complete else None
 
     def _left_over(self, walk: Walk) -> str:
         """Return how this run differs from the one whose choices it repeats, if it does."""
@@ -240,9 +257,13 @@ class Sample(Runs):
                 self.count(ended)
                 if ended.problem is not None:
                     self.violation(chooser.script(), ended.problem)
-                self.look_again(chooser.script(), chooser.trail)
+                self.look_again(chooser.script(), chooser.trail, ended.state)
                 if enough():
                     return
+
+
+def _short(state: str) -> str:
+    return state if len(state) <= 200 else f"{state[:200]} ..."
 
 
 def _differs_at(here: Trail, there: Trail) -> str:

@@ -27,11 +27,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from .._core.errors import LivelockError
-from .._worlds.virtual.scheduler import Context, Trail
+from .._worlds.virtual.scheduler import Context
 from ._outcome import NondeterminismError
 from ._run import Block, Follow, Moment, Scenario, Script, run
 from ._schedule import Setting
-from ._search import Failure, Found, Search
+from ._search import Failure, Found, Known, Search
 from ._tree import Tree
 
 RUNS: Final = 100  # for shrinking; the search for fewer preemptions comes on top
@@ -243,7 +243,7 @@ class _Fewer(Search):
         if type(problem) is self._kind:
             super().violation(script, problem)
 
-    def _again(self, script: list[tuple[int, str]], trail: Trail, number: int) -> None:
+    def _again(self, known: Known) -> None:
         """Leave that out: whether runs are repeatable was looked at when the first was found."""
 
 

@@ -377,7 +377,7 @@ EXHIBITS: Final[tuple[Exhibit, ...]] = (
                 "0 is read as: the callback has not returned",
                 with_three_ticks(stop_is_exact),
                 breaks="and it has returned",
-                preemptions=1,
+                preemptions=0,
             ),
         ),
     ),

@@ -505,7 +505,7 @@ def test_the_script_of_the_manual_runs(tmp_path: Path) -> None:
     )
 
     states = [f"returned {total}; total={total}" for total in range(2, 7)]
-    assert run.stdout == f"3432 {states}\n"
+    assert run.stdout == f"328 {states}\n"
 
 
 def test_a_cluster_finds_the_same_states(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
 import pytest
 
@@ -25,8 +26,13 @@ def watched(seed: int, seen: set[tuple[object, ...]]) -> Scenario:
         def look() -> None:
             seen.add(tuple(cell.value for cell in cells))
 
-        object.__setattr__(vm, "cell", lambda value, name="": next(given))
-        return scenario(vm)
+        class Given:
+            """The virtual CPUs, but for the cells, which are there already."""
+
+            def __getattr__(self, name: str) -> object:
+                return (lambda value, name="": next(given)) if name == "cell" else getattr(vm, name)
+
+        return scenario(cast("VirtualSMP", Given()))
 
     return adapted
 

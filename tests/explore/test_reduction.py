@@ -8,7 +8,17 @@ from typing import Final
 
 import pytest
 
-from callout import Callout, Mtx, callout_drain_async, callout_init, callout_init_mtx, callout_reset, callout_stop
+from callout import (
+    Callout,
+    Mtx,
+    callout_drain_async,
+    callout_init,
+    callout_init_mtx,
+    callout_reset,
+    callout_running,
+    callout_stop,
+    pause_sync,
+)
 from callout.explore import Violation, explore
 from callout.testing import Slab, VirtualSMP
 
@@ -187,3 +197,97 @@ def test_a_variable_that_is_no_cell_is_shared_unless_that_is_denied() -> None:
     with pytest.raises(Violation):
         explore(scenario, cpus=1)
     assert explore(scenario, cpus=1, cells_only=True).schedules == 1
+
+
+# -- fairness is no hiding place ---------------------------------------------------------------------------------------
+
+
+def gives_up(vm: VirtualSMP) -> None:
+    """Try a lock three times, while its holder makes a step."""
+    with vm.setup():
+        lock = vm.lock()
+
+    def holder() -> None:
+        with lock:
+            vm.point()
+
+    def trier() -> None:
+        for _ in range(3):
+            if lock.try_acquire():
+                lock.release()
+                return
+            vm.relax()
+        raise TimeoutError("out of patience")
+
+    vm.spawn(holder)
+    vm.spawn(trier)
+    vm.settle()
+
+
+def gives_up_looking(vm: VirtualSMP) -> None:
+    """Look at a cell three times."""
+    ready = vm.cell(0, "ready")
+
+    def setter() -> None:
+        ready.value = 1
+
+    def poller() -> None:
+        for _ in range(3):
+            if ready.value:
+                return
+            vm.relax()
+        raise TimeoutError("out of patience")
+
+    vm.spawn(setter)
+    vm.spawn(poller)
+    vm.settle()
+
+
+@pytest.mark.parametrize("bound", [3, None])
+@pytest.mark.parametrize("scenario", [gives_up, gives_up_looking])
+@pytest.mark.parametrize("reduce", [True, False])
+def test_a_loop_that_gives_up_is_found(scenario: Scenario, bound: int | None, reduce: bool) -> None:
+    """Whose turn it is depends on every step of the others, since the loop has said that it gets nowhere."""
+    with pytest.raises(Violation) as caught:
+        explore(scenario, cpus=1, bound=bound, reduce=reduce, shrink=False)
+
+    assert isinstance(caught.value.__cause__, TimeoutError)
+
+
+def test_a_loop_that_sleeps_ends() -> None:
+    """Its timer may expire at once, again and again; but not for ever before the others have a turn."""
+
+    def scenario(vm: VirtualSMP) -> None:
+        ready = vm.cell(0, "ready")
+
+        def poller() -> None:
+            while not ready.value:
+                pause_sync("poll", 1)
+
+        def setter() -> None:
+            ready.value = 1
+
+        vm.spawn(poller)
+        vm.spawn(setter)
+        vm.settle()
+
+    assert explore(scenario, cpus=1, bound=1).exhausted
+
+
+def test_a_look_at_a_run_is_a_use() -> None:
+    """``callout_running()`` acquires no lock."""
+
+    def scenario(vm: VirtualSMP) -> int:
+        with vm.setup():
+            c = Callout()
+            callout_init(c, 1)
+            callout_reset(c, 5, _nothing, None)
+        seen = callout_running(c)
+        vm.settle()
+        return seen
+
+    assert explore(scenario, cpus=1).final_states == {"returned 0", "returned 1"}
+
+
+def _nothing(_: object) -> None:
+    """Be a callback."""

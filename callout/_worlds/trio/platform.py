@@ -248,6 +248,9 @@ class TrioPlatform:
         """Return it as it is."""
         return collection
 
+    def timed_out(self) -> None:
+        """See ``Platform``."""
+
     def freed(self, thing: object) -> None:
         """See ``Platform``."""
 

@@ -18,14 +18,9 @@ from ..._core.errors import ArgumentTypeError, LockNotHeldError, UseAfterFree
 from ..._locks.lock import Lock
 from .platform import LockState, VirtualPlatform
 from .scheduler import READS, RELEASES, TRIES, WORLD, WRITES, At, Blocker, Context, Footprint
+from .visible import Visible, is_visible
 
 V = TypeVar("V")
-
-
-class Visible:
-    """A thing all of whose uses the platform sees."""
-
-    __slots__ = ()
 
 
 class Cell(Visible, Generic[V]):
@@ -53,11 +48,10 @@ class Cell(Visible, Generic[V]):
         platform.point(at)
         platform.touch(self._number, how)
         if self.freed:
-            raise UseAfterFree(f"{platform.me().name} {at[0]} {self.name}, which {self.freed} has freed")
+            platform.wrong(UseAfterFree(f"{platform.me().name} {at[0]} {self.name}, which {self.freed} has freed"))
         if self._guard is not None and not platform.still and not self._is_guarded(self._guard, how):
-            raise LockNotHeldError(
-                f"{platform.me().name} {at[0]} {self.name} without {self._guard!r}, which guards it", lock=self._guard
-            )
+            said = f"{platform.me().name} {at[0]} {self.name} without {self._guard!r}, which guards it"
+            platform.wrong(LockNotHeldError(said, lock=self._guard))
 
     def _is_guarded(self, guard: SpinLock | Lock, how: int) -> bool:
         """Whether the current context may use it so: with a read lock it may read."""
@@ -69,6 +63,7 @@ class Cell(Visible, Generic[V]):
     def value(self) -> V:
         """Its value. Reading it is a step, and so is writing it."""
         self._use(self._reads, READS)
+        self._share(self._value)
         if self._platform.notes is not None:
             self._note(f"-> {told(self._value)}")
         return self._value
@@ -76,6 +71,7 @@ class Cell(Visible, Generic[V]):
     @value.setter
     def value(self, value: V) -> None:
         self._use(self._writes, WRITES)
+        self._share(value)
         if self._platform.notes is not None:
             self._note(f"= {told(value)}")
         self._value = value
@@ -85,9 +81,18 @@ class Cell(Visible, Generic[V]):
         self._use(self._updates, WRITES)
         old = self._value
         self._value = func(old)
+        self._share(old)
+        self._share(self._value)
         if self._platform.notes is not None:
             self._note(f"{told(old)} -> {told(self._value)}")
         return old
+
+    def _share(self, value: V) -> None:
+        """What a cell has in it can be used without the cell as well: the context may share it from now on."""
+        platform = self._platform
+        if platform.foot is not None and platform.current is not None and not is_visible(value):
+            platform.current.pure = False
+            platform.touch(WORLD, WRITES)
 
     def _note(self, what: str) -> None:
         """Note for a report what was read or written, if that was a step."""
@@ -96,6 +101,8 @@ class Cell(Visible, Generic[V]):
 
     def peek(self) -> V:
         """Return the value, in no step: for assertions and reports about a run that is over."""
+        if self._platform.current is not None:
+            self._platform.touch(self._number, READS)
         return self._value
 
     def free(self, by: str) -> None:
@@ -151,7 +158,7 @@ class SpinLock(LockState, Visible):
         platform = self._platform
         me = platform.me()
         if self.holder is not me:
-            raise LockNotHeldError(f"{me.name} releases {self!r}, which it does not hold")
+            platform.wrong(LockNotHeldError(f"{me.name} releases {self!r}, which it does not hold"))
         platform.point(self._releases)
         self._check(f"{me.name} releases")
         self.holder = None
@@ -170,7 +177,7 @@ class SpinLock(LockState, Visible):
     def _check(self, what: str) -> None:
         if self.freed:
             self._platform.touch(self._number, READS)
-            raise UseAfterFree(f"{what} the lock {self.name!r}, which {self.freed} has freed")
+            self._platform.wrong(UseAfterFree(f"{what} the lock {self.name!r}, which {self.freed} has freed"))
 
     def free(self, by: str) -> None:
         """Have every later use raise."""
@@ -244,7 +251,7 @@ def free(s: Struct) -> None:
     platform.point(("frees", s._freed._number))
     platform.touch(s._freed._number, WRITES)
     if s._freed.freed:
-        raise UseAfterFree(f"{me.name} frees {s._name}, which {s._freed.freed} has freed: a double free")
+        platform.wrong(UseAfterFree(f"{me.name} frees {s._name}, which {s._freed.freed} has freed: a double free"))
     s._freed.freed = me.name
     for cell in s._cells.values():
         cell.free(me.name)

@@ -49,6 +49,8 @@ __all__ = ["CpuLock", "Interrupt", "RunOn", "TaskWaiter", "ThreadWaiter", "Virtu
 
 T = TypeVar("T")
 
+FREE: Final = 1  # so many sleeps of a thread may end by their timeouts while another one stands still
+
 _PARKS: Final[At] = ("is about to wait", 0)
 _YIELDS: Final[At] = ("yields", 0)
 _RESTS: Final[At] = ("waits for an interrupt", 0)
@@ -443,12 +445,19 @@ class VirtualPlatform(Scheduler):
         assert isinstance(collection, dict)
         return cast("T", _SharedDict(self, number))
 
+    def timed_out(self) -> None:
+        """A few times it costs nothing. A loop that sleeps until others have done something must let them."""
+        me = self.me()
+        me.timeouts += 1
+        if me.timeouts > FREE:
+            self.wait_for_turns(me)
+
     def freed(self, thing: object) -> None:
         """Note that it is not to be used any more."""
         if isinstance(thing, Callout):
             number = self.number_of(thing)
-            self.touch(number, WRITES)
-            self.touch(number + 1, WRITES)
+            for part in _PARTS.values():
+                self.touch(number + part, WRITES)
         else:
             raw = getattr(thing, "_raw", None)
             if isinstance(raw, VirtualLock):
@@ -469,7 +478,8 @@ class VirtualPlatform(Scheduler):
         number = self._numbers.get(c)
         if number is None:
             number = self.trail.number("a callout")
-            self.trail.number("the state of a callout")  # the next one: in footprints it is a thing of its own
+            for part in _PARTS:  # the next ones: in footprints they are things of their own
+                self.trail.number(f"the {part} of a callout")
             self._numbers.set(c, number)
         return number
 
@@ -532,7 +542,7 @@ class VirtualPlatform(Scheduler):
                 if self._due[cpu]:
                     self._due[cpu] -= 1
                 elif self.free_clock:  # what asks for itself, again and again, must let others have a turn
-                    self.fairness.yields(self.me(), self._runnable())
+                    self.wait_for_turns(self.me())
             self.give_way(waits, _RESTS)
 
     @contextmanager
@@ -545,7 +555,7 @@ class VirtualPlatform(Scheduler):
         try:
             yield
         finally:
-            if not pure:
+            if not me.pure:
                 self.touch(WORLD, WRITES)
                 me.entry = None
             me.pure = before
@@ -619,6 +629,9 @@ class _SharedDict(_Shared, dict[Any, Any]):
         return result
 
 
+_PARTS: Final = {"cpu": 0, "state": 1, "run": 2, "arg": 3}  # of a callout, that are read with no lock
+
+
 class _Racy:
     """Makes the unlocked reads of a callout switch points."""
 
@@ -630,6 +643,7 @@ def _racy_field(name: str) -> property:
     get, cpu_of = slot.__get__, _slot_cpu.__get__
     reads = f"reads the {name} of"
     is_state = name == "state"
+    part = _PARTS[name]
 
     def read(self: Callout) -> object:
         cpu = cpu_of(self)
@@ -638,14 +652,14 @@ def _racy_field(name: str) -> property:
             if not (platform.current or platform.outside).cpu_locks:
                 number = platform.number_of(self)
                 platform.point((reads, number))
-                platform.touch(number + is_state, READS)
+                platform.touch(number + part, READS)
         return get(self)
 
     def write(self: Callout, value: object) -> None:
         cpu = cpu_of(self)
         if cpu.id >= 0:
             platform = cpu.machine.platform
-            platform.touch(platform.number_of(self) + is_state, WRITES)
+            platform.touch(platform.number_of(self) + part, WRITES)
             if is_state and value & PENDING and not get(self) & PENDING:  # type: ignore[operator]  # ints, both
                 platform.asks_for_run(cpu.id)
         slot.__set__(self, value)
@@ -656,8 +670,8 @@ def _racy_field(name: str) -> property:
 
 
 _slot_cpu = Callout.__dict__["cpu"]
-_Racy.cpu = _racy_field("cpu")  # type: ignore[attr-defined]  # added to the class by name
-_Racy.state = _racy_field("state")  # type: ignore[attr-defined]  # as above
+for _part in _PARTS:
+    setattr(_Racy, _part, _racy_field(_part))
 
 # Weak: a class that a scenario defines goes with it. The one of Callout itself stays.
 _RACY: Final[WeakValues[type]] = WeakValues()  # by the id of the class

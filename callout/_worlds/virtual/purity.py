@@ -3,33 +3,44 @@
 A thread whose function can reach nothing but locks, callouts, cells and other things of this package, constants and
 functions of the same kind has nothing else to share: its steps between two calls of the package have nothing to do
 with anybody else's. Of any other function nothing is known, and all that such functions do is taken to be one thing.
+
+What a closure reaches through a variable of the function around it is as good as constant if nothing assigns that
+variable a second time: it is an argument, or is assigned in one place, which is in no loop.
 """
 
 from __future__ import annotations
 
 import builtins
 import dis
-from functools import lru_cache
+from collections.abc import Iterator
+from functools import lru_cache, partial
+from itertools import pairwise
 from types import BuiltinFunctionType, CodeType, FunctionType
 from typing import Final
 
 from ..._core import frames
-from ..._core.state import Callout
-from ..._locks.lock import Lock
-from .models import Visible
+from .visible import is_visible
 
-_VALUES: Final = (type(None), bool, int, float, str, bytes)
-_THINGS: Final = (Lock, Callout, Visible)
 _REBINDS: Final = frozenset({"STORE_DEREF", "STORE_GLOBAL", "DELETE_DEREF", "DELETE_GLOBAL", "IMPORT_NAME"})
+_READS: Final = frozenset({"LOAD_GLOBAL", "LOAD_NAME"})
+_ASSIGNS: Final = frozenset({"STORE_DEREF", "DELETE_DEREF"})
 _HARMLESS: Final = frozenset({"range", "len", "isinstance", "min", "max", "abs", "bool", "int", "str", "repr"})
+_GLOBALLY: Final = frozenset({"STORE_GLOBAL", "DELETE_GLOBAL"})
+_MAKES: Final = frozenset({"BUILD_LIST", "BUILD_SET", "BUILD_MAP", "BUILD_CONST_KEY_MAP"})
+_ADORNS: Final = frozenset({"MAKE_FUNCTION", "STORE_ATTR"})
+_ATTRIBUTES: Final = frozenset({"LOAD_ATTR", "LOAD_METHOD", "STORE_ATTR", "DELETE_ATTR", "COPY"})
+_JUMPS: Final = frozenset({*dis.hasjrel, *dis.hasjabs})
+_DEPTH: Final = 4
 
 
-def is_pure(func: object, args: tuple[object, ...], *, depth: int = 4) -> bool:
+def is_pure(func: object, args: tuple[object, ...], *, depth: int = _DEPTH) -> bool:
     """Return whether that call can share only what the platform sees."""
-    return all(type(arg) in _VALUES or isinstance(arg, _THINGS) for arg in args) and _is_pure(func, depth)
+    return all(map(is_visible, args)) and _is_pure(func, depth)
 
 
 def _is_pure(func: object, depth: int) -> bool:
+    if type(func) is partial:
+        return is_pure(func.func, (*func.args, *func.keywords.values()), depth=depth)
     if isinstance(func, BuiltinFunctionType):
         return False  # a bound method of a list, perhaps
     if not isinstance(func, FunctionType) or not depth:
@@ -37,31 +48,134 @@ def _is_pure(func: object, depth: int) -> bool:
     code = func.__code__
     if frames.is_own_code(code) and not func.__closure__:  # one that has been given nothing
         return True
-    if func.__defaults__ or func.__kwdefaults__ or not _keeps_names(code):
+    if not all(map(is_visible, (*(func.__defaults__ or ()), *(func.__kwdefaults__ or {}).values()))):
         return False
-    for cell in func.__closure__ or ():
+    if not _keeps_to_itself(code):
+        return False
+    for name, cell in zip(code.co_freevars, func.__closure__ or (), strict=True):
         try:
             value = cell.cell_contents
         except ValueError:  # not yet there
             return False
-        if not isinstance(value, _THINGS) and not _is_pure(value, depth - 1):
+        if not _is_assigned_once(func, name) or not (is_visible(value) or _is_called_only(code, name, value, depth)):
             return False
     for name in _globals_of(code):
         if name in func.__globals__:
             value = func.__globals__[name]
-            constant = type(value) in _VALUES and name.isupper()
-            if not constant and not isinstance(value, _THINGS) and not _is_pure(value, depth - 1):
+            if is_visible(value):
+                if not name.isupper() or _is_assigned_later(func.__globals__, name):
+                    return False
+            elif not _is_called_only(code, name, value, depth):
                 return False
         elif name not in _HARMLESS or not hasattr(builtins, name):
             return False
     return True
 
 
+def _is_called_only(code: CodeType, name: str, value: object, depth: int) -> bool:
+    """Return whether *value*, which *code* knows by that name, is a pure function, and no attribute of it is used."""
+    return name not in _looked_into(code) and _is_pure(value, depth - 1)
+
+
 @lru_cache(maxsize=1024)
-def _keeps_names(code: CodeType) -> bool:
-    return not any(each.opname in _REBINDS for each in dis.get_instructions(code))
+def _keeps_to_itself(code: CodeType) -> bool:
+    """Return whether that function assigns no variable of others, and makes nothing that can change."""
+    found = {each.opname for each in _instructions(code)}
+    return not (found & _REBINDS or found & _MAKES or found >= _ADORNS)
+
+
+@lru_cache(maxsize=1024)
+def _looked_into(code: CodeType) -> frozenset[str]:
+    """Return the names of variables of which an attribute is used."""
+    return frozenset(one.argval for one, two in pairwise(_instructions(code)) if two.opname in _ATTRIBUTES)
+
+
+def _is_assigned_later(variables: dict[str, object], name: str) -> bool:
+    """Return whether a function of that module assigns this global variable."""
+    for value in variables.values():
+        for each in vars(value).values() if isinstance(value, type) else (value,):
+            if isinstance(each, FunctionType) and name in _assigned(each.__code__):
+                return True
+    return False
+
+
+@lru_cache(maxsize=4096)
+def _assigned(code: CodeType) -> frozenset[str]:
+    """Return which global variables a function assigns."""
+    return frozenset(each.argval for each in _instructions(code) if each.opname in _GLOBALLY)
 
 
 @lru_cache(maxsize=1024)
 def _globals_of(code: CodeType) -> tuple[str, ...]:
-    return tuple(sorted({each.argval for each in dis.get_instructions(code) if each.opname == "LOAD_GLOBAL"}))
+    return tuple(sorted({each.argval for each in _instructions(code) if each.opname in _READS}))
+
+
+def _instructions(code: CodeType) -> Iterator[dis.Instruction]:
+    """Yield the instructions of a function and of those that are defined in it."""
+    yield from dis.get_instructions(code)
+    for inner in _inside(code):
+        yield from _instructions(inner)
+
+
+# -- variables of the function around it -------------------------------------------------------------------------------
+
+
+def _is_assigned_once(func: FunctionType, name: str) -> bool:
+    """Return whether the variable *name*, of a function around *func*, is assigned once in a call of that, at most.
+    False if that function is not to be found.
+    """
+    outermost = _outermost(func)
+    return outermost is not None and _is_constant(outermost, func.__code__, name)
+
+
+def _outermost(func: FunctionType) -> CodeType | None:
+    """Return the code of the function of a module, or of a class there, in which *func* was made."""
+    first, *path = func.__qualname__.partition(".<locals>")[0].split(".")
+    found: object = func.__globals__.get(first)
+    for name in path:
+        found = vars(found).get(name) if isinstance(found, type) else None
+    for _ in range(8):  # decorators
+        if not isinstance(found, FunctionType):
+            found = getattr(found, "__func__", None)  # of a static method, or one of the class
+        elif "__wrapped__" in found.__dict__:
+            found = found.__dict__["__wrapped__"]
+        else:
+            return found.__code__
+    return None
+
+
+@lru_cache(maxsize=1024)
+def _is_constant(outermost: CodeType, code: CodeType, name: str) -> bool:
+    around = next(_ways(outermost, code), ())
+    owner = next((each for each in reversed(around) if name in each.co_cellvars), None)
+    if owner is None:
+        return False
+    assigns = [each for each in dis.get_instructions(owner) if each.opname in _ASSIGNS and each.argval == name]
+    is_argument = name in owner.co_varnames[: owner.co_argcount + owner.co_kwonlyargcount]
+    if len(assigns) > (0 if is_argument else 1) or any(_assigns(inner, name) for inner in _inside(owner)):
+        return False
+    jumps = [each for each in dis.get_instructions(owner) if each.opcode in _JUMPS]
+    return not any(jump.argval <= each.offset <= jump.offset for each in assigns for jump in jumps)
+
+
+def _ways(outer: CodeType, code: CodeType) -> Iterator[tuple[CodeType, ...]]:
+    """Yield the functions around *code*, outermost first."""
+    for inner in _inside(outer):
+        if inner is code:
+            yield (outer,)
+        else:
+            for way in _ways(inner, code):
+                yield (outer, *way)
+
+
+def _inside(code: CodeType) -> Iterator[CodeType]:
+    return (each for each in code.co_consts if isinstance(each, CodeType))
+
+
+def _assigns(code: CodeType, name: str) -> bool:
+    """Return whether a function within the owner of a variable assigns it."""
+    if name not in code.co_freevars:
+        return False
+    return any(each.opname in _ASSIGNS and each.argval == name for each in dis.get_instructions(code)) or any(
+        _assigns(inner, name) for inner in _inside(code)
+    )

@@ -112,19 +112,25 @@ class Context:
         "result",
         "runs_loop",
         "thread",
+        "timeouts",
+        "turns",
         "variables",
         "waits_for",
     )
 
-    def __init__(self, kind: str, name: str, cpu: int | None, bound: int, thread: Thread, number: int = 0) -> None:
+    def __init__(
+        self, kind: str, name: str, cpu: int | None, bound: int, thread: Thread, number: int = 0, turns: int = 0
+    ) -> None:
         self.kind = kind
         self.name = name
         self.cpu = cpu  # whose loop it is a task of
         self.bound = bound  # the current CPU, for a thread that is no loop
         self.thread = thread
+        self.timeouts = 0  # how many of its sleeps have ended so
         self.runs_loop = False  # a thread in vm.run(): it runs a loop of its own meanwhile
         self.cpu_locks = 0  # how many it holds
         self.number = number  # in footprints: its start comes after what has spawned it
+        self.turns = turns  # in footprints: each of its steps, for those that wait for its turn
         self.pure = kind in _ENGINE  # what it runs now shares nothing that the platform does not see
         self.result: object = None  # what its function has returned
         self.in_user = 0  # engine contexts: how many callbacks they are in
@@ -259,7 +265,7 @@ class Fairness:
             assert since.could_run is not None
             since.ran.add(chosen)
             since.could_run.intersection_update(after)
-            if me is chosen or _one_lane(me, chosen):
+            if _one_lane(me, chosen):
                 since.robbed.update(context for context in before if context not in after)
         for me in [me for me, first in self.behind.items() if chosen in first]:
             self.behind[me].discard(chosen)
@@ -279,8 +285,8 @@ class Fairness:
 
 
 def _one_lane(one: Context, other: Context) -> bool:
-    """Whether the two are the interrupt and the softclock of one CPU, or one of them twice."""
-    return one.cpu == other.cpu and one.kind in _ENGINE and other.kind in _ENGINE
+    """Whether the two are one, or the interrupt and the softclock of one CPU."""
+    return one is other or (one.cpu == other.cpu and one.kind in _ENGINE and other.kind in _ENGINE)
 
 
 def _names(contexts: Iterable[Context]) -> tuple[str, ...]:
@@ -374,8 +380,8 @@ class Scheduler:
         _UNENDING.extend(unending)
         return [context.name for context in unending]
 
-    def refuse(self) -> NoReturn:
-        """Raise for a use of what was left; a context that is being ended goes on ending."""
+    def refuse(self, call: str = "") -> NoReturn:
+        """Raise for a use of what was left, by *call*; a context that is being ended goes on ending."""
         if self._ending is not None:
             self._pleas += 1
             while self._pleas > PATIENCE:  # it catches whatever is raised in it: leave it standing where it is
@@ -384,7 +390,7 @@ class Scheduler:
         for context in _UNENDING:
             while context.greenlet is greenlet.getcurrent():  # the interpreter exits, and throws it away
                 self.hub.switch()
-        raise ClosedError(LEFT)
+        raise ClosedError(f"{call}: {LEFT}" if call else LEFT, call=call)
 
     def me(self) -> Context:
         """Return the current context, or the outside; raise if the caller is neither."""
@@ -429,6 +435,7 @@ class Scheduler:
             bound,
             name if cpu is None else ("cpu", cpu),
             self.trail.number(f"the start of {name}"),
+            self.trail.number(f"the turns of {name}"),
         )
         self.touch(context.number, RELEASES)
         context.body = partial(func, *args)
@@ -457,6 +464,7 @@ class Scheduler:
         context.greenlet = None
         if self.off:
             return
+        self.touch(context.turns, RELEASES)
         if cpu is not None and self.loops[cpu] is context:
             self._leave_loop(cpu)
         if context.kind in (THREAD, TASK) and not context.pure:
@@ -538,9 +546,21 @@ class Scheduler:
     def yields(self, at: At = NOWHERE) -> None:
         """A switch point of a context that gets nowhere by itself: the others have a turn before it goes on."""
         me = self.me()
+        self.wait_for_turns(me)
+        self.give_way(None, at)
+        self._touch_turns(me, READS)
+
+    def wait_for_turns(self, me: Context) -> None:
+        """Have *me* go on only when others have had their turns. When it may depends on all of their steps."""
         if self.current is not None:
             self.fairness.yields(me, self._runnable())
-        self.give_way(None, at)
+            self._touch_turns(me, READS | TRIES)
+
+    def _touch_turns(self, me: Context, how: int) -> None:
+        if self.foot is not None:
+            for other in self.contexts:
+                if not _one_lane(me, other):
+                    self.touch(other.turns, how)
 
     def give_way(self, blocker: Blocker | None, at: At = NOWHERE) -> None:
         """Wait for *blocker*, or for a turn, while other tasks have the CPU's loop."""
@@ -569,6 +589,11 @@ class Scheduler:
         self.loops[cpu] = None
         self.touch(self.loop_numbers[cpu], RELEASES)
 
+    def wrong(self, error: BaseException) -> NoReturn:
+        """Raise in the current context what is an error of the run also if it is caught there."""
+        self.errors.append(error)
+        raise error
+
     def fail(self, error: BaseException) -> None:
         """End the run with *error*: it is raised where the platform is driven, as soon as that is reached."""
         if self.failure is None:
@@ -580,12 +605,14 @@ class Scheduler:
         self.steps += 1
         current = self.current
         self._note(("" if current is None else current.name, at))
-        if self.foot is not None and current is not None and not current.pure:
-            # Between two switch points in one and the same call of the package nothing of the user's has run.
-            entry = frames.entry_frame(2)
-            if entry is not current.entry:
-                self.touch(WORLD, WRITES)
-                current.entry = entry
+        if self.foot is not None and current is not None:
+            self.touch(current.turns, RELEASES)
+            if not current.pure:
+                # Between two switch points in one and the same call of the package nothing of the user's has run.
+                entry = frames.entry_frame(2)
+                if entry is not current.entry:
+                    self.touch(WORLD, WRITES)
+                    current.entry = entry
         if self.invariants:
             self._look_at_invariants()
         if self.steps > self.max_steps:

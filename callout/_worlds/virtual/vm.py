@@ -18,9 +18,9 @@ from ..._core.errors import (
     ArgumentTypeError,
     BusyError,
     CalloutError,
-    ClosedError,
     DeadlockError,
     LivelockError,
+    LockError,
     LoopThreadError,
     NoSystemError,
 )
@@ -30,10 +30,11 @@ from ..._core.phases import Phase
 from ..._core.state import Callout, Func
 from ..._locks.lock import Lock
 from . import records
-from .models import Cell, InterruptLine, Invariant, SpinLock, Struct, Until, Visible, cells_of, free
+from .models import Cell, InterruptLine, Invariant, SpinLock, Struct, Until, cells_of, free
 from .platform import Interrupt, VirtualPlatform, drive
 from .purity import is_pure
-from .scheduler import INTERRUPT, LEFT, SOFTCLOCK, Chooser, Context
+from .scheduler import INTERRUPT, SOFTCLOCK, Chooser, Context
+from .visible import Visible
 
 T = TypeVar("T")
 V = TypeVar("V")
@@ -48,6 +49,21 @@ class VirtualSMP(Visible):
     The block powers them on, and inside it this is the current system; after it every use is ``ClosedError``.
     Exceptions of callbacks are collected in ``errors``. Needs the extra ``callout[explore]``.
     """
+
+    # No attributes of yours: threads would share them, and the reduction would not see that.
+    __slots__ = (
+        "__weakref__",
+        "_cells",
+        "_chooser",
+        "_lines",
+        "_locks",
+        "_run_function",
+        "_token",
+        "errors",
+        "machine",
+        "platform",
+        "ran",
+    )
 
     def __init__(
         self,
@@ -98,6 +114,7 @@ class VirtualSMP(Visible):
             self.machine.careful = True
         self._chooser = chooser
         self._cells: list[Cell[Any]] = []
+        self._locks: list[SpinLock] = []
         self._lines: dict[Context, InterruptLine] = {}
         self._token: Token[Machine] | None = None
 
@@ -240,7 +257,9 @@ class VirtualSMP(Visible):
     def lock(self, name: str = "lock") -> SpinLock:
         """Return a spin lock that is not recursive; ``with lock:``. Acquiring and releasing it is a step each."""
         self._entered("lock")
-        return SpinLock(self.platform, name)
+        lock = SpinLock(self.platform, name)
+        self._locks.append(lock)
+        return lock
 
     def point(self) -> None:
         """Be a switch point: another thread may run here."""
@@ -400,8 +419,10 @@ class VirtualSMP(Visible):
 
     def check(self) -> None:
         """Let all run until nothing can, and raise what went wrong, if anything did: what left a thread or a callback,
-        what a ``Slab`` reported (even if it was caught), DeadlockError if a thread or task waits for what will
-        never come. Called from outside: a scenario need not call it, ``explore()`` does.
+        what a ``Slab`` or a cell reported (even if it was caught), DeadlockError if a thread or task waits for what
+        will never come, LockError if one has ended with a lock of ``lock()`` held.
+
+        Called from outside: a scenario need not call it, ``explore()`` does.
         """
         self._driver("check")
         self.platform.settle()
@@ -412,6 +433,9 @@ class VirtualSMP(Visible):
         if stuck:
             self.platform.stuck = {context.name: self._awaited(context) for context in stuck}
             raise DeadlockError("nothing can run any more: " + "; ".join(map(self._tell, stuck)))
+        for lock in self._locks:
+            if lock.holder is not None and not lock.freed:
+                raise LockError(f"{lock.holder.name} has ended, and still holds {lock!r}: it was never released")
         for cpu in cpus:
             for complaint in records.complaints(cpu, self.platform.events[cpu.id]):
                 raise DeadlockError(complaint)
@@ -446,7 +470,7 @@ class VirtualSMP(Visible):
                 f"{call}: the virtual CPUs are not powered on: use `with VirtualSMP() as vm:`", call=call
             )
         if self.platform.off:
-            raise ClosedError(f"{call}: {LEFT}", call=call)
+            self.platform.refuse(call)
 
     def _driver(self, call: str) -> None:
         """Raise unless this is the code that drives the machine, outside of every thread, callback and scenario."""
