@@ -67,7 +67,7 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
         "--explore-schedules",
         type=_count,
         metavar="N",
-        help="run at most N schedules of each test, whatever its mark says",
+        help="run at most N schedules of each test, also if its mark allows more",
     )
 
 

@@ -22,8 +22,8 @@ import pytest
 
 from .._core.errors import ArgumentTypeError, ArgumentValueError
 from ..explore import Certificate, Violation, explore, replay
-from ..explore._explore import MANY
-from ._cut_short import CutShortWarning
+from ..explore._explore import MANY, SOME
+from ._cut_short import cut_short
 
 if TYPE_CHECKING:
     from . import VirtualSMP
@@ -86,9 +86,7 @@ def run(item: pytest.Function) -> None:
     scenario = _scenario(item)
     options: Options = {"progress": False} | options_of(item)  # the line would be in the middle of pytest's own
     schedule = item.config.getoption("explore_replay")
-    most = item.config.getoption("explore_schedules")
-    if most is not None:
-        options["schedules"] = most
+    given = _limit(options, item.config.getoption("explore_schedules"))
     certificate: Certificate | None = None
     refused = ""
     try:
@@ -116,11 +114,20 @@ def run(item: pytest.Function) -> None:
         return
     item.stash[_TOLD] = told(certificate)
     item.user_properties.append(("explored", briefly(certificate)))
-    limit = limit_of(certificate, options, by_hand=most is not None)
-    if limit:
-        item.warn(
-            CutShortWarning(f"{item.name}: the search was cut off by its limit, {limit}; there are schedules left")
-        )
+    warning = cut_short(item.name, certificate, given, options.get("seconds"), at=options.get("schedules") or MANY)
+    if warning is not None:
+        item.warn(warning)
+
+
+def _limit(options: Options, most: int | None) -> str:
+    """Let there be at most so many schedules, and no more than the mark says; return how the limit was given."""
+    its = options.get("schedules")
+    if its is None:
+        its = MANY if options.get("strategy", "dfs") == "dfs" else SOME
+    if most is None or not isinstance(its, int) or its <= most:  # what is no number explore() refuses
+        return "schedules="
+    options["schedules"] = most
+    return "--explore-schedules"
 
 
 def _scenario(item: pytest.Function) -> Callable[[VirtualSMP], object]:
@@ -182,17 +189,6 @@ def told(certificate: Certificate) -> str:
         f"ran        {ran or 'no callback'}\n"
         f"not        {', '.join(certificate.not_covered)}"
     )
-
-
-def limit_of(certificate: Certificate, options: Options, *, by_hand: bool) -> str:
-    """Return the limit at which a search ended, "" if it was none."""
-    if certificate.exhausted or certificate.strategy != "dfs":  # what is picked by chance has no end to come to
-        return ""
-    most = options.get("schedules") or MANY
-    if certificate.schedules >= most:
-        return f"{most} schedules ({'--explore-schedules' if by_hand else 'schedules='})"
-    seconds = options.get("seconds")
-    return "" if seconds is None else f"{seconds} seconds (seconds=)"
 
 
 def complete(report: pytest.TestReport, item: pytest.Item, call: pytest.CallInfo[None]) -> None:

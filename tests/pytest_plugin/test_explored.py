@@ -419,7 +419,9 @@ def test_a_schedule_that_does_not_fit_is_refused(pytester: pytest.Pytester) -> N
 
 
 def test_a_search_that_was_cut_off_is_a_warning(pytester: pytest.Pytester) -> None:
-    """The warning names the limit: the number or the seconds of the mark, or --explore-schedules, which goes first."""
+    """The warning names the limit, and what mostly causes it: the number or the seconds of the mark, or
+    --explore-schedules, if that is less.
+    """
     tests = """
     @pytest.mark.explore(cpus=1, schedules=3)
     def test_number(vm):
@@ -431,17 +433,44 @@ def test_a_search_that_was_cut_off_is_a_warning(pytester: pytest.Pytester) -> No
     """
     marks = run(pytester, tests, "-v", "-W", "always::callout.testing.CutShortWarning")
     option = again(pytester, "--explore-schedules", "2", "-k", "number", "-W", "error::callout.testing.CutShortWarning")
+    more = again(
+        pytester, "--explore-schedules=50", "-k", "number", "-v", "-W", "always::callout.testing.CutShortWarning"
+    )
 
     marks.assert_outcomes(passed=2, warnings=2)
     marks.stdout.fnmatch_lines(
         [
             "*test_number PASSED (3 schedules, bound 3, cut off, *",
-            "*CutShortWarning: test_number: the search was cut off by its limit, 3 schedules (schedules=); *",
+            "*CutShortWarning: test_number: *3 schedules (schedules=); * Mostly *vm.setup()*; *plain data*; or *CPUs*",
             "*CutShortWarning: test_time: the search was cut off by its limit, 1e-09 seconds (seconds=); *",
         ]
     )
     option.assert_outcomes(failed=1)
     option.stdout.fnmatch_lines(["E   *the search was cut off by its limit, 2 schedules (--explore-schedules); *"])
+    more.stdout.fnmatch_lines(["*test_number PASSED (3 schedules, *", "*its limit, 3 schedules (schedules=); *"])
+
+
+def test_no_option_raises_the_number_of_schedules_that_are_picked_by_chance(pytester: pytest.Pytester) -> None:
+    """--explore-schedules is no more than, also for a strategy that has a number of its own."""
+    result = run(
+        pytester,
+        """
+    @pytest.mark.explore(cpus=1, strategy="random")
+    def test_chance(vm):
+        pass
+
+    @pytest.mark.explore(cpus=1, schedules="many")
+    def test_wrong(vm):
+        pass
+    """,
+        "--explore-schedules=5000",
+        "-v",
+    )
+
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(
+        ["*test_chance PASSED (1000 schedules, *", "explore: schedules must be an int, not 'many'"]
+    )
 
 
 @pytest.mark.parametrize("number", ["0", "-1", "many"])
