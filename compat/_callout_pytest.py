@@ -25,18 +25,34 @@ MARKS = (
     "callouts(**options): open the system that the fixture callouts gives with these options of open_callouts()",
 )
 
+NOTHING = (
+    "--explore-replay: none of the tests that were selected is marked explore; name the one to which the schedule "
+    "belongs, as the failure has printed it"
+)
+
 MODERN = getattr(pytest, "version_tuple", (0,)) >= (8,)
 
 
-def _work() -> ModuleType:
-    """Import what does the work. It needs pytest 8; this module needs nothing, as it is loaded everywhere."""
+def _import() -> ModuleType:
+    """Import what does the work. It needs pytest 8; this module needs nothing, as it is loaded everywhere.
+
+    Raises:
+        ImportError: it says what to install.
+    """
     if not MODERN:
-        pytest.fail(f"exploring needs pytest 8 or later, and this is {pytest.__version__}", pytrace=False)
-    try:
-        from callout.testing import _pytest_plugin
-    except ImportError as error:  # MissingExtraError: it says what to install
-        pytest.fail(str(error), pytrace=False)
+        raise ImportError(f"exploring needs pytest 8 or later, and this is {pytest.__version__}")
+    from callout.testing import _pytest_plugin
+
     return _pytest_plugin
+
+
+def _work() -> ModuleType:
+    """Import it for a test."""
+    try:
+        return _import()
+    except ImportError as error:
+        text = str(error)
+    pytest.fail(text, pytrace=False)
 
 
 def _count(text: str) -> int:
@@ -72,14 +88,34 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the marks known."""
+    """Make the marks known, and refuse a string that is no schedule."""
     for mark in MARKS:
         config.addinivalue_line("markers", mark)
+    schedule = config.getoption("explore_replay")
+    if schedule is not None:
+        try:
+            _import().check_schedule(schedule)
+        except ImportError as error:
+            raise pytest.UsageError(f"--explore-replay: {error}") from None
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Refuse to replay a schedule of nothing: it would look as if it went well."""
+    if _replays_nothing(session) and not hasattr(session.config, "workerinput"):
+        raise pytest.UsageError(NOTHING)
+
+
+def _replays_nothing(session: pytest.Session) -> bool:
+    if session.config.getoption("explore_replay") is None or session.testsfailed:  # what could not be collected is said
+        return False
+    return not any(item.get_closest_marker("explore") for item in session.items)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Refuse what cannot be explored, before its fixtures are set up."""
+    if hasattr(item.config, "workerinput") and _replays_nothing(item.session):  # xdist's workers know no wrong usage
+        pytest.fail(NOTHING, pytrace=False)
     if item.get_closest_marker("explore") is not None and isinstance(item, pytest.Function):
         _work().check(item)
 

@@ -193,11 +193,7 @@ def replay(scenario: Scenario, schedule: str, *, steps: int = MAX_STEPS) -> None
     check_thread("replay", scenario)
     check_int("replay", "steps", steps, 1, MAX_SCHEDULES)
     setting, choices = parse(schedule)
-    name = name_of(scenario)
-    if setting.name != name:
-        raise ArgumentValueError(
-            f"replay: the schedule is one of the scenario {setting.name!r}, and this is {name!r}", call="replay"
-        )
+    setting.check(setting._replace(name=name_of(scenario)))
     script = Script(choices)
     ended: Run = run(scenario, setting, script, steps)
     if ended.problem is not None:

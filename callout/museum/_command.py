@@ -10,7 +10,7 @@ from typing import Final
 
 from .. import ArgumentTypeError, ArgumentValueError
 from ..explore import Certificate, Violation, explore, replay
-from ..explore._schedule import name_of, parse
+from ..explore._schedule import Setting, name_of, parse
 from . import EXHIBITS, Exhibit, Variant
 
 BOUND: Final = 3  # with as many preemptions the remedies are explored to the end
@@ -97,6 +97,7 @@ def _replay(schedule: str) -> int:
             return _wrong(
                 f"--replay: there is no race {setting.name!r}; callout explore --list  has those that there are"
             )
+        setting.check(Setting(variant.cpus, 1000, short_paths=True, name=setting.name))  # as explore() has them
         replay(variant.scenario, schedule)
     except (ArgumentTypeError, ArgumentValueError) as error:
         return _wrong(f"--{error}")

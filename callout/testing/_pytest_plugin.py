@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 import shlex
 import unittest
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
@@ -23,6 +25,7 @@ import pytest
 from .._core.errors import ArgumentTypeError, ArgumentValueError
 from ..explore import Certificate, Violation, explore, replay
 from ..explore._explore import MANY, SOME
+from ..explore._schedule import Setting, name_of, parse
 from ._cut_short import cut_short
 
 if TYPE_CHECKING:
@@ -40,6 +43,7 @@ _DEFAULTS: Final[Mapping[str, Any]] = {
 }
 _PACKAGE: Final = Path(__file__).parents[1]
 _USERS: Final = (_PACKAGE / "museum", _PACKAGE / "demo")  # parts of the package that only use it
+_SKIPS: Final = (pytest.skip.Exception, pytest.xfail.Exception, unittest.SkipTest)
 _INTERNAL: Final = tuple(Path(inspect.getfile(each)).parent for each in (pytest.Function, pluggy.PluginManager))
 
 
@@ -60,6 +64,14 @@ def check(item: pytest.Function) -> None:
     if "vm" not in item._fixtureinfo.argnames:
         _refuse(f"{item.name} is marked explore, so it has to take the virtual machine: def {item.originalname}(vm)")
     item.stash[_FUNCTION] = func
+
+
+def check_schedule(schedule: str) -> None:
+    """Refuse a string that is no schedule, before anything is collected."""
+    try:
+        parse(schedule)
+    except ArgumentValueError as error:
+        raise pytest.UsageError(f"--explore-{error}") from None
 
 
 def options_of(item: pytest.Item) -> Options:
@@ -85,7 +97,7 @@ def run(item: pytest.Function) -> None:
     __tracebackhide__ = True
     scenario = _scenario(item)
     options: Options = {"progress": False} | options_of(item)  # the line would be in the middle of pytest's own
-    schedule = item.config.getoption("explore_replay")
+    schedule: str | None = item.config.getoption("explore_replay")
     given = _limit(options, item.config.getoption("explore_schedules"))
     certificate: Certificate | None = None
     refused = ""
@@ -93,15 +105,16 @@ def run(item: pytest.Function) -> None:
         if schedule is None:
             certificate = explore(scenario, **options)
         else:
-            replay(scenario, schedule)
+            _replay(scenario, schedule, options)
     except Violation as violation:
-        # These are no failures, and pytest knows them by their class. What a test skips for is there in any schedule.
         cause = violation.__cause__
-        if isinstance(cause, pytest.exit.Exception) or (
-            isinstance(cause, pytest.skip.Exception | pytest.xfail.Exception) and violation.number == 1
-        ):
+        if isinstance(cause, pytest.exit.Exception):  # this is no failure, and pytest knows it by its class
             raise cause from None
-        raise
+        if not isinstance(cause, _SKIPS):
+            raise
+        refused = _hidden(item, cause)
+    except _SKIPS as skipped:  # of the schedule that was replayed
+        refused = _hidden(item, skipped)
     except (ArgumentTypeError, ArgumentValueError) as error:
         if error.call not in ("explore", "replay"):
             raise
@@ -130,6 +143,24 @@ def _limit(options: Options, most: int | None) -> str:
     return "--explore-schedules"
 
 
+def _replay(scenario: Callable[[VirtualSMP], object], schedule: str, options: Options) -> None:
+    """Run the test under one schedule, which must be one that its mark allows."""
+    its = {**_DEFAULTS, **options}
+    setting, _ = parse(schedule)
+    setting.check(Setting(its["cpus"], its["hz"], its["short_paths"], name_of(scenario)))
+    replay(scenario, schedule, steps=its["steps"])
+
+
+def _hidden(item: pytest.Function, skipped: BaseException) -> str:
+    """Say why a test may not skip in its body."""
+    call = "pytest.xfail()" if isinstance(skipped, pytest.xfail.Exception) else "pytest.skip()"
+    return (
+        f"{item.name}: {call} in the body of an explored test would end the search, and hide what goes wrong in the "
+        f"schedules that are left. Say it of the whole test, with a mark or in a fixture; a schedule in which there "
+        "is nothing to be tested may return"
+    )
+
+
 def _scenario(item: pytest.Function) -> Callable[[VirtualSMP], object]:
     """Return the scenario that a test is."""
     func = item.stash[_FUNCTION]
@@ -155,9 +186,19 @@ def _scenario(item: pytest.Function) -> Callable[[VirtualSMP], object]:
             return func(**{**given, "vm": vm})
 
         scenario = thread
-    # A schedule names it, and has to fit in another process.
-    scenario.__qualname__ = ".".join((item.path.stem, *item.nodeid.split("::")[1:]))
+    scenario.__qualname__ = _name_of(item)
     return scenario
+
+
+def _name_of(item: pytest.Function) -> str:
+    """Return how a schedule calls a test: as no other one that could be explored with it, in any process."""
+    module = item.getparent(pytest.Module)
+    assert module is not None
+    test = ".".join(item.nodeid.split("::")[1:])
+    plain = test.replace("[", "<", 1).removesuffix("]") + ">" * test.endswith("]")
+    name = re.sub(r"[^\w.<>-]+", "_", plain)
+    mark = "" if name == plain else f"-{zlib.crc32(test.encode('utf-8', 'surrogatepass')):08x}"  # "a b" is not "a_b"
+    return f"{module.obj.__name__}.{name}{mark}"
 
 
 def _refuse(text: str) -> NoReturn:

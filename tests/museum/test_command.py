@@ -133,6 +133,14 @@ def test_the_table_says_what_is_not_as_it_should_be(
         (["--replay", "x"], "'x' is not a schedule"),
         (["--replay", "v4,R9.9.x,cpus=1,hz=1000,paths=short:,choices=0"], "there is no race 'R9.9.x'"),
         (["--replay", "v4,R0.1.test7,cpus=1,hz=1000,paths=short:0*99.1,choices=100"], "does not fit this scenario"),
+        (
+            ["--replay", "v4,R0.1.test7,cpus=7,hz=1000,paths=short:,choices=0"],
+            "explored with cpus=1,hz=1000,paths=short",
+        ),
+        (
+            ["--replay", "v4,R0.1.test7,cpus=1,hz=1000,paths=long:,choices=0"],
+            "was found with cpus=1,hz=1000,paths=long",
+        ),
     ],
 )
 def test_wrong_usage_is_one_line_that_says_what_to_do(
