@@ -7,9 +7,11 @@ the first test that is explored, and for the first fixture of these that is used
 
 from __future__ import annotations
 
+import inspect
 import sys
 from argparse import ArgumentTypeError
 from collections.abc import AsyncIterator, Generator, Iterator
+from contextlib import AbstractAsyncContextManager
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -113,11 +115,19 @@ def _replays_nothing(session: pytest.Session) -> bool:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Refuse what cannot be explored, before its fixtures are set up."""
+    """Refuse what cannot be explored, and a mark without its fixture, before fixtures are set up."""
     if hasattr(item.config, "workerinput") and _replays_nothing(item.session):  # xdist's workers know no wrong usage
         pytest.fail(NOTHING, pytrace=False)
     if item.get_closest_marker("explore") is not None and isinstance(item, pytest.Function):
         _work().check(item)
+    if any(mark.name == "callouts" for mark in item.own_markers) and "callouts" not in getattr(
+        item, "fixturenames", ()
+    ):
+        pytest.fail(
+            f"{item.name} is marked callouts, which is how the fixture callouts opens its system, and does not take "
+            f"it: async def {getattr(item, 'originalname', item.name)}(callouts)",
+            pytrace=False,
+        )
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -176,26 +186,36 @@ def vm(request: pytest.FixtureRequest) -> object:
 
 
 @pytest.fixture
-def _in_trio(request: pytest.FixtureRequest) -> None:
-    if request.config.pluginmanager.has_plugin("trio") and request.node.get_closest_marker("trio") is not None:
-        return
-    pytest.fail(
-        f"{request.node.name} takes callouts, a system that is open on the loop of the test: that is for async tests "
-        "marked @pytest.mark.trio, and needs pytest-trio. Elsewhere open one in the test: async with open_callouts()",
-        pytrace=False,
-    )
+def _callouts_block(request: pytest.FixtureRequest) -> AbstractAsyncContextManager[CalloutSystem]:
+    # No coroutine, so what is wrong is said before there is a loop, and in no group of exceptions.
+    if not request.config.pluginmanager.has_plugin("trio") or request.node.get_closest_marker("trio") is None:
+        pytest.fail(
+            f"{request.node.name} takes callouts, a system that is open on the loop of the test: that is for async "
+            "tests marked @pytest.mark.trio, and needs pytest-trio. Elsewhere open one in the test: async with "
+            "open_callouts()",
+            pytrace=False,
+        )
+    from callout import ArgumentTypeError, ArgumentValueError, open_callouts
+    from callout.testing import _marks
+
+    options = _marks.options_of(request.node, "callouts", inspect.signature(open_callouts).parameters, {})
+    try:
+        return open_callouts(**options)
+    except (ArgumentTypeError, ArgumentValueError) as error:
+        text = str(error)
+    pytest.fail(text, pytrace=False)
 
 
 @pytest.fixture
-async def callouts(request: pytest.FixtureRequest, _in_trio: None) -> AsyncIterator[CalloutSystem]:
+async def callouts(
+    request: pytest.FixtureRequest, _callouts_block: AbstractAsyncContextManager[CalloutSystem]
+) -> AsyncIterator[CalloutSystem]:
     """The callout system that is open while the test runs, for async tests with pytest-trio. The mark callouts says
     with which options.
     """
-    from callout import open_callouts
     from callout.testing import _leftovers
 
-    mark = request.node.get_closest_marker("callouts")
-    async with open_callouts(**({} if mark is None else mark.kwargs)) as system:
+    async with _callouts_block as system:
         yield system
         _leftovers.note(request.node, system)
 

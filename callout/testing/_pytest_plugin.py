@@ -17,7 +17,7 @@ import unittest
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final
 
 import pluggy
 import pytest
@@ -26,7 +26,9 @@ from .._core.errors import ArgumentTypeError, ArgumentValueError
 from ..explore import Certificate, Violation, explore, replay
 from ..explore._explore import MANY, SOME
 from ..explore._schedule import Setting, name_of, parse
+from . import _marks
 from ._cut_short import cut_short
+from ._marks import refuse
 
 if TYPE_CHECKING:
     from . import VirtualSMP
@@ -40,6 +42,10 @@ _DEFAULTS: Final[Mapping[str, Any]] = {
     each.name: each.default
     for each in inspect.signature(explore).parameters.values()
     if each.kind is inspect.Parameter.KEYWORD_ONLY and each.name != "executor"
+}
+_NO_OPTIONS: Final = {
+    "executor": "a test is explored in the process that runs it. Run several tests at once, with pytest-xdist, or call "
+    "explore(scenario, executor=…) in a plain test"
 }
 _PACKAGE: Final = Path(__file__).parents[1]
 _USERS: Final = (_PACKAGE / "museum", _PACKAGE / "demo")  # parts of the package that only use it
@@ -55,14 +61,14 @@ def check(item: pytest.Function) -> None:
     options_of(item)
     func = item.obj
     if item.cls is not None and issubclass(item.cls, unittest.TestCase):
-        _refuse(f"{item.name} is a method of a unittest.TestCase, and those cannot be explored: make it a function")
+        refuse(f"{item.name} is a method of a unittest.TestCase, and those cannot be explored: make it a function")
     if hasattr(func, "is_hypothesis_test"):
-        _refuse(
+        refuse(
             f"{item.name} is marked explore, and given examples by Hypothesis: these would be other ones in every "
             "schedule. Call explore() in a test of Hypothesis instead"
         )
     if "vm" not in item._fixtureinfo.argnames:
-        _refuse(f"{item.name} is marked explore, so it has to take the virtual machine: def {item.originalname}(vm)")
+        refuse(f"{item.name} is marked explore, so it has to take the virtual machine: def {item.originalname}(vm)")
     item.stash[_FUNCTION] = func
 
 
@@ -75,21 +81,8 @@ def check_schedule(schedule: str) -> None:
 
 
 def options_of(item: pytest.Item) -> Options:
-    """Return the options of a test: those of its marks, the nearest last."""
-    options: Options = {}
-    for mark in reversed(list(item.iter_markers("explore"))):
-        if mark.args:
-            _refuse(f"@pytest.mark.explore takes options by name, such as bound=2, and not {mark.args[0]!r}")
-        options |= mark.kwargs
-    if "executor" in options:
-        _refuse(
-            "@pytest.mark.explore has no option executor: a test is explored in the process that runs it. Run several "
-            "tests at once, with pytest-xdist, or call explore(scenario, executor=…) in a plain test"
-        )
-    unknown = [repr(name) for name in options if name not in _DEFAULTS]
-    if unknown:
-        _refuse(f"@pytest.mark.explore has no option {', '.join(unknown)}; it has {', '.join(_DEFAULTS)}")
-    return options
+    """Return the options of a test."""
+    return _marks.options_of(item, "explore", _DEFAULTS, _NO_OPTIONS)
 
 
 def run(item: pytest.Function) -> None:
@@ -120,7 +113,7 @@ def run(item: pytest.Function) -> None:
             raise
         refused = str(error)
     if refused:
-        _refuse(refused)
+        refuse(refused)
     if certificate is None:
         item.stash[_TOLD] = f"replayed {schedule}\nnothing went wrong"
         item.user_properties.append(("explored", "replayed one schedule"))
@@ -167,11 +160,11 @@ def _scenario(item: pytest.Function) -> Callable[[VirtualSMP], object]:
     given = {name: item.funcargs[name] for name in item._fixtureinfo.argnames}
     for name, value in given.items():
         if type(value).__module__.startswith("pytest_trio"):
-            _refuse(
+            refuse(
                 f"{item.name} takes {name}, a fixture that needs a loop of trio, and there is none in an explored test"
             )
     if type(given["vm"]).__module__ != "_callout_pytest":
-        _refuse(f"{item.name} is marked explore, and its vm is another fixture of this name: {given['vm']!r}")
+        refuse(f"{item.name} is marked explore, and its vm is another fixture of this name: {given['vm']!r}")
     if inspect.iscoroutinefunction(func):
 
         async def task(vm: VirtualSMP) -> object:
@@ -199,11 +192,6 @@ def _name_of(item: pytest.Function) -> str:
     name = re.sub(r"[^\w.<>-]+", "_", plain)
     mark = "" if name == plain else f"-{zlib.crc32(test.encode('utf-8', 'surrogatepass')):08x}"  # "a b" is not "a_b"
     return f"{module.obj.__name__}.{name}{mark}"
-
-
-def _refuse(text: str) -> NoReturn:
-    __tracebackhide__ = True
-    pytest.fail(text, pytrace=False)
 
 
 # -- what is said ------------------------------------------------------------------------------------------------------

@@ -651,7 +651,7 @@ def test_wrong_use_is_one_clear_error_for_that_test(pytester: pytest.Pytester) -
             "explore: bound must be from 0 *",
             "explore: seconds must be a number or None, not '1'",
             "@pytest.mark.explore has no option executor: *",
-            "@pytest.mark.explore takes options by name, such as bound=2, and not 2",
+            "@pytest.mark.explore takes options by name, such as cpus=2, and not 2",
             "test_without is marked explore, so it has to take the virtual machine: def test_without(vm)",
             "test_case is a method of a unittest.TestCase, *",
             "test_given is marked explore, and given examples by Hypothesis: *",
