@@ -28,6 +28,7 @@ from ._workers import Workers
 
 MAX_BOUND: Final = 1 << 30
 MAX_SCHEDULES: Final = 1 << 62
+MAX_SECONDS: Final = 1_000_000_000  # what a thread can wait for
 STRATEGIES: Final = ("dfs", "random", "pct")
 MANY: Final = 1_000_000  # schedules of a search, unless told otherwise
 SOME: Final = 1000  # and of what is left to chance
@@ -113,8 +114,11 @@ def explore(
             raise ArgumentTypeError(f"explore: {what} must be True or False, not {shown(value)}", call="explore")
     if seconds is not None and (isinstance(seconds, bool) or not isinstance(seconds, int | float)):
         raise ArgumentTypeError(f"explore: seconds must be a number or None, not {shown(seconds)}", call="explore")
-    if seconds is not None and not seconds > 0:
-        raise ArgumentValueError(f"explore: seconds must be more than 0, not {seconds}", call="explore")
+    if seconds is not None and not 0 < seconds <= MAX_SECONDS:
+        raise ArgumentValueError(
+            f"explore: seconds must be more than 0 and at most {MAX_SECONDS:,}, not {shown(seconds)}; None is no limit",
+            call="explore",
+        )
     if progress is not None and not isinstance(progress, bool):
         raise ArgumentTypeError(f"explore: progress must be True, False or None, not {shown(progress)}", call="explore")
     if executor is not None and not isinstance(executor, Executor):

@@ -10,6 +10,7 @@ from typing import Final
 
 from .. import ArgumentTypeError, ArgumentValueError
 from ..explore import Certificate, Violation, explore, replay
+from ..explore._report import Names
 from ..explore._schedule import Setting, name_of, parse
 from . import EXHIBITS, Exhibit, Variant
 
@@ -102,7 +103,7 @@ def _replay(schedule: str) -> int:
     except (ArgumentTypeError, ArgumentValueError) as error:
         return _wrong(f"--{error}")
     except Exception as error:
-        print(f"{type(error).__name__}: {error}")
+        print(Names()(f"{type(error).__name__}: {error}"))
         return 1
     print("nothing went wrong")
     return 0
