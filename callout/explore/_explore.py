@@ -68,7 +68,8 @@ def explore(
     *schedules* (1,000,000 unless given) or *seconds*, too; a run of more than *steps* switch points is a livelock.
 
     *strategy* "random" lets any context go on at each switch point; "pct" has random priorities, for bugs that need
-    *depth* steps in a certain order. Both run 1,000 *schedules* unless told otherwise, the same for the same *seed*.
+    *depth* steps in a certain order, and no *bound*. Both run 1,000 *schedules* unless told otherwise, the same for the
+    same *seed*.
 
     Of the first schedule that goes wrong a shorter one is made, which ends in an error of the same type and has as few
     preemptions as possible, and that is told as a diagram. Without *shrink* it is reported as it was found.
