@@ -7,9 +7,11 @@ the first test that is explored, and for the first fixture of these that is used
 
 from __future__ import annotations
 
+import inspect
 import sys
 from argparse import ArgumentTypeError
 from collections.abc import AsyncIterator, Generator, Iterator
+from contextlib import AbstractAsyncContextManager
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -25,18 +27,34 @@ MARKS = (
     "callouts(**options): open the system that the fixture callouts gives with these options of open_callouts()",
 )
 
+NOTHING = (
+    "--explore-replay: none of the tests that were selected is marked explore; name the one to which the schedule "
+    "belongs, as the failure has printed it"
+)
+
 MODERN = getattr(pytest, "version_tuple", (0,)) >= (8,)
 
 
-def _work() -> ModuleType:
-    """Import what does the work. It needs pytest 8; this module needs nothing, as it is loaded everywhere."""
+def _import() -> ModuleType:
+    """Import what does the work. It needs pytest 8; this module needs nothing, as it is loaded everywhere.
+
+    Raises:
+        ImportError: it says what to install.
+    """
     if not MODERN:
-        pytest.fail(f"exploring needs pytest 8 or later, and this is {pytest.__version__}", pytrace=False)
-    try:
-        from callout.testing import _pytest_plugin
-    except ImportError as error:  # MissingExtraError: it says what to install
-        pytest.fail(str(error), pytrace=False)
+        raise ImportError(f"exploring needs pytest 8 or later, and this is {pytest.__version__}")
+    from callout.testing import _pytest_plugin
+
     return _pytest_plugin
+
+
+def _work() -> ModuleType:
+    """Import it for a test."""
+    try:
+        return _import()
+    except ImportError as error:
+        text = str(error)
+    pytest.fail(text, pytrace=False)
 
 
 def _count(text: str) -> int:
@@ -67,21 +85,49 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
         "--explore-schedules",
         type=_count,
         metavar="N",
-        help="run at most N schedules of each test, whatever its mark says",
+        help="run at most N schedules of each test, also if its mark allows more",
     )
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the marks known."""
+    """Make the marks known, and refuse a string that is no schedule."""
     for mark in MARKS:
         config.addinivalue_line("markers", mark)
+    schedule = config.getoption("explore_replay")
+    if schedule is not None:
+        try:
+            _import().check_schedule(schedule)
+        except ImportError as error:
+            raise pytest.UsageError(f"--explore-replay: {error}") from None
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Refuse to replay a schedule of nothing: it would look as if it went well."""
+    if _replays_nothing(session) and not hasattr(session.config, "workerinput"):
+        raise pytest.UsageError(NOTHING)
+
+
+def _replays_nothing(session: pytest.Session) -> bool:
+    if session.config.getoption("explore_replay") is None or session.testsfailed:  # what could not be collected is said
+        return False
+    return not any(item.get_closest_marker("explore") for item in session.items)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Refuse what cannot be explored, before its fixtures are set up."""
+    """Refuse what cannot be explored, and a mark without its fixture, before fixtures are set up."""
+    if hasattr(item.config, "workerinput") and _replays_nothing(item.session):  # xdist's workers know no wrong usage
+        pytest.fail(NOTHING, pytrace=False)
     if item.get_closest_marker("explore") is not None and isinstance(item, pytest.Function):
         _work().check(item)
+    if any(mark.name == "callouts" for mark in item.own_markers) and "callouts" not in getattr(
+        item, "fixturenames", ()
+    ):
+        pytest.fail(
+            f"{item.name} is marked callouts, which is how the fixture callouts opens its system, and does not take "
+            f"it: async def {getattr(item, 'originalname', item.name)}(callouts)",
+            pytrace=False,
+        )
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -140,26 +186,36 @@ def vm(request: pytest.FixtureRequest) -> object:
 
 
 @pytest.fixture
-def _in_trio(request: pytest.FixtureRequest) -> None:
-    if request.config.pluginmanager.has_plugin("trio") and request.node.get_closest_marker("trio") is not None:
-        return
-    pytest.fail(
-        f"{request.node.name} takes callouts, a system that is open on the loop of the test: that is for async tests "
-        "marked @pytest.mark.trio, and needs pytest-trio. Elsewhere open one in the test: async with open_callouts()",
-        pytrace=False,
-    )
+def _callouts_block(request: pytest.FixtureRequest) -> AbstractAsyncContextManager[CalloutSystem]:
+    # No coroutine, so what is wrong is said before there is a loop, and in no group of exceptions.
+    if not request.config.pluginmanager.has_plugin("trio") or request.node.get_closest_marker("trio") is None:
+        pytest.fail(
+            f"{request.node.name} takes callouts, a system that is open on the loop of the test: that is for async "
+            "tests marked @pytest.mark.trio, and needs pytest-trio. Elsewhere open one in the test: async with "
+            "open_callouts()",
+            pytrace=False,
+        )
+    from callout import ArgumentTypeError, ArgumentValueError, open_callouts
+    from callout.testing import _marks
+
+    options = _marks.options_of(request.node, "callouts", inspect.signature(open_callouts).parameters, {})
+    try:
+        return open_callouts(**options)
+    except (ArgumentTypeError, ArgumentValueError) as error:
+        text = str(error)
+    pytest.fail(text, pytrace=False)
 
 
 @pytest.fixture
-async def callouts(request: pytest.FixtureRequest, _in_trio: None) -> AsyncIterator[CalloutSystem]:
+async def callouts(
+    request: pytest.FixtureRequest, _callouts_block: AbstractAsyncContextManager[CalloutSystem]
+) -> AsyncIterator[CalloutSystem]:
     """The callout system that is open while the test runs, for async tests with pytest-trio. The mark callouts says
     with which options.
     """
-    from callout import open_callouts
     from callout.testing import _leftovers
 
-    mark = request.node.get_closest_marker("callouts")
-    async with open_callouts(**({} if mark is None else mark.kwargs)) as system:
+    async with _callouts_block as system:
         yield system
         _leftovers.note(request.node, system)
 

@@ -70,6 +70,7 @@ ROOMS: Final[Mapping[str, set[str]]] = {
     "freebsd13": {"core"},
     "testing": {"core", "_api", "_worlds.virtual"},
     # What test authors are given on top of it all.
+    "testing._cut_short": {"explore"},
     "testing._mutants": {"public", "testing"},
     "testing._teardown": {"public", "testing", "explore"},
     "testing._leftovers": {"public", "core", "testing"},

@@ -28,6 +28,7 @@ from ._workers import Workers
 
 MAX_BOUND: Final = 1 << 30
 MAX_SCHEDULES: Final = 1 << 62
+MAX_SECONDS: Final = 1_000_000_000  # what a thread can wait for
 STRATEGIES: Final = ("dfs", "random", "pct")
 MANY: Final = 1_000_000  # schedules of a search, unless told otherwise
 SOME: Final = 1000  # and of what is left to chance
@@ -69,7 +70,8 @@ def explore(
     *schedules* (1,000,000 unless given) or *seconds*, too; a run of more than *steps* switch points is a livelock.
 
     *strategy* "random" lets any context go on at each switch point; "pct" has random priorities, for bugs that need
-    *depth* steps in a certain order. Both run 1,000 *schedules* unless told otherwise, the same for the same *seed*.
+    *depth* steps in a certain order, and no *bound*. Both run 1,000 *schedules* unless told otherwise, the same for the
+    same *seed*.
 
     Of the first schedule that goes wrong a shorter one is made, which ends in an error of the same type and has as few
     preemptions as possible, and that is told as a diagram. Without *shrink* it is reported as it was found.
@@ -116,8 +118,11 @@ def explore(
             raise ArgumentTypeError(f"explore: {what} must be True or False, not {shown(value)}", call="explore")
     if seconds is not None and (isinstance(seconds, bool) or not isinstance(seconds, int | float)):
         raise ArgumentTypeError(f"explore: seconds must be a number or None, not {shown(seconds)}", call="explore")
-    if seconds is not None and not seconds > 0:
-        raise ArgumentValueError(f"explore: seconds must be more than 0, not {seconds}", call="explore")
+    if seconds is not None and not 0 < seconds <= MAX_SECONDS:
+        raise ArgumentValueError(
+            f"explore: seconds must be more than 0 and at most {MAX_SECONDS:,}, not {shown(seconds)}; None is no limit",
+            call="explore",
+        )
     if progress is not None and not isinstance(progress, bool):
         raise ArgumentTypeError(f"explore: progress must be True, False or None, not {shown(progress)}", call="explore")
     if executor is not None and not isinstance(executor, Executor):
@@ -198,12 +203,8 @@ def replay(scenario: Scenario, schedule: str, *, steps: int = MAX_STEPS, leaks: 
     if not isinstance(leaks, bool):
         raise ArgumentTypeError(f"replay: leaks must be True or False, not {shown(leaks)}", call="replay")
     setting, choices = parse(schedule)
+    setting.check(setting._replace(name=name_of(scenario)))
     setting = setting._replace(leaks=leaks)
-    name = name_of(scenario)
-    if setting.name != name:
-        raise ArgumentValueError(
-            f"replay: the schedule is one of the scenario {setting.name!r}, and this is {name!r}", call="replay"
-        )
     script = Script(choices)
     ended: Run = run(scenario, setting, script, steps)
     if ended.problem is not None:

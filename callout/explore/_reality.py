@@ -10,25 +10,29 @@ raised in its place, which ends the run also if it is caught.
 
 Only calls that stand in *the user's code* are noticed: in no file of the standard library, of ``site-packages`` or of
 this package. So ``logging``, ``uuid`` and pytest may look at the clock. Not noticed is what the first schedule does not
-come to; what code in C calls, or the standard library does for the user (a lock in an ``ExitStack``); and a lock in
-``with`` that is found by more than names and attributes. If another profile function is active, nothing is.
+come to; what code in C calls (``map()``, a ``partial``), or the standard library does for the user (a lock in an
+``ExitStack``); and a lock in ``with`` that is found by more than names and attributes. If another profile function is
+active, nothing is.
 """
 
 from __future__ import annotations
 
+import _asyncio
 import _thread
+import contextlib
 import datetime as dt
 import dis
 import inspect
 import os
 import random
+import select
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
-from types import BuiltinFunctionType, CodeType, FrameType
+from types import BuiltinFunctionType, CodeType, FrameType, ModuleType
 from typing import Any, Final, cast
 
 from .._core import frames
@@ -38,21 +42,37 @@ TIME: Final = "time is virtual there: use ticks() or sbinuptime()"
 SLEEP: Final = "nothing passes there meanwhile: use pause_sync(), or a callout"
 CHANCE: Final = "its runs must be repeatable: make a random.Random(seed) in the scenario"
 LOCK: Final = "it stops all virtual CPUs when it is held: use Mtx, or vm.lock()"
+QUEUE: Final = "it stops all virtual CPUs when it waits: use a deque under an Mtx, with a condition variable"
 THREAD: Final = "it runs beside the schedule: use vm.spawn()"
 LOOP: Final = "it runs beside the schedule: let the scenario, or what vm.spawn() starts, be a coroutine function"
+TASK: Final = "there is no loop of that kind: use vm.spawn(async_function, cpu=0)"
+CANCEL: Final = (
+    "nothing is cancelled there: use a callout, or a wait that has a timeout, as tsleep() and cv_timedwait()"
+)
+OPEN: Final = "a system is open there, with the CPUs and the hz of explore(): leave it out"
 PROCESS: Final = "it runs beside the schedule"
 AWAIT: Final = "only callout's own awaitables can be waited for there: use pause(), or an Event of callout's"
 
 _LOCKS: Final = (_thread.LockType, type(threading.RLock()))
-_CLOCKS: Final = ("time", "monotonic", "perf_counter", "process_time", "thread_time")
+_CLOCKS: Final = ("time", "monotonic", "perf_counter", "process_time", "thread_time", "clock_gettime")
+
+# Functions that are written in C, where this platform has them.
 _BUILTINS: Final[dict[object, tuple[str, str]]] = {
-    **{getattr(time, name + end): (f"time.{name}{end}()", TIME) for name in _CLOCKS for end in ("", "_ns")},
-    time.sleep: ("time.sleep()", SLEEP),
-    os.urandom: ("os.urandom()", CHANCE),
-    _thread.start_new_thread: ("_thread.start_new_thread()", THREAD),
+    getattr(module, name): (f"{module.__name__.lstrip('_')}.{name}()", remedy)
+    for module, names, remedy in (
+        (time, [name + end for name in _CLOCKS for end in ("", "_ns")], TIME),
+        (time, ["sleep"], SLEEP),
+        (select, ["select"], SLEEP),
+        (os, ["urandom", "getrandom"], CHANCE),
+        (os, ["fork", "forkpty", "system", "posix_spawn", "posix_spawnp"], PROCESS),
+        (_thread, ["start_new_thread", "start_new", "start_joinable_thread"], THREAD),
+        (_asyncio, ["get_running_loop", "get_event_loop"], LOOP),
+    )
+    for name in names
+    if hasattr(module, name)
 }
-if hasattr(os, "fork"):
-    _BUILTINS[os.fork] = "os.fork()", PROCESS
+# With so many arguments they are about the present time.
+_PRESENT: Final[dict[object, int]] = {time.localtime: 0, time.gmtime: 0, time.ctime: 0, time.strftime: 1}
 
 # Functions that are written in Python, by module and name.
 _FUNCTIONS: Final = {
@@ -63,24 +83,57 @@ _FUNCTIONS: Final = {
     ("threading", "Condition.__enter__"): LOCK,
     ("threading", "Semaphore.acquire"): LOCK,
     ("threading", "Barrier.wait"): LOCK,
-    ("queue", "Queue.get"): LOCK,
-    ("queue", "Queue.put"): LOCK,
+    **{("queue", f"Queue.{name}"): QUEUE for name in ("get", "put", "get_nowait", "put_nowait", "join")},
     ("concurrent.futures.thread", "ThreadPoolExecutor.submit"): THREAD,
+    ("concurrent.futures._base", "Executor.map"): THREAD,
     ("concurrent.futures.process", "ProcessPoolExecutor.submit"): PROCESS,
+    ("concurrent.futures.process", "ProcessPoolExecutor.map"): PROCESS,
     ("multiprocessing.process", "BaseProcess.start"): PROCESS,
+    ("multiprocessing.context", "BaseContext.Pool"): PROCESS,
+    ("multiprocessing.context", "BaseContext.Manager"): PROCESS,
+    ("multiprocessing.pool", "Pool.__init__"): PROCESS,
+    ("multiprocessing.pool", "ThreadPool.__init__"): THREAD,
     ("subprocess", "Popen.__init__"): PROCESS,
     ("subprocess", "run"): PROCESS,
     ("subprocess", "call"): PROCESS,
     ("subprocess", "check_call"): PROCESS,
     ("subprocess", "check_output"): PROCESS,
+    ("subprocess", "getoutput"): PROCESS,
+    ("subprocess", "getstatusoutput"): PROCESS,
+    ("os", "popen"): PROCESS,
+    **{("os", f"spawn{how}"): PROCESS for how in ("l", "le", "lp", "lpe", "v", "ve", "vp", "vpe")},
+    **{("selectors", f"{kind}.select"): SLEEP for kind in ("SelectSelector", "EpollSelector", "KqueueSelector")},
+    ("selectors", "_PollLikeSelector.select"): SLEEP,
     ("asyncio.runners", "run"): LOOP,
     ("asyncio.runners", "Runner.run"): LOOP,
     ("asyncio.base_events", "BaseEventLoop.run_until_complete"): LOOP,
-    ("trio._core._run", "run"): LOOP,
+    ("asyncio.tasks", "create_task"): TASK,
+    ("asyncio.tasks", "ensure_future"): TASK,
+    ("asyncio.tasks", "gather"): TASK,
+    ("callout._worlds.trio.opening", "open_callouts"): OPEN,
     ("secrets", "token_bytes"): CHANCE,
     ("secrets", "token_hex"): CHANCE,
     ("secrets", "token_urlsafe"): CHANCE,
     ("secrets", "randbelow"): CHANCE,
+}
+# Those of trio that need its loop, in whatever module of it they are.
+_OF_TRIO: Final = {
+    "run": LOOP,
+    "start_guest_run": LOOP,
+    "open_nursery": TASK,
+    "spawn_system_task": TASK,
+    "CancelScope.__enter__": CANCEL,
+    "move_on_after": CANCEL,
+    "move_on_at": CANCEL,
+    "fail_after": CANCEL,
+    "fail_at": CANCEL,
+    "current_effective_deadline": CANCEL,
+    "current_time": TIME,
+    "current_clock": TIME,
+    "current_task": LOOP,
+    "current_root_task": LOOP,
+    "current_trio_token": LOOP,
+    "current_statistics": LOOP,
 }
 _LOOPS: Final = ("trio", "asyncio")
 
@@ -114,9 +167,17 @@ def _package(frame: FrameType | None) -> str:
     return "" if frame is None else str(frame.f_globals.get("__name__", "")).partition(".")[0]
 
 
-def _of_function(frame: FrameType) -> tuple[str, str] | None:
+def _caller(frame: FrameType) -> FrameType | None:
+    """Return what has called that: what ``with`` calls through ``contextlib``, the function that has the ``with``."""
+    caller = frame.f_back
+    while caller is not None and caller.f_code.co_filename == contextlib.__file__:
+        caller = caller.f_back
+    return caller
+
+
+def _of_function(frame: FrameType, caller: FrameType | None) -> tuple[str, str] | None:
     """Return what is wrong with the call of a function that is written in Python, if anything is."""
-    code, caller = frame.f_code, frame.f_back
+    code = frame.f_code
     package = _package(frame)
     if code.co_flags & inspect.CO_COROUTINE and package in _LOOPS and _package(caller) != package:
         return f"{package}.{code.co_qualname}()", AWAIT
@@ -124,22 +185,40 @@ def _of_function(frame: FrameType) -> tuple[str, str] | None:
         return None
     if code.co_filename == random.__file__:
         return _of_random(frame)
-    remedy = _FUNCTIONS.get((frame.f_globals.get("__name__", ""), code.co_qualname))
+    if package == "trio":
+        remedy = _OF_TRIO.get(code.co_qualname)
+    else:
+        remedy = _FUNCTIONS.get((frame.f_globals.get("__name__", ""), code.co_qualname))
     return None if remedy is None else (f"{package}.{code.co_qualname}()", remedy)
 
 
-def _of_builtin(function: object) -> tuple[str, str] | None:
-    """Return what is wrong with calling a function that is written in C, if anything is."""
+def _of_builtin(function: object, frame: FrameType) -> tuple[str, str] | None:
+    """Return what is wrong if that frame calls a function that is written in C, if anything is."""
     if not isinstance(function, BuiltinFunctionType):
         return None
-    its = function.__self__
+    its, name = function.__self__, function.__name__
     if its is random._inst or isinstance(its, random.SystemRandom):  # the module's own
-        return f"random.{function.__name__}()", CHANCE
+        return f"random.{name}()", CHANCE
     if type(its) in _LOCKS:
-        return ("the acquire() of a threading.Lock", LOCK) if function.__name__ in ("acquire", "__enter__") else None
+        return ("the acquire() of a threading.Lock", LOCK) if name in ("acquire", "__enter__") else None
     if isinstance(its, type) and issubclass(its, dt.date):
-        return (f"datetime.{function.__name__}()", TIME) if function.__name__ in ("now", "utcnow", "today") else None
-    return _BUILTINS.get(function) if getattr(its, "__name__", "") in ("time", "posix", "nt", "_thread") else None
+        return (f"datetime.{name}()", TIME) if name in ("now", "utcnow", "today") else None
+    if type(its) is ModuleType:
+        if function in _PRESENT:
+            return (f"time.{name}()", TIME) if _arguments(frame) == _PRESENT[function] else None
+        return _BUILTINS.get(function)
+    module = type(its).__module__
+    if module == "_queue":  # SimpleQueue
+        return (f"queue.{type(its).__name__}.{name}()", QUEUE) if name.startswith(("get", "put")) else None
+    if module == "select":  # poll, epoll, kqueue
+        return (f"select.{type(its).__name__}.{name}()", SLEEP) if name in ("poll", "control") else None
+    return None
+
+
+def _arguments(frame: FrameType) -> int | None:
+    """Return how many arguments the call has that a function is about to make; None if that cannot be told."""
+    code, at = frame.f_code.co_code, frame.f_lasti
+    return code[at + 1] if dis.opname[code[at]] == "CALL" else None
 
 
 def _of_random(frame: FrameType) -> tuple[str, str] | None:
@@ -150,6 +229,8 @@ def _of_random(frame: FrameType) -> tuple[str, str] | None:
     its = frame.f_locals.get("self")
     if its is random._inst or isinstance(its, random.SystemRandom):  # the module's own
         return f"random.{name}()", CHANCE
+    if name == "seed" and frame.f_locals.get("a", 0) is None:
+        return "random.Random.seed()", CHANCE
     return None
 
 
@@ -205,17 +286,17 @@ def noticing(fail: Callable[[BaseException], object]) -> Iterator[None]:
 
     def profile(frame: FrameType, event: str, arg: object) -> None:
         whose = _whose_is(frame.f_code)
-        if whose == _OURS:
+        if whose == _OURS and frame.f_code.co_name != "open_callouts":
             return
         wrong: tuple[str, str] | None = None
         at: FrameType | None = frame
         if event == "call":
-            at = frame.f_back
-            wrong = _of_function(frame)
+            at = _caller(frame)
+            wrong = _of_function(frame, at)
         elif whose != _USERS:
             pass
         elif event == "c_call":
-            wrong = _of_builtin(arg)
+            wrong = _of_builtin(arg, frame)
         elif event == "return":
             name = _real_lock(frame)
             wrong = (f"`with {name}:`, a threading.Lock", LOCK) if name else None

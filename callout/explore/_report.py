@@ -8,7 +8,9 @@ happened. Below the lanes stand the rest of the error's text, the string that re
 from __future__ import annotations
 
 import linecache
+import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import PurePath
 from typing import Final
 
@@ -22,6 +24,8 @@ PERIOD: Final = 64  # steps: a loop of more is not recognised
 REPEATS: Final = 2  # what is there so often besides the first time is folded
 MAX_ROWS: Final = 400
 MAX_LANES: Final = 8  # what more contexts do is told in one lane
+
+_ADDRESS: Final = re.compile(r"\bat 0x([0-9A-Fa-f]{6,})\b")  # as in the repr of what has no other name
 
 
 # -- loops -------------------------------------------------------------------------------------------------------------
@@ -114,7 +118,24 @@ def drawn(story: Story, notes: Sequence[str]) -> Diagram:
     if len(rows) > MAX_ROWS:
         left = len(rows) - MAX_ROWS
         rows[MAX_ROWS // 2 : -MAX_ROWS // 2] = [Row(-1, FOLD, f"… {left:,} lines left out")]
-    return Diagram(tuple(story.headings.get(name, name) for name in lanes), tuple(rows), tuple(notes))
+    name = Names()
+    return Diagram(
+        tuple(story.headings.get(each, each) for each in lanes),
+        tuple(replace(row, text=name(row.text)) for row in rows),
+        tuple(map(name, notes)),
+    )
+
+
+class Names:
+    """Gives what is called by its address in memory a number, in the order of the texts: so a report is the same in any
+    process.
+    """
+
+    def __init__(self) -> None:
+        self._numbers: dict[str, int] = {}
+
+    def __call__(self, text: str) -> str:
+        return _ADDRESS.sub(lambda at: f"at #{self._numbers.setdefault(at[1], len(self._numbers) + 1)}", text)
 
 
 def _in_fewer_lanes(events: Sequence[Event], lanes: list[str]) -> list[Event]:

@@ -30,8 +30,26 @@ class Setting(NamedTuple):
     leaks: bool = True  # whether a leak is a violation: no choice depends on that, and the string does not name it
 
     def __str__(self) -> str:
-        paths = "short" if self.short_paths else "long"
-        return f"{VERSION},{self.name},cpus={self.cpus},hz={self.hz},paths={paths}"
+        return f"{VERSION},{self.name},{self.options}"
+
+    @property
+    def options(self) -> str:
+        """All but the name."""
+        return f"cpus={self.cpus},hz={self.hz},paths={'short' if self.short_paths else 'long'}"
+
+    def check(self, wanted: Setting) -> None:
+        """Raise unless a schedule of this setting is one of what is explored in the setting *wanted*."""
+        if self.name != wanted.name:
+            raise ArgumentValueError(
+                f"replay: the schedule is one of the scenario {self.name!r}, and this is {wanted.name!r}",
+                call="replay",
+            )
+        if self != wanted:
+            raise ArgumentValueError(
+                f"replay: the schedule was found with {self.options}, and {self.name} is explored with "
+                f"{wanted.options}; other numbers make it another program, so give a schedule of this one",
+                call="replay",
+            )
 
 
 def name_of(scenario: object) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import textwrap
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import Final
 
 from .. import ArgumentTypeError, ArgumentValueError
 from ..explore import Certificate, Violation, explore, replay
-from ..explore._schedule import name_of, parse
+from ..explore._report import Names
+from ..explore._schedule import Setting, name_of, parse
 from . import EXHIBITS, Exhibit, Variant
 
 BOUND: Final = 3  # with as many preemptions the remedies are explored to the end
@@ -38,10 +40,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Carry out what was asked for; return the exit status."""
-    if sum((bool(args.list), bool(args.all), args.race is not None, args.replay is not None)) != 1:
-        return _wrong("name a race, as in  callout explore R0.2  , or give --list, --all or --replay")
-    if args.race is None and (args.fixed or args.variant is not None or args.bound is not None or args.svg is not None):
-        return _wrong("--fixed, --variant, --bound and --svg are for one race; name it")
+    of_one = args.fixed or args.variant is not None or args.bound is not None or args.svg is not None
+    asked = sum((bool(args.list), bool(args.all), args.race is not None, args.replay is not None))
+    if asked != 1 or (of_one and args.race is None):
+        return _wrong(
+            "give one of these: a race, as in  callout explore R0.2  , for which there are --fixed, --variant, --bound "
+            "and --svg; or --list; or --all; or --replay, whose string names its race"
+        )
     if args.svg is not None and args.fixed:
         return _wrong("--svg is a picture of what goes wrong, and with --fixed nothing does")
     if args.bound is not None and args.bound < 0:
@@ -63,12 +68,32 @@ def run(args: argparse.Namespace) -> int:
             return _wrong(f"{exhibit.number} has no such variant {args.variant!r}; it has {names}")
     if not variants:
         return _wrong(f"{exhibit.number} has no {'remedy' if args.fixed else 'program that goes wrong'}")
-    return _show(exhibit, variants, args.bound, args.svg)
+    svg = None if args.svg is None else Path(args.svg)
+    if svg is not None:
+        try:
+            _try(svg)
+        except OSError as error:
+            return _unwritable(svg, error)
+    return _show(exhibit, variants, args.bound, svg)
 
 
 def _wrong(text: str) -> int:
     print(f"callout explore: {text}", file=sys.stderr)
     return 2
+
+
+def _try(file: Path) -> None:
+    """Raise unless *file* can be written. It stays as it is, and if it is not there it will not be: there may be
+    nothing to write.
+    """
+    new = not os.path.lexists(file)
+    file.open("ab").close()
+    if new:
+        file.unlink()
+
+
+def _unwritable(svg: Path, error: OSError) -> int:
+    return _wrong(f"--svg: {str(svg)!r} cannot be written: {error.strerror}")
 
 
 def _list() -> int:
@@ -97,17 +122,18 @@ def _replay(schedule: str) -> int:
             return _wrong(
                 f"--replay: there is no race {setting.name!r}; callout explore --list  has those that there are"
             )
+        setting.check(Setting(variant.cpus, 1000, short_paths=True, name=setting.name))  # as explore() has them
         replay(variant.scenario, schedule)
     except (ArgumentTypeError, ArgumentValueError) as error:
         return _wrong(f"--{error}")
     except Exception as error:
-        print(f"{type(error).__name__}: {error}")
+        print(Names()(f"{type(error).__name__}: {error}"))
         return 1
     print("nothing went wrong")
     return 0
 
 
-def _show(exhibit: Exhibit, variants: tuple[Variant, ...], bound: int | None, svg: str | None) -> int:
+def _show(exhibit: Exhibit, variants: tuple[Variant, ...], bound: int | None, svg: Path | None) -> int:
     status = 0
     print(f"{exhibit.number}  {exhibit.title}\n\n{textwrap.fill(exhibit.story, WIDTH)}\n")
     for source in exhibit.sources:
@@ -122,9 +148,9 @@ def _show(exhibit: Exhibit, variants: tuple[Variant, ...], bound: int | None, sv
             print(outcome)
             if svg is not None:
                 try:
-                    Path(svg).write_text(outcome.svg(), "utf-8")
+                    svg.write_text(outcome.svg(), "utf-8")
                 except OSError as error:
-                    return _wrong(f"--svg: {svg!r} cannot be written: {error.strerror}")
+                    return _unwritable(svg, error)
                 print(f"\nwritten: {svg}")
                 svg = None  # the first one's
         else:

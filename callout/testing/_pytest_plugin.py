@@ -11,19 +11,24 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 import shlex
 import unittest
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final
 
 import pluggy
 import pytest
 
 from .._core.errors import ArgumentTypeError, ArgumentValueError
 from ..explore import Certificate, Violation, explore, replay
-from ..explore._explore import MANY
-from ._cut_short import CutShortWarning
+from ..explore._explore import MANY, SOME
+from ..explore._schedule import Setting, name_of, parse
+from . import _marks
+from ._cut_short import cut_short
+from ._marks import refuse
 
 if TYPE_CHECKING:
     from . import VirtualSMP
@@ -38,8 +43,13 @@ _DEFAULTS: Final[Mapping[str, Any]] = {
     for each in inspect.signature(explore).parameters.values()
     if each.kind is inspect.Parameter.KEYWORD_ONLY and each.name != "executor"
 }
+_NO_OPTIONS: Final = {
+    "executor": "a test is explored in the process that runs it. Run several tests at once, with pytest-xdist, or call "
+    "explore(scenario, executor=…) in a plain test"
+}
 _PACKAGE: Final = Path(__file__).parents[1]
 _USERS: Final = (_PACKAGE / "museum", _PACKAGE / "demo")  # parts of the package that only use it
+_SKIPS: Final = (pytest.skip.Exception, pytest.xfail.Exception, unittest.SkipTest)
 _INTERNAL: Final = tuple(Path(inspect.getfile(each)).parent for each in (pytest.Function, pluggy.PluginManager))
 
 
@@ -51,33 +61,28 @@ def check(item: pytest.Function) -> None:
     options_of(item)
     func = item.obj
     if item.cls is not None and issubclass(item.cls, unittest.TestCase):
-        _refuse(f"{item.name} is a method of a unittest.TestCase, and those cannot be explored: make it a function")
+        refuse(f"{item.name} is a method of a unittest.TestCase, and those cannot be explored: make it a function")
     if hasattr(func, "is_hypothesis_test"):
-        _refuse(
+        refuse(
             f"{item.name} is marked explore, and given examples by Hypothesis: these would be other ones in every "
             "schedule. Call explore() in a test of Hypothesis instead"
         )
     if "vm" not in item._fixtureinfo.argnames:
-        _refuse(f"{item.name} is marked explore, so it has to take the virtual machine: def {item.originalname}(vm)")
+        refuse(f"{item.name} is marked explore, so it has to take the virtual machine: def {item.originalname}(vm)")
     item.stash[_FUNCTION] = func
 
 
+def check_schedule(schedule: str) -> None:
+    """Refuse a string that is no schedule, before anything is collected."""
+    try:
+        parse(schedule)
+    except ArgumentValueError as error:
+        raise pytest.UsageError(f"--explore-{error}") from None
+
+
 def options_of(item: pytest.Item) -> Options:
-    """Return the options of a test: those of its marks, the nearest last."""
-    options: Options = {}
-    for mark in reversed(list(item.iter_markers("explore"))):
-        if mark.args:
-            _refuse(f"@pytest.mark.explore takes options by name, such as bound=2, and not {mark.args[0]!r}")
-        options |= mark.kwargs
-    if "executor" in options:
-        _refuse(
-            "@pytest.mark.explore has no option executor: a test is explored in the process that runs it. Run several "
-            "tests at once, with pytest-xdist, or call explore(scenario, executor=…) in a plain test"
-        )
-    unknown = [repr(name) for name in options if name not in _DEFAULTS]
-    if unknown:
-        _refuse(f"@pytest.mark.explore has no option {', '.join(unknown)}; it has {', '.join(_DEFAULTS)}")
-    return options
+    """Return the options of a test."""
+    return _marks.options_of(item, "explore", _DEFAULTS, _NO_OPTIONS)
 
 
 def run(item: pytest.Function) -> None:
@@ -85,42 +90,68 @@ def run(item: pytest.Function) -> None:
     __tracebackhide__ = True
     scenario = _scenario(item)
     options: Options = {"progress": False} | options_of(item)  # the line would be in the middle of pytest's own
-    schedule = item.config.getoption("explore_replay")
-    most = item.config.getoption("explore_schedules")
-    if most is not None:
-        options["schedules"] = most
+    schedule: str | None = item.config.getoption("explore_replay")
+    given = _limit(options, item.config.getoption("explore_schedules"))
     certificate: Certificate | None = None
     refused = ""
     try:
         if schedule is None:
             certificate = explore(scenario, **options)
         else:
-            replay(scenario, schedule)
+            _replay(scenario, schedule, options)
     except Violation as violation:
-        # These are no failures, and pytest knows them by their class. What a test skips for is there in any schedule.
         cause = violation.__cause__
-        if isinstance(cause, pytest.exit.Exception) or (
-            isinstance(cause, pytest.skip.Exception | pytest.xfail.Exception) and violation.number == 1
-        ):
+        if isinstance(cause, pytest.exit.Exception):  # this is no failure, and pytest knows it by its class
             raise cause from None
-        raise
+        if not isinstance(cause, _SKIPS):
+            raise
+        refused = _hidden(item, cause)
+    except _SKIPS as skipped:  # of the schedule that was replayed
+        refused = _hidden(item, skipped)
     except (ArgumentTypeError, ArgumentValueError) as error:
         if error.call not in ("explore", "replay"):
             raise
         refused = str(error)
     if refused:
-        _refuse(refused)
+        refuse(refused)
     if certificate is None:
         item.stash[_TOLD] = f"replayed {schedule}\nnothing went wrong"
         item.user_properties.append(("explored", "replayed one schedule"))
         return
     item.stash[_TOLD] = told(certificate)
     item.user_properties.append(("explored", briefly(certificate)))
-    limit = limit_of(certificate, options, by_hand=most is not None)
-    if limit:
-        item.warn(
-            CutShortWarning(f"{item.name}: the search was cut off by its limit, {limit}; there are schedules left")
-        )
+    warning = cut_short(item.name, certificate, given, options.get("seconds"), at=options.get("schedules") or MANY)
+    if warning is not None:
+        item.warn(warning)
+
+
+def _limit(options: Options, most: int | None) -> str:
+    """Let there be at most so many schedules, and no more than the mark says; return how the limit was given."""
+    its = options.get("schedules")
+    if its is None:
+        its = MANY if options.get("strategy", "dfs") == "dfs" else SOME
+    if most is None or not isinstance(its, int) or its <= most:  # what is no number explore() refuses
+        return "schedules="
+    options["schedules"] = most
+    return "--explore-schedules"
+
+
+def _replay(scenario: Callable[[VirtualSMP], object], schedule: str, options: Options) -> None:
+    """Run the test under one schedule, which must be one that its mark allows."""
+    its = {**_DEFAULTS, **options}
+    setting, _ = parse(schedule)
+    setting.check(Setting(its["cpus"], its["hz"], its["short_paths"], name_of(scenario)))
+    replay(scenario, schedule, steps=its["steps"], leaks=its["leaks"])
+
+
+def _hidden(item: pytest.Function, skipped: BaseException) -> str:
+    """Say why a test may not skip in its body."""
+    call = "pytest.xfail()" if isinstance(skipped, pytest.xfail.Exception) else "pytest.skip()"
+    return (
+        f"{item.name}: {call} in the body of an explored test would end the search, and hide what goes wrong in the "
+        f"schedules that are left. Say it of the whole test, with a mark or in a fixture; a schedule in which there "
+        "is nothing to be tested may return"
+    )
 
 
 def _scenario(item: pytest.Function) -> Callable[[VirtualSMP], object]:
@@ -129,11 +160,11 @@ def _scenario(item: pytest.Function) -> Callable[[VirtualSMP], object]:
     given = {name: item.funcargs[name] for name in item._fixtureinfo.argnames}
     for name, value in given.items():
         if type(value).__module__.startswith("pytest_trio"):
-            _refuse(
+            refuse(
                 f"{item.name} takes {name}, a fixture that needs a loop of trio, and there is none in an explored test"
             )
     if type(given["vm"]).__module__ != "_callout_pytest":
-        _refuse(f"{item.name} is marked explore, and its vm is another fixture of this name: {given['vm']!r}")
+        refuse(f"{item.name} is marked explore, and its vm is another fixture of this name: {given['vm']!r}")
     if inspect.iscoroutinefunction(func):
 
         async def task(vm: VirtualSMP) -> object:
@@ -148,14 +179,19 @@ def _scenario(item: pytest.Function) -> Callable[[VirtualSMP], object]:
             return func(**{**given, "vm": vm})
 
         scenario = thread
-    # A schedule names it, and has to fit in another process.
-    scenario.__qualname__ = ".".join((item.path.stem, *item.nodeid.split("::")[1:]))
+    scenario.__qualname__ = _name_of(item)
     return scenario
 
 
-def _refuse(text: str) -> NoReturn:
-    __tracebackhide__ = True
-    pytest.fail(text, pytrace=False)
+def _name_of(item: pytest.Function) -> str:
+    """Return how a schedule calls a test: as no other one that could be explored with it, in any process."""
+    module = item.getparent(pytest.Module)
+    assert module is not None
+    test = ".".join(item.nodeid.split("::")[1:])
+    plain = test.replace("[", "<", 1).removesuffix("]") + ">" * test.endswith("]")
+    name = re.sub(r"[^\w.<>-]+", "_", plain)
+    mark = "" if name == plain else f"-{zlib.crc32(test.encode('utf-8', 'surrogatepass')):08x}"  # "a b" is not "a_b"
+    return f"{module.obj.__name__}.{name}{mark}"
 
 
 # -- what is said ------------------------------------------------------------------------------------------------------
@@ -182,17 +218,6 @@ def told(certificate: Certificate) -> str:
         f"ran        {ran or 'no callback'}\n"
         f"not        {', '.join(certificate.not_covered)}"
     )
-
-
-def limit_of(certificate: Certificate, options: Options, *, by_hand: bool) -> str:
-    """Return the limit at which a search ended, "" if it was none."""
-    if certificate.exhausted or certificate.strategy != "dfs":  # what is picked by chance has no end to come to
-        return ""
-    most = options.get("schedules") or MANY
-    if certificate.schedules >= most:
-        return f"{most} schedules ({'--explore-schedules' if by_hand else 'schedules='})"
-    seconds = options.get("seconds")
-    return "" if seconds is None else f"{seconds} seconds (seconds=)"
 
 
 def complete(report: pytest.TestReport, item: pytest.Item, call: pytest.CallInfo[None]) -> None:

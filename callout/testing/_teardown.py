@@ -10,6 +10,7 @@ The mistakes are made in the operations that the base class provides, so a patte
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from .. import (
     callout_reset_on,
     mp_ncpus,
 )
+from ._cut_short import cut_short
 from ._mutants import MUTANTS, AsWritten
 from ._slab import Slab
 
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from . import VirtualSMP
 
 MAX_CALLOUTS: Final = 16
+DECIDES: Final = ("hold", "drop", "drain", "stop")  # the operations that say when the object may be freed
 
 
 class Teardown:
@@ -145,7 +148,8 @@ class TeardownReport:
     """What became of the mutants of a pattern in which nothing was found; ``str()`` of it is a table.
 
     ``certificate`` is the pattern's own. ``found`` maps the name of a mutant to its ``Violation``, ``survived`` to what
-    was explored in vain. ``inapplicable`` are mutants that change what the pattern never does.
+    was explored in vain. ``inapplicable`` are mutants that change what the pattern never does. A search that was cut
+    off is said in the table, and was a ``CutShortWarning``.
     """
 
     pattern: str
@@ -238,12 +242,15 @@ def explore_teardown(
     """Explore a teardown *pattern* with so many *callouts*, then each of its mutants. Blocks until done.
 
     The pattern itself has to be right; the report says which of its mutants were found, and which survive. The other
-    arguments are those of ``explore()``, for each of the searches.
+    arguments are those of ``explore()``, for each of the searches. One that ends at its limit with nothing found is a
+    ``CutShortWarning``.
 
     Raises:
         Violation: the pattern itself goes wrong.
         NondeterminismError: a search cannot be relied on.
-        ArgumentTypeError, ArgumentValueError: *pattern* is no subclass of ``Teardown``; an argument is wrong.
+        ArgumentTypeError, ArgumentValueError: *pattern* is no subclass of ``Teardown``, or does nothing that decides
+            when to free with the operations of ``Teardown``, so that no mistake can be made in it; an argument is
+            wrong.
     """
     from ..explore import Violation, explore
 
@@ -260,6 +267,14 @@ def explore_teardown(
 
     done: set[str] = set()
     certificate = search(AsWritten, done)
+    if done.isdisjoint(DECIDES):
+        raise ArgumentValueError(
+            f"explore_teardown: {pattern.__name__} was explored, and no mistake can be made in it, which would show "
+            "nothing: when to free is decided by none of the operations that Teardown provides. Write it with "
+            "self.hold() and self.drop() for the count, self.drain() and self.stop() for the callouts, all of them in "
+            "`with self.locked():`, and not with calls and fields of its own",
+            call="explore_teardown",
+        )
     found: dict[str, Violation] = {}
     survived: dict[str, Certificate] = {}
     for kind in MUTANTS:
@@ -269,4 +284,8 @@ def explore_teardown(
             except Violation as violation:
                 found[kind.name] = violation
     inapplicable = tuple(kind.name for kind in MUTANTS if kind.needs not in done)
+    for mutant, its in {"": certificate, **survived}.items():
+        warning = cut_short(f"{pattern.__name__} {mutant}".strip(), its, "schedules=", seconds, at=schedules)
+        if warning is not None:
+            warnings.warn(warning, stacklevel=2)
     return TeardownReport(pattern.__name__, certificate, found, survived, inapplicable)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import logging
+import multiprocessing
 import os
 import queue
 import random
 import secrets
+import select
+import selectors
 import subprocess
 import sys
 import tempfile
@@ -23,7 +26,7 @@ from typing import Any
 import pytest
 import trio
 
-from callout import Callout, Mtx, callout_init, callout_reset
+from callout import Callout, Mtx, callout_init, callout_reset, open_callouts
 from callout.explore import NotModelledError, explore
 from callout.testing import VirtualSMP
 
@@ -69,6 +72,29 @@ def pool() -> None:
         executor.submit(str)
 
 
+def maps() -> None:
+    """Let a pool of real threads map."""
+    with ThreadPoolExecutor(1) as executor:
+        executor.map(str, [1])
+
+
+def polls() -> None:
+    """Wait for real descriptors."""
+    selectors.DefaultSelector().select(1_000_000)
+
+
+def fails_after() -> None:
+    """Set a timeout of trio's."""
+    with trio.fail_after(1):  # noqa: ASYNC100 - it is not entered
+        pass
+
+
+def scope() -> None:
+    """Enter a scope of trio's."""
+    with trio.CancelScope():  # noqa: ASYNC100 - it is not entered
+        pass
+
+
 async def nothing() -> None:
     """Await nothing."""
 
@@ -95,6 +121,35 @@ WRONG: dict[str, tuple[Callable[[], object], str]] = {
     "process": (lambda: subprocess.run(["true"], check=True), "subprocess.run()"),  # noqa: S607 - it is not run
     "asyncio": (lambda: asyncio.run(NOT_MADE), "coroutine function"),
     "trio": (lambda: trio.run(nothing), "trio.run()"),
+    "clock_gettime": (lambda: time.clock_gettime(0), "time.clock_gettime(), at"),
+    "clock_gettime_ns": (lambda: time.clock_gettime_ns(0), "sbinuptime()"),
+    "localtime": (lambda: time.localtime(), "time.localtime(), at"),
+    "gmtime": (lambda: time.gmtime(), "time is virtual there"),
+    "ctime": (lambda: time.ctime(), "sbinuptime()"),
+    "strftime": (lambda: time.strftime("%S"), "time.strftime(), at"),
+    "select": (lambda: select.select([], [], [], 1_000_000), "pause_sync()"),
+    "selectors": (polls, "pause_sync()"),
+    "getrandom": (lambda: os.getrandom(1), "os.getrandom()"),
+    "seed": (lambda: random.Random(1).seed(), "random.Random.seed()"),
+    "system": (lambda: os.system("true"), "os.system()"),  # noqa: S605, S607 - it is not run
+    "popen": (lambda: getattr(os, "popen")("true"), "os.popen()"),  # noqa: B009 - deprecated, and used all the same
+    "spawn": (lambda: os.posix_spawn("true", ["true"], {}), "os.posix_spawn()"),
+    "spawnv": (lambda: getattr(os, "spawnv")(0, "true", ["true"]), "os.spawnv()"),  # noqa: B009 - as above
+    "getoutput": (lambda: subprocess.getoutput("true"), "subprocess.getoutput()"),  # noqa: S605, S607 - it is not run
+    "processes": (lambda: multiprocessing.Pool(1), "it runs beside the schedule"),
+    "map": (maps, "use vm.spawn()"),
+    "simple queue": (lambda: queue.SimpleQueue[int]().put(1), "queue.SimpleQueue.put()"),
+    "put_nowait": (lambda: queue.Queue[int]().put_nowait(1), "a deque under an Mtx"),
+    "get_nowait": (lambda: queue.Queue[int]().get_nowait(), "queue.Queue.get_nowait()"),
+    "nursery": (trio.open_nursery, "trio.open_nursery(), at"),
+    "move_on_after": (lambda: trio.move_on_after(1), "tsleep() and cv_timedwait()"),
+    "fail_after": (fails_after, "trio.fail_after(), at"),
+    "scope": (scope, "trio.CancelScope.__enter__(), at"),
+    "current_time": (trio.current_time, "sbinuptime()"),
+    "current_task": (trio.lowlevel.current_task, "coroutine function"),
+    "create_task": (lambda: asyncio.create_task(NOT_MADE), "vm.spawn(async_function, cpu=0)"),
+    "running loop": (asyncio.get_running_loop, "coroutine function"),
+    "open_callouts": (open_callouts, "callout.open_callouts(), at"),
 }
 
 
@@ -134,6 +189,8 @@ FINE: dict[str, Callable[[], object]] = {
     "made, not held": threading.Lock,
     "set, not waited for": lambda: threading.Event().set(),
     "a date": lambda: dt.date(2000, 5, 26),
+    "a given time": lambda: (time.gmtime(0), time.ctime(0), time.localtime(0), time.strftime("%S", time.gmtime(0))),
+    "seeded again": lambda: random.Random(7).seed(8),
     "a callout's lock": lambda: locked(Mtx("m")),
 }
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import gc
 import re
+import subprocess
 import sys
 from collections.abc import Callable
 from enum import Enum
 from itertools import pairwise
+from pathlib import Path
 from typing import Final
 
 import greenlet
@@ -405,3 +407,41 @@ def test_what_goes_wrong_after_the_system_was_closed_is_told() -> None:
 
     assert str(violation.__cause__) == "it was closed"
     assert "it was closed" in violation.diagram
+
+
+ADDRESS_SCRIPT: Final = """
+from callout import Callout, Mtx, callout_init_mtx, callout_stop
+from callout.explore import Violation, explore
+
+class Thing:
+    pass
+
+def unlocked(vm):
+    m, c = Mtx("m"), Callout()
+    callout_init_mtx(c, m)
+    callout_stop(c)
+
+def different(vm):
+    one, other = Thing(), Thing()
+    assert one is other, f"{one!r}, {other!r} and {one!r}"
+
+for scenario in (unlocked, different):
+    try:
+        explore(scenario, cpus=1)
+    except Violation as violation:
+        print(violation)
+"""
+
+
+def test_a_report_is_the_same_in_every_process(tmp_path: Path) -> None:
+    """What is called by its address in memory has a number in the report, one and the same wherever it stands there."""
+    script = tmp_path / "script.py"
+    printed = []
+    for first_line in ("", "junk = [object() for _ in range(2**17)]"):
+        script.write_text(first_line + ADDRESS_SCRIPT, "utf-8")
+        printed.append(subprocess.run([sys.executable, script], capture_output=True, text=True, check=True).stdout)
+    first, second = printed
+
+    assert first == second
+    assert "it is the lock of <Callout None on cpu 0: idle at #1>" in first
+    assert "<__main__.Thing object at #1>, <__main__.Thing object at #2> and <__main__.Thing object at #1>" in first

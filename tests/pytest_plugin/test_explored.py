@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 import shlex
 import sys
+import textwrap
 from typing import Final
 
 import pytest
+
+import callout.testing._pytest_plugin  # noqa: F401 - pytester removes what is imported first in a run of its
 
 pytest_plugins = ["pytester"]
 
@@ -264,33 +267,87 @@ def test_the_body_is_run_for_each_schedule_and_fixtures_once(pytester: pytest.Py
     result.stdout.fnmatch_lines(["*test_function?other ?two?? PASSED (*bound 1,*", "*test_method PASSED (*bound 0,*"])
 
 
-def test_skip_and_xfail_mean_what_they_mean(pytester: pytest.Pytester) -> None:
-    """A test that skips in its first schedule is skipped, one that does later has failed; xfail expects violations."""
+def test_marks_and_fixtures_skip_and_expect_failures(pytester: pytest.Pytester) -> None:
+    """What is said of the whole test holds: a mark or a fixture skips it, and xfail expects the Violation."""
     result = run(
         pytester,
         """
     from callout.explore import Violation
 
+    @pytest.mark.skipif(True, reason="not here")
     @pytest.mark.explore
-    def test_skip(vm):
+    def test_mark(vm):
+        pass
+
+    @pytest.fixture
+    def elsewhere():
         pytest.skip("not here")
+
+    @pytest.mark.explore
+    def test_fixture(vm, elsewhere):
+        pass
 
     @pytest.mark.xfail(raises=Violation, strict=True)
     @pytest.mark.explore(cpus=1, bound=2)
     def test_xfail(vm):
         closes(vm, Session)
+    """,
+    )
+
+    result.assert_outcomes(skipped=2, xfailed=1)
+
+
+def test_a_body_that_skips_has_failed(pytester: pytest.Pytester) -> None:
+    """A skip in any schedule, thread or callback would hide the schedules that are left: it says so, and what to do."""
+    tests = """
+    import unittest
+
+    @pytest.mark.explore
+    def test_hides(vm):
+        count = vm.cell(0, "count")
+        def add():
+            count.value += 1
+        vm.spawn(add)
+        vm.spawn(add)
+        vm.settle()
+        if count.peek() == 2:
+            pytest.skip("nothing raced")
+        assert count.peek() == 2
 
     @pytest.mark.explore(cpus=1)
-    def test_sometimes(vm):
+    def test_later(vm):
         ran = []
         armed(ran.append)
         vm.point()
         if ran:
-            pytest.skip("in one schedule")
-    """,
+            pytest.xfail("in one schedule")
+
+    @pytest.mark.explore(cpus=1)
+    def test_callback(vm):
+        armed(lambda arg: pytest.skip("in a callback"))
+
+    @pytest.mark.explore(cpus=1)
+    def test_unittest(vm):
+        raise unittest.SkipTest("not here")
+
+    @pytest.mark.explore(cpus=1)
+    def test_import(vm):
+        pytest.importorskip("callout.nothing")
+    """
+    result = run(pytester, tests)
+    replayed = again(
+        pytester, "-k", "hides", "--explore-replay", "v4,test_it.test_hides,cpus=2,hz=1000,paths=short:,choices=0"
     )
 
-    result.assert_outcomes(skipped=1, xfailed=1, failed=1)
+    result.assert_outcomes(failed=5)
+    replayed.assert_outcomes(failed=1)
+    for name in ("hides", "callback", "unittest", "import"):
+        result.stdout.fnmatch_lines(
+            [f"test_{name}: pytest.skip() in the body of an explored test would end the search*"]
+        )
+    result.stdout.fnmatch_lines(["test_later: pytest.xfail() in the body * with a mark or in a fixture; *"])
+    replayed.stdout.fnmatch_lines(["test_hides: pytest.skip() in the body *"])
+    assert "Traceback" not in result.stdout.str()
 
 
 def test_what_pytest_trio_marks_is_explored_all_the_same(pytester: pytest.Pytester) -> None:
@@ -398,7 +455,7 @@ def test_the_debugger_stops_in_the_replayed_test(pytester: pytest.Pytester) -> N
 
 
 def test_a_schedule_that_does_not_fit_is_refused(pytester: pytest.Pytester) -> None:
-    """One of another test and a malformed one are the errors of replay(); one that goes well passes."""
+    """One of another test, or of other numbers than its mark's, is refused; one that goes well passes."""
     tests = """
     @pytest.mark.explore(cpus=1)
     def test_it(vm):
@@ -407,19 +464,86 @@ def test_a_schedule_that_does_not_fit_is_refused(pytester: pytest.Pytester) -> N
     found = run(pytester, WRONG)
     schedule = schedule_of(found)
     other = run(pytester, tests, "--explore-replay", schedule)
-    malformed = again(pytester, "--explore-replay", "v4")
-    good = again(
-        pytester, "--explore-replay", re.sub(r",test_it.*?,(.*):.*", r",test_it.test_it,\1:,choices=0", schedule), "-v"
-    )
+    good = re.sub(r",test_it.*?,(.*):.*", r",test_it.test_it,\1:,choices=0", schedule)
+    fits = again(pytester, "--explore-replay", good, "-v")
 
     other.assert_outcomes(failed=1)
     other.stdout.fnmatch_lines(["replay: the schedule is one of the scenario 'test_it.test_close', and this is *"])
-    malformed.stdout.fnmatch_lines(["replay: 'v4' is not a schedule; *"])
-    good.stdout.fnmatch_lines(["*PASSED (replayed one schedule)*"])
+    fits.stdout.fnmatch_lines(["*PASSED (replayed one schedule)*"])
+    for old, new in (("cpus=1", "cpus=7"), ("hz=1000", "hz=7"), ("paths=short", "paths=long")):
+        refused = again(pytester, "--explore-replay", good.replace(old, new))
+        refused.assert_outcomes(failed=1)
+        refused.stdout.fnmatch_lines(
+            [f"replay: the schedule was found with *{new}*, and test_it.test_it is explored with *{old}*; *"]
+        )
+
+
+def test_the_numbers_of_the_mark_are_those_of_the_replay(pytester: pytest.Pytester) -> None:
+    """A livelock of a mark's steps is one again; a schedule that was found with a mark's hz and paths fits."""
+    tests = """
+    @pytest.mark.explore(steps=100, hz=100, short_paths=False)
+    def test_it(vm):
+        count = vm.cell(0, "count")
+        for _ in range(200):
+            count.value += 1
+    """
+    schedule = schedule_of(run(pytester, tests))
+    result = again(pytester, "--explore-replay", schedule)
+
+    assert ",cpus=2,hz=100,paths=long:" in schedule
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["E *LivelockError: *"])
+
+
+@pytest.mark.parametrize("workers", [(), ("-n1",)])
+def test_a_schedule_that_nothing_can_replay_is_a_usage_error(
+    pytester: pytest.Pytester, workers: tuple[str, ...]
+) -> None:
+    """A malformed string is one, and so is any where no explored test was selected: nothing would have been run."""
+    pytester.makepyfile(test_it="def test_plain(): pass")
+    malformed = again(pytester, "--explore-replay", "v4", *workers)
+    nothing = again(pytester, "--explore-replay", "v4,x,cpus=1,hz=1000,paths=short:,choices=0", *workers)
+
+    assert malformed.ret == pytest.ExitCode.USAGE_ERROR
+    malformed.stderr.fnmatch_lines(["ERROR: --explore-replay: 'v4' is not a schedule; *"])
+    text = "*--explore-replay: none of the tests that were selected is marked explore; name *"
+    if workers:  # there it is every test that says it
+        nothing.assert_outcomes(errors=1)
+        nothing.stdout.fnmatch_lines([text])
+    else:
+        assert nothing.ret == pytest.ExitCode.USAGE_ERROR
+        nothing.stderr.fnmatch_lines([text])
+
+
+def test_no_two_tests_have_one_name(pytester: pytest.Pytester) -> None:
+    """The string of a test is refused by one of the same name in another folder, and by one of similar parameters."""
+    for folder in ("a", "b"):
+        pytester.mkpydir(folder).joinpath("test_same.py").write_text(
+            textwrap.dedent(f"""{HEAD}
+    @pytest.mark.explore(cpus=1)
+    @pytest.mark.parametrize("word", ["a b", "a_b", "a.b", "[a", "é/"])
+    def test_it(vm, word):
+        assert word == "nothing"
+    """),
+            "utf-8",
+        )
+    found = again(pytester)
+    commands = [shlex.split(each) for each in re.findall(r"^pytest (.*)$", found.stdout.str(), re.MULTILINE)]
+    names = {schedule.split(",")[1] for *_, schedule in commands}
+
+    found.assert_outcomes(failed=10)
+    assert len(names) == len(commands) == 10
+    assert "a.test_same.test_it<a_b>" in names
+    again(pytester, *commands[0]).assert_outcomes(failed=1)
+    everywhere = again(pytester, *commands[0][1:]).stdout.str()
+    assert everywhere.count("E   AssertionError: assert 'a b' == 'nothing'") == 1
+    assert everywhere.count("replay: the schedule is one of the scenario 'a.test_same.test_it<a_b>-") == 9
 
 
 def test_a_search_that_was_cut_off_is_a_warning(pytester: pytest.Pytester) -> None:
-    """The warning names the limit: the number or the seconds of the mark, or --explore-schedules, which goes first."""
+    """The warning names the limit, and what mostly causes it: the number or the seconds of the mark, or
+    --explore-schedules, if that is less.
+    """
     tests = """
     @pytest.mark.explore(cpus=1, schedules=3)
     def test_number(vm):
@@ -431,17 +555,44 @@ def test_a_search_that_was_cut_off_is_a_warning(pytester: pytest.Pytester) -> No
     """
     marks = run(pytester, tests, "-v", "-W", "always::callout.testing.CutShortWarning")
     option = again(pytester, "--explore-schedules", "2", "-k", "number", "-W", "error::callout.testing.CutShortWarning")
+    more = again(
+        pytester, "--explore-schedules=50", "-k", "number", "-v", "-W", "always::callout.testing.CutShortWarning"
+    )
 
     marks.assert_outcomes(passed=2, warnings=2)
     marks.stdout.fnmatch_lines(
         [
             "*test_number PASSED (3 schedules, bound 3, cut off, *",
-            "*CutShortWarning: test_number: the search was cut off by its limit, 3 schedules (schedules=); *",
+            "*CutShortWarning: test_number: *3 schedules (schedules=); * Mostly *vm.setup()*; *plain data*; or *CPUs*",
             "*CutShortWarning: test_time: the search was cut off by its limit, 1e-09 seconds (seconds=); *",
         ]
     )
     option.assert_outcomes(failed=1)
     option.stdout.fnmatch_lines(["E   *the search was cut off by its limit, 2 schedules (--explore-schedules); *"])
+    more.stdout.fnmatch_lines(["*test_number PASSED (3 schedules, *", "*its limit, 3 schedules (schedules=); *"])
+
+
+def test_no_option_raises_the_number_of_schedules_that_are_picked_by_chance(pytester: pytest.Pytester) -> None:
+    """--explore-schedules is no more than, also for a strategy that has a number of its own."""
+    result = run(
+        pytester,
+        """
+    @pytest.mark.explore(cpus=1, strategy="random")
+    def test_chance(vm):
+        pass
+
+    @pytest.mark.explore(cpus=1, schedules="many")
+    def test_wrong(vm):
+        pass
+    """,
+        "--explore-schedules=5000",
+        "-v",
+    )
+
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(
+        ["*test_chance PASSED (1000 schedules, *", "explore: schedules must be an int, not 'many'"]
+    )
 
 
 @pytest.mark.parametrize("number", ["0", "-1", "many"])
@@ -500,7 +651,7 @@ def test_wrong_use_is_one_clear_error_for_that_test(pytester: pytest.Pytester) -
             "explore: bound must be from 0 *",
             "explore: seconds must be a number or None, not '1'",
             "@pytest.mark.explore has no option executor: *",
-            "@pytest.mark.explore takes options by name, such as bound=2, and not 2",
+            "@pytest.mark.explore takes options by name, such as cpus=2, and not 2",
             "test_without is marked explore, so it has to take the virtual machine: def test_without(vm)",
             "test_case is a method of a unittest.TestCase, *",
             "test_given is marked explore, and given examples by Hypothesis: *",
@@ -595,3 +746,27 @@ def test_help_and_markers_name_it(pytester: pytest.Pytester) -> None:
     marks.stdout.fnmatch_lines(["@pytest.mark.explore(?*options): *", "@pytest.mark.callouts(?*options): *"])
     for name in ("vm", "callouts", "no_leftovers"):
         fixtures.stdout.fnmatch_lines([f"{name} -- *"])
+
+
+def test_a_leak_fails_an_explored_test_unless_its_mark_says_otherwise(pytester: pytest.Pytester) -> None:
+    """Also when the schedule is replayed."""
+    pytester.makepyfile(
+        test_leaks="""
+        import pytest
+        from callout.testing import Slab
+
+        class Thing:
+            pass
+
+        @pytest.mark.explore(cpus=1)
+        def test_leaks(vm):
+            Slab("thing").alloc(Thing)
+
+        @pytest.mark.explore(cpus=1, leaks=False)
+        def test_may(vm):
+            Slab("thing").alloc(Thing)
+        """
+    )
+    pytester.runpytest().assert_outcomes(passed=1, failed=1)
+    string = "v4,test_leaks.test_may,cpus=1,hz=1000,paths=short:,choices=0"
+    pytester.runpytest("-k", "may", "--explore-replay", string).assert_outcomes(passed=1)

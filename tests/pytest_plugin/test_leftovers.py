@@ -108,6 +108,43 @@ def test_elsewhere_the_error_says_where_it_belongs(pytester: pytest.Pytester) ->
         assert "Traceback" not in each.stdout.str()
 
 
+def test_wrong_marks_are_one_clear_error(pytester: pytest.Pytester) -> None:
+    """A mark by position, of an unknown option, of a wrong value, or without its fixture; a module's is for all."""
+    result = run(
+        pytester,
+        """
+    pytestmark = [pytest.mark.trio, pytest.mark.callouts(hz=100)]
+
+    @pytest.mark.callouts(2)
+    async def test_position(callouts): pass
+    @pytest.mark.callouts(cpu=2)
+    async def test_unknown(callouts): pass
+    @pytest.mark.callouts(cpus=0)
+    async def test_value(callouts): pass
+    @pytest.mark.callouts(on_error=3)
+    async def test_type(callouts): pass
+    @pytest.mark.callouts(cpus=2)
+    async def test_without(): pass
+    async def test_of_the_module(): pass
+    @pytest.mark.callouts(cpus=2)
+    async def test_both(callouts): assert (callouts.cpus, hz()) == (2, 100)
+    """,
+    )
+
+    result.assert_outcomes(errors=5, passed=2)
+    result.stdout.fnmatch_lines_random(
+        [
+            "@pytest.mark.callouts takes options by name, such as cpus=2, and not 2",
+            "@pytest.mark.callouts has no option 'cpu'; it has cpus, hz, *",
+            "*open_callouts: cpus must be from 1 to *, got 0",
+            "*on_error must be *",
+            "test_without is marked callouts, which * and does not take it: async def test_without(callouts)",
+        ]
+    )
+    assert "ExceptionGroup" not in result.stdout.str()
+    assert "Traceback" not in result.stdout.str()
+
+
 def test_what_is_left_behind_is_named(pytester: pytest.Pytester) -> None:
     """no_leftovers fails for an armed callout, an object of a slab, a thread or a descriptor, and says which."""
     result = run(

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from callout import ArgumentTypeError, ArgumentValueError, Callout, UseAfterFree, callout_init, callout_init_mtx
+from callout import (
+    ArgumentTypeError,
+    ArgumentValueError,
+    Callout,
+    UseAfterFree,
+    callout_drain_async,
+    callout_init,
+    callout_init_mtx,
+)
 from callout.explore import Violation, explore, replay
-from callout.testing import Teardown, VirtualSMP, explore_teardown, teardown_scenario
+from callout.testing import CutShortWarning, Teardown, VirtualSMP, explore_teardown, teardown_scenario
 from callout.testing._mutants import MUTANTS
 
 ALL = [kind.name for kind in MUTANTS]
@@ -243,15 +251,60 @@ def test_callbacks_may_arm_their_callouts_again() -> None:
 
 
 def test_limits_are_kept_and_said() -> None:
-    """A search that ended at its limit is no certificate: the report says that there are more."""
-    report = explore_teardown(Pcb, callouts=1, cpus=1, bound=2, schedules=1)
+    """A search that ended at its limit is no certificate: a warning, and the report, say that there are more."""
+    with pytest.warns(CutShortWarning) as caught:
+        report = explore_teardown(Pcb, callouts=1, cpus=1, bound=2, schedules=1)
 
+    assert [str(each.message).partition(";")[0] for each in caught] == [
+        f"{name}: the search was cut off by its limit, 1 schedules (schedules=)"
+        for name in ("Pcb", *(f"Pcb {survivor}" for survivor in report.survivors))
+    ]
+    assert {each.filename for each in caught} == {__file__}
     assert not report.certificate.exhausted
     assert "nothing found in 1 schedules with at most 2 preemptions, and there are more" in str(report)
 
 
 class Nothing(Teardown):
     """Nothing is written."""
+
+
+class Settles(Teardown):
+    """Waits until all has fired."""
+
+    def close(self) -> None:
+        """Wait, and free."""
+        self.vm.settle()
+        self.free()
+
+
+class OfItsOwn(Teardown):
+    """The teardown of the mail, written with the calls themselves and a count of its own."""
+
+    references = 0
+
+    def close(self) -> None:
+        """Drain all."""
+        with self.lock:
+            self.references = len(self.callouts) + 1
+            for c in self.callouts:
+                if callout_drain_async(c, OfItsOwn.completed, self) == 0:
+                    self.references -= 1
+        self.completed()
+
+    def completed(self) -> None:
+        """Drop one reference; the last one frees."""
+        with self.locked():
+            self.references -= 1
+            last = self.references == 0
+        if last:
+            self.free()
+
+
+@pytest.mark.parametrize("pattern", [Settles, OfItsOwn])
+def test_a_pattern_in_which_no_mistake_can_be_made_is_refused(pattern: type[Teardown]) -> None:
+    """What goes past the operations has no mutants to speak of, and "no survivors" would be said of nothing."""
+    with pytest.raises(ArgumentValueError, match=rf"{pattern.__name__} was explored, and no mistake .* self\.hold\(\)"):
+        explore_teardown(pattern, callouts=2, cpus=1)
 
 
 def test_wrong_use_is_a_clear_error() -> None:

@@ -645,6 +645,9 @@ def test_classes_of_a_scenario_go_with_it() -> None:
         ({"seconds": "9"}, ArgumentTypeError),
         ({"seconds": 0}, ArgumentValueError),
         ({"seconds": float("nan")}, ArgumentValueError),
+        ({"seconds": float("inf")}, ArgumentValueError),
+        ({"seconds": 10**400}, ArgumentValueError),
+        ({"seconds": 10**5000}, ArgumentValueError),
         ({"steps": 0}, ArgumentValueError),
     ],
 )

@@ -93,6 +93,7 @@ def open_callouts(
         BusyError: what this has returned was entered before: one call for each block.
         OSError, RuntimeError: there is no descriptor or thread left for a CPU; then nothing was opened.
     """
+    _check_arguments(cpus, hz, alloweddeviation, on_error, expensive)
     return AsyncBlock(
         "open_callouts", partial(_open_callouts, cpus, hz, alloweddeviation, checking, on_error, expensive)
     )
@@ -108,7 +109,6 @@ async def _open_callouts(
     on_error: OnError | None,
     expensive: float,
 ) -> AsyncIterator[CalloutSystem]:
-    _check_arguments(cpus, hz, alloweddeviation, on_error, expensive)
     _check_loop()
     platform = TrioPlatform()
     if platform.follows_trio and cpus > 1:
