@@ -14,7 +14,7 @@ from .._worlds.virtual.platform import VirtualPlatform
 from .._worlds.virtual.scheduler import Chooser, Context, Trail
 from .._worlds.virtual.stacks import Stacks
 from .._worlds.virtual.vm import VirtualSMP
-from ..testing._slab import live
+from ..testing._slab import leaked
 from ._schedule import Setting
 
 Scenario = Callable[[VirtualSMP], object]
@@ -78,7 +78,7 @@ def run(scenario: Scenario, setting: Setting, chooser: Watcher, steps: int, stac
 
 def _check_leaks(machine: Machine) -> None:
     """Raise LeakError if an object of a slab was allocated here and not freed."""
-    left = [each for each in live() if each._machine is not None and each._machine() is machine]
+    left = leaked(machine)
     if left:
         more = f", and {counted(len(left) - 1, 'other')}" if left[1:] else ""
         raise LeakError(

@@ -31,6 +31,7 @@ from typing import Any, Final, Generic, NoReturn, ParamSpec, TypeVar, cast
 from .._core import describe
 from .._core.errors import ArgumentTypeError, ArgumentValueError, UseAfterFree
 from .._core.guard import protected
+from .._core.machine import Machine
 from .._core.weak import WeakValues
 from ._allocation import Allocation, current, look
 from ._parts import check_declared
@@ -56,6 +57,13 @@ def live() -> list[Allocation[object]]:
     """Return what is allocated and not freed, from any slab that is still there."""
     found = [ref() for ref, _ in _ALLOCATED._rows.copy().values()]
     return [each for each in found if each is not None and each.freed is None]
+
+
+def leaked(machine: Machine) -> list[Allocation[Any]]:  # Any: of whatever
+    """Return what was allocated in a run on *machine*, on virtual CPUs, and not freed."""
+    slabs = [each for each in machine.attached.values() if isinstance(each, Slab)]
+    found = [each for slab in slabs for each in slab.leaks()]
+    return [each for each in found if each._machine is not None and each._machine() is machine]
 
 
 def _initialize(obj: object, *args: object, **kwargs: object) -> None:
@@ -206,7 +214,10 @@ class Slab(Generic[T]):
             name = f"{self.name} {slot + 1}, generation {self._generations[slot]}"
             allocation: Allocation[T] = Allocation(name, name_of_class(obj), where, obj, self)
             allocation._poison = poison
-            allocation._machine = None if machine is None else weakref.ref(machine)
+            if machine is not None:
+                allocation._machine = weakref.ref(machine)
+                if machine.faults is not None:  # kept until the end of the run, when it is asked what it has lost
+                    machine.attached.setdefault(f"slab {id(self)}", self)
             self._live[id(obj)] = allocation
             self._slots[id(obj)] = slot
             _ALLOCATED.set(id(obj), cast("Allocation[object]", allocation))

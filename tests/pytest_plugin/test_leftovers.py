@@ -241,7 +241,7 @@ def test_in_an_explored_test_the_slabs_are_the_scenarios_own(pytester: pytest.Py
     import weakref
     slabs = weakref.WeakSet()
 
-    @pytest.mark.explore(cpus=1)
+    @pytest.mark.explore(cpus=1, leaks=False)
     def test_it(no_leftovers, vm):
         slab = Slab("thing")
         slab.alloc(Thing)
