@@ -162,6 +162,19 @@ def test_contributing_names_the_sessions_of_nox() -> None:
     assert [name for name in sessions if f"`{name}`" not in readme] == []
 
 
+def test_contributing_names_what_is_explored() -> None:
+    """The row of the session race has the folders that the noxfile explores, and no other."""
+    tree = ast.parse((ROOT / "noxfile.py").read_text("utf-8"))
+    (explored,) = (
+        ast.literal_eval(node.value)
+        for node in tree.body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "EXPLORED"
+    )
+    (row,) = re.findall(r"^\| `race` \| (.*) \|", (ROOT / "CONTRIBUTING.md").read_text("utf-8"), flags=re.MULTILINE)
+
+    assert re.findall(r"`(.*?)`", row) == list(explored)
+
+
 def test_the_bug_of_the_testing_page_is_found_in_the_schedule_that_the_pages_print(tmp_path: Path) -> None:
     """What the page prints is what its code prints today, saved in a file, and README.md names the same schedule."""
     text = (ROOT / "docs" / "testing.md").read_text("utf-8")
