@@ -18,7 +18,7 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import TypeVar
 
-from .._worlds.virtual.models import Struct, cell_of
+from .._worlds.virtual.models import Struct, cell_of, is_freed
 from ..testing import VirtualSMP
 from ._watch import Watch
 
@@ -116,19 +116,35 @@ def deletes(del_timer_sync: Callable[[K], int]) -> Callable[[K], None]:
 
 
 def race(
-    boot: Callable[[VirtualSMP], K], handler: Callable[[K, int], None] | None, *threads: Callable[[K], None]
+    boot: Callable[[VirtualSMP], K],
+    handler: Callable[[K, int], None] | None,
+    *threads: Callable[[K], None],
+    ticks: int = 1,
+    then: Callable[[K], None] | None = None,
 ) -> Callable[[VirtualSMP], None]:
-    """Return the scenario in which the softirq of each CPU races with some threads; without a handler, the threads."""
+    """Return the scenario in which the softirq of each CPU races with some threads; without a handler, the threads.
+
+    The softirq comes *ticks* times on each CPU. *then* is called at the end, to look at what is left; without it, the
+    timer must have been freed.
+    """
+
+    def softirq(kernel: K, cpu: int, handler: Callable[[int], None]) -> None:
+        for _ in range(ticks):
+            kernel.run_timers(cpu, handler)
 
     def scenario(vm: VirtualSMP) -> None:
         with vm.setup():
             kernel = boot(vm)
         if handler is not None:
             for cpu in range(len(kernel.bases)):
-                vm.spawn(kernel.run_timers, cpu, partial(handler, kernel), name=f"softirq{cpu}")
+                vm.spawn(softirq, kernel, cpu, partial(handler, kernel), name=f"softirq{cpu}")
         for thread in threads:
             vm.spawn(thread, kernel)
         vm.settle()
         kernel.finish()
+        if then is None:
+            assert is_freed(kernel.timer), "nobody has freed the timer"
+        else:
+            then(kernel)
 
     return scenario

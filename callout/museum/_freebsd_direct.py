@@ -67,14 +67,16 @@ def drains_from_direct(*, waits: bool) -> Scenario:
     def scenario(vm: VirtualSMP) -> None:
         with vm.setup():
             current = vm.cell(True, "softclock's current callout")
+            returned = vm.cell(False, "its callback has returned")
             wanted = vm.cell(False, "completion wanted")
             completed = vm.cell(0, "completions")
 
         def complete() -> None:
+            assert returned.value, "the drain is completed while the callback runs"
             completed.update(lambda count: count + 1)
 
         def softclock() -> None:
-            vm.point()  # its callback
+            returned.value = True  # the end of its callback
             with vm.irqs_off():
                 current.value = False
                 promised = wanted.value
@@ -103,17 +105,20 @@ def on_its_own_loop(*, blocks: bool) -> Scenario:
 
     def scenario(vm: VirtualSMP) -> None:
         c = Callout()
-        ran = False
+        ran = drained = False
 
         def callback(_: None) -> None:
             nonlocal ran
+            assert not drained, "the callback runs after the drain"
             ran = True
 
         async def task() -> None:
+            nonlocal drained
             callout_reset_sbt(c, SBT_1MS, 0, callback, None, C_DIRECT_EXEC)
             if blocks:
                 vm.wait_until(lambda: ran, "the direct callback")
             await callout_drain(c)
+            drained = True
 
         with vm.setup():
             callout_init(c, 1)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
+from .._worlds.virtual.models import is_freed
 from ..testing import VirtualSMP
 from ._exhibit import Exhibit, Variant
 from ._freebsd import MAIL, Scenario
@@ -38,12 +39,15 @@ def two_drainers(slots: Slots, *, second_waits: bool) -> Scenario:
             cc = vm.struct("cc", current=True, told=nobody)
             promised = vm.cell(nobody, "promised")
             completed = vm.cell(nobody, "completed")
+            returned = vm.cell(False, "the callback has returned")
 
         def complete(name: str) -> None:
-            completed.update(lambda names: (*names, name))
+            assert returned.value, f"{name} is completed while the callback runs"
+            with cc_lock:  # a completion may use callouts: no lock of the engine is held
+                completed.update(lambda names: (*names, name))
 
         def softclock() -> None:
-            vm.point()  # the callback
+            returned.value = True  # the end of the callback
             with cc_lock:
                 cc.current = False
                 told = cc.told
@@ -126,6 +130,8 @@ def rearmed_while_drained(*, clears: bool, refuses: bool) -> Scenario:
 
         vm.spawn(softclock)
         vm.spawn(destroyer)
+        vm.settle()
+        assert is_freed(c), "nobody has freed the callout"
 
     return scenario
 
@@ -176,6 +182,8 @@ def two_closers(*, yields: bool, looks_again: bool) -> Scenario:
         vm.spawn(softclock)
         vm.spawn(close, name="packet")
         vm.spawn(close, name="user")
+        vm.settle()
+        assert is_freed(connection), "nobody has freed the connection"
 
     return scenario
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from .. import Callout, callout_drain_sync, callout_init, callout_reset, callout_reset_on, callout_stop, giant
+from .. import Callout, callout_drain_sync, callout_init, callout_reset, callout_reset_on, callout_stop, curcpu, giant
 from ..testing import VirtualSMP
 from ._exhibit import Exhibit, Variant
 from ._freebsd import MAIL, Scenario, on_engine
@@ -67,6 +67,7 @@ def giant_on(cpus: tuple[int, int]) -> Scenario:
         with vm.setup():
             mtx = vm.lock("Giant")
             ran = vm.cell(False, "the callout without a lock has run")
+            under_giant = vm.cell(0, "how many callouts under Giant have run")
 
         def holder() -> None:
             with mtx:
@@ -75,13 +76,16 @@ def giant_on(cpus: tuple[int, int]) -> Scenario:
         def softclock(cpu: int) -> None:
             for _ in range(cpus.count(cpu)):
                 with mtx:
-                    pass  # a callback under Giant
+                    under_giant.value += 1
             if cpu == 1:
                 ran.value = True
 
         vm.spawn(holder)
         vm.spawn(softclock, 0, name="softclock of CPU 0")
         vm.spawn(softclock, 1, name="softclock of CPU 1")
+        vm.settle()
+        if ran.value:  # else they wait for ever
+            assert under_giant.value == 2, "a callout under Giant has not run"
 
     return scenario
 
@@ -89,18 +93,21 @@ def giant_on(cpus: tuple[int, int]) -> Scenario:
 def giant_on_the_engine(vm: VirtualSMP) -> None:
     """Arm a Giant callout and one without a lock for CPU 1, and wait for the latter with Giant held."""
     ran: list[int] = []
+    ran_under_giant: list[int] = []
     under_giant, free = Callout(), Callout()
+
+    def callback(_: None) -> None:
+        ran_under_giant.append(curcpu())
+
     with giant():
         with vm.setup():
             callout_init(under_giant, 0)
-            callout_reset_on(under_giant, 1, _nothing, None, 1)
+            callout_reset_on(under_giant, 1, callback, None, 1)
             callout_init(free, 1)
             callout_reset_on(free, 1, ran.append, 1, 1)
         vm.wait_until(lambda: ran, "the callout without a lock to run")
-
-
-def _nothing(_: None) -> None:
-    """Be a callback that does nothing."""
+    vm.settle()
+    assert ran_under_giant == [0], "the callout under Giant has not run on CPU 0"
 
 
 EXHIBITS: Final[tuple[Exhibit, ...]] = (

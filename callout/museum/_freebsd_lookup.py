@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from .._worlds.virtual.models import is_freed
 from ..testing import VirtualSMP
 from ._exhibit import Exhibit, Variant
 from ._freebsd import Scenario
@@ -74,24 +75,46 @@ def two_resets(*, looks_again: bool, blocks: bool = True) -> Scenario:
     return scenario
 
 
-def freed_while_chased(vm: VirtualSMP) -> None:
-    """Free a callout while another thread acquires the lock of its CPU to arm it."""
-    with vm.setup():
-        it = Chased(vm)
+def freed_while_chased(*, told: bool) -> Scenario:
+    """Return the scenario of a callout that is freed while another thread acquires the lock of its CPU to arm it.
 
-    def reset() -> None:
-        cpu = it.lock()
-        it.c.pending = True
-        it.locks[cpu].release()
+    *told*: that thread arms it only while the owner's flag allows that, and reads the flag with the owner's lock held.
+    """
 
-    def owner() -> None:
-        cpu = it.lock()
-        it.c.pending = False
-        it.locks[cpu].release()
-        vm.free(it.c)
+    def scenario(vm: VirtualSMP) -> None:
+        with vm.setup():
+            it = Chased(vm)
+            lock = vm.lock("the owner's lock")
+            is_open = vm.cell(True, "the owner's flag")
 
-    vm.spawn(reset)
-    vm.spawn(owner)
+        def arm() -> None:
+            cpu = it.lock()
+            it.c.pending = True
+            it.locks[cpu].release()
+
+        def reset() -> None:
+            if told:
+                with lock:
+                    if is_open.value:
+                        arm()
+            else:
+                arm()
+
+        def owner() -> None:
+            if told:
+                with lock:
+                    is_open.value = False
+            cpu = it.lock()
+            it.c.pending = False
+            it.locks[cpu].release()
+            vm.free(it.c)
+
+        vm.spawn(reset)
+        vm.spawn(owner)
+        vm.settle()
+        assert is_freed(it.c), "nobody has freed the callout"
+
+    return scenario
 
 
 def drained_while_moved(*, starts_over: bool) -> Scenario:
@@ -149,6 +172,9 @@ def drained_while_moved(*, starts_over: bool) -> Scenario:
                     sleepers[queue].release()
                     if runs:
                         sleep(queue)
+                with vm.setup():
+                    for cpu in (0, 1):
+                        assert not cpus[cpu].current, f"the drain returned while the callback runs on CPU {cpu}"
                 return
 
         vm.spawn(run_ends, 0, 1, name="softclock")
@@ -168,7 +194,8 @@ EXHIBITS: Final[tuple[Exhibit, ...]] = (
             "Without the second look a thread works on the callout under the lock of the wrong CPU. Then the callout "
             "gets into the queues of two CPUs, and both softclocks own it. A drain that sleeps has the same to do: it "
             "releases the CPU's lock to acquire that of the sleep queue, and has to look again where the callout is. "
-            "Else it sleeps at the old CPU, and the new one wakes nobody."
+            "Else it sleeps at the old CPU, and the new one wakes nobody. No look helps against a callout that is "
+            "freed meanwhile: c_cpu itself is in it. Its owner has to tell the others first."
         ),
         sources=("kern_timeout.c, callout_lock() and callout_cpu_switch()",),
         variants=(
@@ -188,9 +215,14 @@ EXHIBITS: Final[tuple[Exhibit, ...]] = (
             ),
             Variant(
                 "freed-meanwhile",
-                "the callout is freed before the second look: it has to be drained, and nobody may arm it any more",
-                freed_while_chased,
+                "the callout is freed before the second look",
+                freed_while_chased(told=False),
                 breaks="which owner has freed",
+            ),
+            Variant(
+                "told-first",
+                "nobody arms it any more when it is freed: a flag, read and set under the owner's lock, forbids it",
+                freed_while_chased(told=True),
             ),
             Variant(
                 "sleeps-at-the-old-cpu",

@@ -21,7 +21,8 @@ def stopped_while_deferred(*, lies: bool) -> Scenario:
     """Return the scenario of a callback that re-arms on another CPU, while a thread stops the callout and frees.
 
     *lies*: a stop that removes the deferred arming says "stopped", although the callback runs. The thread frees what
-    the callback uses when the stop says "stopped"; else it waits for the callback first.
+    the callback uses when the stop says "stopped"; else it waits for the callback and stops again what that has armed.
+    The two softclocks are one thread: that of CPU 1 begins when the first run has ended.
     """
 
     def scenario(vm: VirtualSMP) -> None:
@@ -30,20 +31,30 @@ def stopped_while_deferred(*, lies: bool) -> Scenario:
             cc = vm.struct("cc of CPU 0", queued=True, current=False)
             c = vm.struct("c", dfrmigration=False)
             arg = vm.struct("the argument", uses=0)
+            armed_again = vm.cell(False, "the callback has armed its callout again")
+            cancelled = vm.cell(False, "a stop came after that")
 
         def softclock() -> None:
-            with cc_lock:
-                if not cc.queued:
-                    return
-                cc.queued = False
-                cc.current = True
-            with cc_lock:  # the callback: callout_reset_on() for CPU 1
-                c.dfrmigration = True
-            arg.uses = 1  # the callback goes on
-            with cc_lock:
-                cc.current = False
-                if c.dfrmigration:
-                    c.dfrmigration = False  # here it would be armed on CPU 1; no need to model that
+            for run in (1, 2):
+                with cc_lock:
+                    if not cc.queued:
+                        return
+                    cc.queued = False
+                    cc.current = True
+                if run == 1:
+                    with cc_lock:  # the callback: callout_reset_on() for CPU 1
+                        c.dfrmigration = True
+                        with vm.setup():
+                            armed_again.value = True
+                else:
+                    with vm.setup():
+                        assert not cancelled.value, "the callback runs again, and a stop came after its arming"
+                arg.uses = run  # the callback goes on
+                with cc_lock:
+                    cc.current = False
+                    if c.dfrmigration:
+                        c.dfrmigration = False
+                        cc.queued = True  # on CPU 1
 
         def stop() -> bool:
             with cc_lock:
@@ -54,10 +65,12 @@ def stopped_while_deferred(*, lies: bool) -> Scenario:
                     c.dfrmigration = False
                     if lies:
                         return True
-                return not cc.current
+                return not cc.current  # else it is running
 
         def destroyer() -> None:
-            if not stop():
+            while not stop():
+                with vm.setup():
+                    cancelled.value = armed_again.value
                 vm.wait_until(lambda: not cc.current, "the callback to return")
             vm.free(arg)
 
@@ -79,6 +92,7 @@ class Deferred:
         self.cc_lock = vm.lock("cc of CPU 0")
         self.cc = vm.struct("cc of CPU 0", queued=True, current=False, deferred=0)
         self.c = vm.struct("c", pending=True, active=True)
+        self.worked = vm.cell(0, "the arming whose callback has worked last")
 
     def reset_on_1(self, number: int) -> None:
         """Arm it on CPU 1 with the argument *number*."""
@@ -117,6 +131,14 @@ class Deferred:
             self.c.active = False
             latest = self.latest.value
             assert number == latest, f"the callback of arming {number} works, and arming {latest} has overtaken it"
+            self.worked.value = number
+
+    def softclock_of_1(self) -> None:
+        """Be softclock of CPU 1, when all else is done: run what was armed there."""
+        with self.cc_lock:
+            self.c.pending = False
+        self.callback(2)
+        assert self.worked.value == 2, "the last arming was accepted, and its callback has not worked"
 
 
 def overtaken(*, sets_bits: bool, looks: bool = False) -> Scenario:
@@ -137,6 +159,8 @@ def overtaken(*, sets_bits: bool, looks: bool = False) -> Scenario:
 
         vm.spawn(it.softclock)
         vm.spawn(rearm)
+        vm.settle()
+        it.softclock_of_1()
 
     return scenario
 

@@ -8,12 +8,38 @@ Invariants: a stop that returns 1 is true; what holds the exclusive lock is alon
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
-from .. import CALLOUT_SHAREDLOCK, Callout, RwLock, callout_init, callout_init_rw, callout_reset, callout_reset_on
+from .. import CALLOUT_SHAREDLOCK, Callout, RwLock, callout_init_rw, callout_reset, callout_reset_on, curcpu
 from ..testing import VirtualSMP
 from ._exhibit import Exhibit, Variant
 from ._freebsd import MAIL, Scenario, on_engine
+
+
+class SharedLock:
+    """A lock for any number of readers or one writer, in a cell."""
+
+    def __init__(self, vm: VirtualSMP) -> None:
+        self.vm = vm
+        self.readers = vm.cell(0, "rwlock")  # how many readers; -1: a writer
+
+    @contextmanager
+    def read(self) -> Iterator[None]:
+        """Hold it for reading."""
+        while self.readers.update(lambda n: n if n < 0 else n + 1) < 0:
+            self.vm.wait_until(lambda: self.readers.value >= 0, "the writer")
+        yield
+        self.readers.update(lambda n: n - 1)
+
+    @contextmanager
+    def write(self) -> Iterator[None]:
+        """Hold it for writing."""
+        while self.readers.update(lambda n: n or -1) != 0:
+            self.vm.wait_until(lambda: self.readers.value == 0, "the readers")
+        yield
+        self.readers.update(lambda _: 0)
 
 
 def stopped_under(*, shared: bool) -> Scenario:
@@ -25,19 +51,11 @@ def stopped_under(*, shared: bool) -> Scenario:
 
     def scenario(vm: VirtualSMP) -> None:
         with vm.setup():
-            readers = vm.cell(0, "rwlock")  # how many readers; -1: a writer
+            rw = SharedLock(vm)
             cc_lock = vm.lock("cc")
             cc = vm.struct("cc", queued=True, current=False, cancel=False)
             stopped = vm.cell(False, "stopped")
             ran = vm.cell(False, "ran")
-
-        def read_lock() -> None:
-            while readers.update(lambda n: n if n < 0 else n + 1) < 0:
-                vm.wait_until(lambda: readers.value >= 0, "the writer")
-
-        def write_lock() -> None:
-            while readers.update(lambda n: n or -1) != 0:
-                vm.wait_until(lambda: readers.value == 0, "the readers")
 
         def softclock() -> None:
             with cc_lock:
@@ -45,32 +63,63 @@ def stopped_under(*, shared: bool) -> Scenario:
                     return
                 cc.queued = False
                 cc.current = True
-            read_lock()
-            if not cc.cancel:
-                cc.cancel = True
-                ran.value = True
-            readers.update(lambda n: n - 1)
+            with rw.read():
+                if not cc.cancel:
+                    cc.cancel = True
+                    ran.value = True
             with cc_lock:
                 cc.current = False
 
-        def stopper() -> None:
-            if shared:
-                read_lock()
-            else:
-                write_lock()
+        def stop() -> bool:
             with cc_lock:
                 if cc.queued:
                     cc.queued = False
-                    stopped.value = True
-                elif cc.current and not cc.cancel:
+                    return True
+                if cc.current and not cc.cancel:
                     cc.cancel = True
-                    stopped.value = True
-            readers.update(lambda n: n - 1 if shared else 0)
+                    return True
+            return False
+
+        def stopper() -> None:
+            with rw.read() if shared else rw.write():
+                stopped.value = stop()
+                if not shared:
+                    assert stopped.value or ran.value, "stop does not say 1, and the callback has not run"
 
         vm.spawn(softclock)
         vm.spawn(stopper)
         vm.settle()
         assert not (stopped.value and ran.value), "stop says 1, and the callback runs"
+
+    return scenario
+
+
+def shared_on(cpus: tuple[int, int]) -> Scenario:
+    """Return the model of two callouts under one shared lock, which the softclocks of these CPUs run, and a writer."""
+
+    def scenario(vm: VirtualSMP) -> None:
+        with vm.setup():
+            rw = SharedLock(vm)
+            inside = vm.cell(0, "callbacks that run")
+            ran = vm.cell(0, "callbacks that have run")
+
+        def softclock(cpu: int) -> None:
+            for _ in range(cpus.count(cpu)):
+                with rw.read():
+                    inside.value += 1
+                    assert inside.value == 1, "two callbacks at once"
+                    ran.value += 1
+                    inside.value -= 1
+
+        def writer() -> None:
+            with rw.write():
+                assert inside.value == 0, "a callback runs while its lock is held for writing"
+
+        vm.spawn(softclock, 0, name="softclock of CPU 0")
+        vm.spawn(softclock, 1, name="softclock of CPU 1")
+        vm.spawn(writer)
+        vm.settle()
+        assert ran.value == 2, "a callback has not run"
 
     return scenario
 
@@ -82,9 +131,11 @@ def held(*, writes: bool) -> Scenario:
         rw = RwLock("table")
         c = Callout()
         inside = False
+        runs = 0
 
         def callback(_: None) -> None:
-            nonlocal inside
+            nonlocal inside, runs
+            runs += 1
             inside = True
             vm.point()
             inside = False
@@ -99,40 +150,39 @@ def held(*, writes: bool) -> Scenario:
             callout_init_rw(c, rw, CALLOUT_SHAREDLOCK)
             callout_reset(c, 1, callback, None)
         vm.spawn(holder)
+        vm.settle()
+        assert runs == 1, "the callback has not run"
 
     return scenario
 
 
-def two_readers(*, lock: bool) -> Scenario:
-    """Return the scenario of two callouts that are armed for two CPUs: under one shared lock, or under none."""
+def shared_on_the_engine(vm: VirtualSMP) -> None:
+    """Arm two callouts under one shared lock for two CPUs, while a reader holds the lock."""
+    rw = RwLock("table")
+    inside = 0
+    ran: list[int] = []
 
-    def scenario(vm: VirtualSMP) -> None:
-        rw = RwLock("table")
-        inside = 0
+    def callback(_: None) -> None:
+        nonlocal inside
+        inside += 1
+        assert inside == 1, "two callbacks at once"
+        vm.point()
+        ran.append(curcpu())
+        inside -= 1
 
-        def callback(_: None) -> None:
-            nonlocal inside
-            inside += 1
-            assert inside == 1, "two callbacks at once"
+    with vm.setup():
+        for cpu in (0, 1):
+            c = Callout()
+            callout_init_rw(c, rw, CALLOUT_SHAREDLOCK)
+            callout_reset_on(c, 1, callback, None, cpu)
+
+    def reader() -> None:
+        with rw.read():
             vm.point()
-            inside -= 1
 
-        with vm.setup():
-            for cpu in (0, 1):
-                c = Callout()
-                if lock:
-                    callout_init_rw(c, rw, CALLOUT_SHAREDLOCK)
-                else:
-                    callout_init(c, 1)
-                callout_reset_on(c, 1, callback, None, cpu)
-
-        def reader() -> None:
-            with rw.read():
-                vm.point()
-
-        vm.spawn(reader)
-
-    return scenario
+    vm.spawn(reader)
+    vm.settle()
+    assert ran == [0, 0], "the two callbacks have not run on CPU 0"
 
 
 EXHIBITS: Final[tuple[Exhibit, ...]] = (
@@ -169,20 +219,15 @@ EXHIBITS: Final[tuple[Exhibit, ...]] = (
                 preemptions=1,
             ),
             on_engine("writer-relies", "a writer does", held(writes=True)),
-            on_engine(
-                "no-lock-on-two-cpus",
-                "two callouts without a lock on two CPUs: so would shared ones be",
-                two_readers(lock=False),
+            Variant(
+                "shared-on-two-cpus",
+                "callouts under one shared lock run on the CPUs that they were armed for",
+                shared_on((0, 1)),
                 breaks="two callbacks at once",
                 preemptions=1,
-                cpus=2,
             ),
-            on_engine(
-                "shared-on-cpu-0",
-                "two callouts under a shared lock, armed for two CPUs",
-                two_readers(lock=True),
-                cpus=2,
-            ),
+            Variant("shared-on-cpu-0", "they run on CPU 0", shared_on((0, 0))),
+            on_engine("shared-on-this-engine", "the same on the engine", shared_on_the_engine, cpus=2),
         ),
     ),
 )

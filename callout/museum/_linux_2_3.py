@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from .._worlds.virtual.models import cell_of, is_freed
+from .._worlds.virtual.models import Struct, cell_of, is_freed
 from ._exhibit import Exhibit, Variant
 from ._timers_2_3 import Kernel, RunningTimer, WaitOnTimers, deletes, race
 
@@ -45,16 +45,16 @@ def frees_the_timer(kernel: Kernel) -> None:
     kernel.vm.free(kernel.timer)
 
 
-def put(kernel: Kernel) -> None:
-    """Drop a reference to the timer; the last one frees it."""
-    if cell_of(kernel.timer, "refs").update(lambda refs: refs - 1) == 1:
-        kernel.vm.free(kernel.timer)
+def put(kernel: Kernel, thing: Struct) -> None:
+    """Drop a reference to the timer, or to the device; the last one frees it."""
+    if cell_of(thing, "refs").update(lambda refs: refs - 1) == 1:
+        kernel.vm.free(thing)
 
 
 def puts_its_reference(kernel: Kernel) -> None:
     """Be a handler that drops the reference of the arming that it is the run of."""
     kernel.timer_exit()
-    put(kernel)
+    put(kernel, kernel.timer)
 
 
 def puts_both(kernel: Kernel) -> None:
@@ -62,8 +62,8 @@ def puts_both(kernel: Kernel) -> None:
     stopped = kernel.del_timer()
     kernel.watch.stopped(stopped)
     if stopped:
-        put(kernel)
-    put(kernel)
+        put(kernel, kernel.timer)
+    put(kernel, kernel.timer)
 
 
 def frees_after(kernel: Kernel) -> None:
@@ -72,9 +72,14 @@ def frees_after(kernel: Kernel) -> None:
     kernel.vm.free(kernel.timer)
 
 
-def freed_once(kernel: Kernel) -> None:
+def timer_freed(kernel: Kernel) -> None:
     """Look whether the timer was freed; had it been twice, that would have been found."""
     assert is_freed(kernel.timer), "nobody has freed the timer"
+
+
+def device_freed(kernel: Kernel) -> None:
+    """Look whether the device was freed."""
+    assert is_freed(kernel.device), "nobody has freed the device"
 
 
 # -- a module that is unloaded --------------------------------------------------------------------------------------
@@ -137,6 +142,12 @@ def locks_the_device(kernel: Kernel) -> None:
             assert kernel.device.data, "H uses the device after it was closed"
 
 
+def locks_and_puts(kernel: Kernel) -> None:
+    """Be that handler, and drop the reference to the device of the arming that it is the run of."""
+    locks_the_device(kernel)
+    put(kernel, kernel.device)
+
+
 def shuts(kernel: Kernel) -> None:
     """Close the device, whose lock is held."""
     kernel.device.open = False
@@ -151,10 +162,14 @@ def deletes_with_lock(kernel: Kernel) -> None:
 
 
 def deletes_and_does_not_wait(kernel: Kernel) -> None:
-    """Be a thread that deletes the timer with the device locked, and does not wait. It may free nothing."""
+    """Be a thread that deletes the timer with the device locked, does not wait, and drops its references."""
     with kernel.device.lock:
         shuts(kernel)
-        kernel.watch.stopped(kernel.del_timer())
+        stopped = kernel.del_timer()
+        kernel.watch.stopped(stopped)
+    if stopped:
+        put(kernel, kernel.device)
+    put(kernel, kernel.device)
 
 
 def deletes_without_lock(kernel: Kernel) -> None:
@@ -221,12 +236,12 @@ EXHIBITS: Final[tuple[Exhibit, ...]] = (
             Variant(
                 "owner-frees",
                 "only the thread that deletes the timer frees it",
-                race(Kernel, with_timer_exit, frees_after, then=freed_once),
+                race(Kernel, with_timer_exit, frees_after, then=timer_freed),
             ),
             Variant(
                 "reference-count",
                 "the last of the two frees it, and nobody waits",
-                race(Kernel, puts_its_reference, puts_both, then=freed_once),
+                race(Kernel, puts_its_reference, puts_both, then=timer_freed),
             ),
         ),
     ),
@@ -251,12 +266,12 @@ EXHIBITS: Final[tuple[Exhibit, ...]] = (
             Variant(
                 "running-timer",
                 "the kernel says that it is done, when it has returned",
-                race(RunningTimer, with_epilogue, unloads),
+                race(RunningTimer, with_epilogue, unloads, then=device_freed),
             ),
             Variant(
                 "wait-on-timers",
                 "del_timer(), then wait_on_timers()",
-                race(WaitOnTimers, with_epilogue, unloads_after_wait),
+                race(WaitOnTimers, with_epilogue, unloads_after_wait, then=device_freed),
             ),
         ),
     ),
@@ -287,17 +302,7 @@ EXHIBITS: Final[tuple[Exhibit, ...]] = (
             ),
             Variant(
                 "asks-again",
-                "after the wait it unlinks the timer only if it is pending",
-                race(
-                    RunningTimer,
-                    adds_again,
-                    deletes(RunningTimer.del_timer_asks_again, "del_timer"),
-                    third_cpu,
-                ),
-            ),
-            Variant(
-                "asks-again-two-runs",
-                "the same without the third CPU, and the timer can expire a second time",
+                "after the wait it unlinks the timer only if it is pending; it can expire a second time",
                 race(RunningTimer, adds_again, deletes(RunningTimer.del_timer_asks_again, "del_timer"), ticks=2),
                 breaks="del_timer returned while H runs on cpu 0",
                 preemptions=3,
@@ -326,8 +331,9 @@ EXHIBITS: Final[tuple[Exhibit, ...]] = (
             "A driver deletes its timer with the lock of its device held, and waits for the handler. The handler waits "
             "for the lock. Neither goes on. That is why many calls of del_timer() could not simply become synchronous "
             "ones. A checker of the order of locks sees it only if it knows that a synchronous delete waits for the "
-            "handler, as if the handler were a lock. The driver can delete the timer and not wait, and then free "
-            "nothing. Or it marks the device as closed with the lock held, releases the lock, and then waits."
+            "handler, as if the handler were a lock. The driver can delete the timer and not wait, if it leaves the "
+            "device to a count of references: the one that is done with it last frees it. Or it marks the device as "
+            "closed with the lock held, releases the lock, and then waits."
         ),
         sources=(MORTON,),
         variants=(
@@ -340,13 +346,13 @@ EXHIBITS: Final[tuple[Exhibit, ...]] = (
             ),
             Variant(
                 "asynchronous",
-                "the delete does not wait, and nothing is freed",
-                race(RunningTimer, locks_the_device, deletes_and_does_not_wait),
+                "the delete does not wait, and what is done last with the device frees it",
+                race(RunningTimer, locks_and_puts, deletes_and_does_not_wait, then=device_freed),
             ),
             Variant(
                 "lock-released",
                 "closed with the lock held; then the delete waits, without it",
-                race(RunningTimer, locks_the_device, deletes_without_lock),
+                race(RunningTimer, locks_the_device, deletes_without_lock, then=device_freed),
             ),
         ),
     ),
@@ -366,14 +372,14 @@ EXHIBITS: Final[tuple[Exhibit, ...]] = (
             Variant(
                 "flag-without-lock",
                 "the handler reads the flag without the lock",
-                race(WaitOnTimers, adds_if_open, closes, ticks=2),
+                race(WaitOnTimers, adds_if_open, closes, ticks=2, then=device_freed),
                 breaks="wait_on_timers returned while the timer is pending on the list",
                 preemptions=1,
             ),
             Variant(
                 "flag-with-lock",
                 "it reads the flag and arms the timer with the lock held",
-                race(WaitOnTimers, adds_if_open_locked, closes, ticks=2),
+                race(WaitOnTimers, adds_if_open_locked, closes, ticks=2, then=device_freed),
             ),
         ),
     ),

@@ -33,12 +33,12 @@ EXHIBITS: Final[tuple[Exhibit, ...]] = (
         number="R0.1",
         title="del_timer_sync(): for a moment nobody knows that the timer runs",
         story=(
-            "A CPU of Linux 2.6.0-test7 that expires a timer unlinks it and says that it is not pending "
-            "(timer.base is NULL); then it says that it runs it (base.running_timer is the timer). It holds the lock "
-            "of its base meanwhile. But del_timer_sync() acquires no lock for a timer that is not pending: it only "
-            "reads the two variables. Between the two writes the timer looks neither pending nor running. So "
-            "del_timer_sync() returns, its caller frees the timer, and then the handler starts. The remedy that was "
-            "merged writes the two in the other order, with a write barrier between them."
+            "A CPU of Linux 2.6.0-test7 that expires a timer unlinks it and says that it is not pending (timer.base is "
+            "NULL); then it says that it runs it (base.running_timer is the timer). It holds the lock of its base "
+            "meanwhile. But del_timer_sync() acquires no lock for a timer that is not pending: it only reads the two "
+            "variables. Between the two writes the timer looks neither pending nor running. So del_timer_sync() "
+            "returns, its caller frees the timer, and then the handler starts. The remedy that was merged writes the "
+            "two in the other order, with a write barrier between them."
         ),
         sources=(MOLNAR, ARCANGELI),
         variants=(
@@ -98,13 +98,20 @@ EXHIBITS: Final[tuple[Exhibit, ...]] = (
                 preemptions=3,
             ),
             Variant(
+                "no-locks",
+                "a last look at all bases, without their locks; the handler arms the timer twice",
+                race(early.NoLocks, early.rearms_twice, ALL_BASES),
+                breaks="del_timer_sync returned",
+                preemptions=2,
+            ),
+            Variant(
                 "all-bases",
-                "a last look with the locks of all bases held",
-                race(early.Kernel, early.rearms_on_cpu_1, ALL_BASES),
+                "the same with the locks of all bases held",
+                race(early.Kernel, early.rearms_twice, ALL_BASES),
             ),
             Variant(
                 "all-bases-old-order",
-                "the same without the order fix, which it makes superfluous",
+                "the handler arms the timer once, without the order fix, which the last look makes superfluous",
                 race(early.Test7, early.rearms_on_cpu_1, ALL_BASES),
             ),
         ),
@@ -178,9 +185,11 @@ EXHIBITS: Final[tuple[Exhibit, ...]] = (
             "runs it. So del_timer_sync() locks the timer's base, looks again whether it still is that, and reads "
             "under this one lock whether the timer is pending and whether it runs. If it runs, it releases the lock, "
             "waits and tries again. The 2.4-aa kernels of Andrea Arcangeli did the same with a lock in each timer, "
-            "which every call takes first. Two holes are left to the callers. A handler must not call add_timer_on(), "
-            "which moves a timer without asking where it runs. And others must not arm a timer that was deleted: since "
-            "6.2 timer_shutdown_sync() sees to that, for a driver whose work item arms its timer."
+            "which every call takes first. To wait once is not enough: the handler may have armed the timer, and that "
+            "may have expired again before the delete looks, so the delete has to ask both once more. Two holes are "
+            "left to the callers. A handler must not call add_timer_on(), which moves a timer without asking where it "
+            "runs. And others must not arm a timer that was deleted: since 6.2 timer_shutdown_sync() sees to that, for "
+            "a driver whose work item arms its timer."
         ),
         sources=(
             NESTEROV,
@@ -192,12 +201,19 @@ EXHIBITS: Final[tuple[Exhibit, ...]] = (
             Variant(
                 "2.6.13",
                 "the handler arms its timer again, on another CPU",
-                race(late.Kernel, late.rearms_on_cpu_1, late.deleter),
+                race(late.Kernel, late.rearms_on_cpu_1, late.deleter, ticks=2),
+            ),
+            Variant(
+                "2.6.13-waits-once",
+                "the same, and the delete does not ask again after it has waited",
+                race(late.WaitsOnce, late.rearms_on_cpu_1, late.deleter, ticks=2),
+                breaks="del_timer_sync returned while H runs on cpu 0",
+                preemptions=3,
             ),
             Variant(
                 "2.6.13-overlap",
                 "the thread that deletes the timer arms it first, on another CPU",
-                race(late.Kernel, uses_its_data, late.rearms_and_deletes),
+                race(late.Kernel, uses_its_data, late.rearms_and_deletes, ticks=2),
             ),
             Variant(
                 "2.6.13-add-timer-on",
@@ -209,24 +225,31 @@ EXHIBITS: Final[tuple[Exhibit, ...]] = (
             Variant(
                 "2.6.13-moved",
                 "another thread moves the timer while it is deleted",
-                race(late.Kernel, None, late.moves, late.stops),
+                race(late.Kernel, None, late.moves, late.stops, then=late.is_kept),
             ),
             Variant(
                 "no-second-look",
                 "the same, and nobody looks again at timer.base when the lock of the base is held",
-                race(late.NoSecondLook, None, late.moves, late.stops),
+                race(late.NoSecondLook, None, late.moves, late.stops, then=late.is_kept),
                 breaks="detach_timer unlinks a timer that is not in the list of cpu 0",
                 preemptions=1,
             ),
             Variant(
                 "2.4-aa",
                 "a lock in the timer; the handler arms its timer again, on another CPU",
-                race(late.TimerLock, late.rearms_on_cpu_1, late.deleter),
+                race(late.TimerLock, late.rearms_on_cpu_1, late.deleter, ticks=2),
+            ),
+            Variant(
+                "2.4-aa-waits-once",
+                "the same, and the delete does not ask again after it has waited",
+                race(late.TimerLockWaitsOnce, late.rearms_on_cpu_1, late.deleter, ticks=2),
+                breaks="del_timer_sync returned while H runs on cpu 0",
+                preemptions=3,
             ),
             Variant(
                 "2.4-aa-overlap",
                 "a lock in the timer; the thread that deletes it arms it first, on another CPU",
-                race(late.TimerLock, uses_its_data, late.rearms_and_deletes),
+                race(late.TimerLock, uses_its_data, late.rearms_and_deletes, ticks=2),
             ),
             Variant(
                 "armed-after-delete",

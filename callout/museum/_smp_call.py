@@ -28,12 +28,14 @@ Calls = tuple[tuple[int, int], ...]  # which were made: by which CPU, which call
 NONE: Final[Calls] = ()
 
 
-def two_calls(reader: Reader, writer: Writer, *, whole: bool = False) -> Scenario:
+def two_calls(reader: Reader, writer: Writer, *, whole: bool = False, both: bool = False) -> Scenario:
     """Return the scenario of two calls by one block.
 
     *reader*: what a handler looks at before it tests its bit and clears it. *writer*: in which order the sender
-    publishes the block. *whole*: whether the links of the queue are looked at, too.
+    publishes the block. *whole*: whether the links of the queue are looked at, too. *both*: the second call goes to
+    CPU 1 as well.
     """
+    targets = frozenset({1, 2} if both else {2})
 
     def scenario(vm: VirtualSMP) -> None:
         with vm.setup():
@@ -50,9 +52,9 @@ def two_calls(reader: Reader, writer: Writer, *, whole: bool = False) -> Scenari
             block.func = 2
             for step in writer.split():
                 if step == "mask":
-                    mask.value = frozenset({2})
+                    mask.value = targets
                 elif step == "refs":
-                    refs.value = 1
+                    refs.value = len(targets)
                 else:
                     with queue:
                         block.linked = True
@@ -79,17 +81,19 @@ def two_calls(reader: Reader, writer: Writer, *, whole: bool = False) -> Scenari
                     block.linked = False
                 block.in_use = False
 
-        def cpu_2() -> None:
-            walk(2)
-            vm.wait_until(lambda: interrupted.value, "the interrupt of the second call")
-            walk(2)
+        def walks(cpu: int) -> None:
+            walk(cpu)
+            if cpu in targets:
+                vm.wait_until(lambda: interrupted.value, "the interrupt of the second call")
+                walk(cpu)
 
-        vm.spawn(walk, 1, name="CPU 1")
+        vm.spawn(walks, 1, name="CPU 1")
         vm.spawn(send, name="owner")
-        vm.spawn(cpu_2, name="CPU 2")
+        vm.spawn(walks, 2, name="CPU 2")
         vm.settle()
 
-        assert sorted(made.value) == [(1, 1), (2, 2)], f"the calls made, as (CPU, call), are {sorted(made.value)}"
+        wanted = [(1, 1), *((cpu, 2) for cpu in sorted(targets))]
+        assert sorted(made.value) == wanted, f"the calls made, as (CPU, call), are {sorted(made.value)}"
         assert refs.value == 0, f"refs is {refs.value} after the last call"
 
     return scenario
@@ -173,6 +177,11 @@ EXHIBITS: Final[tuple[Exhibit, ...]] = (
                 "refs-last",
                 "2.6.39: the sender writes refs when the block is linked",
                 two_calls("mask refs", "mask list refs", whole=True),
+            ),
+            Variant(
+                "refs-last-both",
+                "the same, and the second call goes to CPU 1, too",
+                two_calls("mask refs", "mask list refs", whole=True, both=True),
             ),
         ),
     ),

@@ -30,7 +30,7 @@ class Kernel:
         self.lock = vm.lock("timerlist_lock")
         self.list = vm.struct("timer list", first=None, running_timer=None, in_handler=False)
         self.timer = vm.struct("timer", linked=False, running=False, refs=2)
-        self.device = vm.struct("device", lock=vm.lock("device"), open=True, data="the device")
+        self.device = vm.struct("device", lock=vm.lock("device"), open=True, refs=2, data="the device")
         self.link()
 
     def link(self) -> None:

@@ -8,7 +8,8 @@ Source: kernel/timer.c of 2.6.0-test7, mod_timer(), del_timer(), del_timer_sync(
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 from .._worlds.virtual.models import Struct
 from ..testing import VirtualSMP
@@ -81,15 +82,28 @@ class Kernel(Bases):
             if self.timer.base is None:
                 return stopped
 
+    def all_locked(self) -> AbstractContextManager[None]:
+        """Lock all bases in a block."""
+        return self.locked(*self.bases)
+
     def del_timer_sync_all_bases(self) -> int:
         """Do as ``del_timer_sync()``, but look last at all bases, with all of them locked."""
         stopped = 0
         while True:
             stopped += self.del_timer()
             self.wait_for_the_first()
-            with self.locked(*self.bases):
+            with self.all_locked():
                 if self.timer.base is None and not self.runs():
                     return stopped
+
+
+class NoLocks(Kernel):
+    """A mistake: the last look at all bases is made without their locks."""
+
+    @contextmanager
+    def all_locked(self) -> Iterator[None]:
+        """Lock none."""
+        yield
 
 
 class Test7(Kernel):
@@ -136,6 +150,14 @@ def rearms_on_cpu_1(kernel: Kernel, cpu: int) -> None:
     with kernel.watch.handler(f"cpu {cpu}"):
         if cpu == 0:
             kernel.mod_timer(1)
+        assert kernel.timer.data
+
+
+def rearms_twice(kernel: Kernel, cpu: int) -> None:
+    """Be a handler that has the timer armed on the other CPU, twice in all."""
+    with kernel.watch.handler(f"cpu {cpu}") as run:
+        if run <= 2:
+            kernel.mod_timer(1 - cpu)
         assert kernel.timer.data
 
 

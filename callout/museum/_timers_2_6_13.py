@@ -14,7 +14,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
-from .._worlds.virtual.models import Struct
+from .._worlds.virtual.models import Struct, is_freed
 from ..testing import VirtualSMP
 from ._bases import Bases, deletes
 
@@ -138,6 +138,22 @@ class NoSecondLook(Kernel):
         return False
 
 
+class WaitsOnce(Kernel):
+    """A mistake: a delete that has waited for the handler does not ask again whether it runs."""
+
+    def del_timer_sync(self, *, shutdown: bool = False) -> int:
+        """Wait for the handler once, then unlink what it has armed."""
+        answer = self.try_to_del_timer_sync(shutdown=shutdown)
+        if answer < 0:
+            self.vm.wait_until(lambda: not self.runs(), "the handler to return")
+            base = self.lock_timer_base()
+            answer = int(self.timer.pending)
+            if answer:
+                self.unlink(base)
+            base.lock.release()
+        return answer
+
+
 class TimerLock(PendingBit):
     """2.4-aa: every call acquires the timer's own lock first, so the timer's base cannot change meanwhile.
 
@@ -161,29 +177,48 @@ class TimerLock(PendingBit):
                 self.link(base)
                 self.watch.armed(replaced=was_pending)
 
-    def del_timer_sync(self) -> int:
-        """Lock the timer, then its base, until the timer is neither pending nor running."""
+    def del_timer(self) -> tuple[int, Struct | None]:
+        """Lock the timer, then its base; return how often it was pending, and the base if its handler runs there."""
         timer = self.timer
+        with timer.lock:
+            base = timer.base
+            with base.lock:
+                stopped = int(timer.pending)
+                if stopped:
+                    self.unlink(base)
+                return stopped, base if base.running_timer is timer else None
+
+    def del_timer_sync(self) -> int:
+        """Do so until the timer is neither pending nor running."""
         stopped = 0
         while True:
-            with timer.lock:
-                base = timer.base
-                with base.lock:
-                    if timer.pending:
-                        self.unlink(base)
-                        stopped += 1
-                    if base.running_timer is not timer:
-                        return stopped
+            more, base = self.del_timer()
+            stopped += more
+            if base is None:
+                return stopped
             self.wait_while_running(base)
+
+
+class TimerLockWaitsOnce(TimerLock):
+    """A mistake: a delete that has waited for the handler does not ask again whether it runs."""
+
+    def del_timer_sync(self) -> int:
+        """Wait for the handler once, then unlink what it has armed."""
+        stopped, base = self.del_timer()
+        if base is not None:
+            self.wait_while_running(base)
+            stopped += self.del_timer()[0]
+        return stopped
 
 
 # -- scenarios ------------------------------------------------------------------------------------------------------
 
 
 def rearms_on_cpu_1(kernel: PendingBit, cpu: int) -> None:
-    """Be a handler that has the timer armed on CPU 1."""
-    with kernel.watch.handler(f"cpu {cpu}"):
-        kernel.mod_timer(1)
+    """Be a handler that has the timer armed on CPU 1 when it runs for the first time."""
+    with kernel.watch.handler(f"cpu {cpu}") as run:
+        if run == 1:
+            kernel.mod_timer(1)
         assert kernel.timer.data
 
 
@@ -213,8 +248,15 @@ def moves(kernel: PendingBit) -> None:
 
 
 def stops(kernel: PendingBit) -> None:
-    """Be a thread that deletes the timer, and knows that others may arm it."""
-    kernel.watch.stopped(kernel.del_timer_sync())
+    """Be a thread that deletes the timer, which is pending, and knows that others may arm it again."""
+    stopped = kernel.del_timer_sync()
+    kernel.watch.stopped(stopped)
+    assert stopped == 1, "del_timer_sync has not stopped a timer that was pending"
+
+
+def is_kept(kernel: PendingBit) -> None:
+    """Find that the timer was not freed: others may still arm it."""
+    assert not is_freed(kernel.timer)
 
 
 class Driver(Kernel):

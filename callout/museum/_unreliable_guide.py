@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from .._worlds.virtual.models import is_freed
 from ..testing import VirtualSMP
 from ._exhibit import Exhibit, Variant
 
@@ -166,6 +167,7 @@ def destroyed(
         def destroy_all() -> None:
             destroy(it)
             assert not it.linked.value, "the element is still in the list"
+            assert is_freed(it.element), "nobody has freed the element"
 
         vm.spawn(it.expire, lambda: handler(it), name="timer")
         vm.spawn(destroy_all, name="destroyer")

@@ -21,6 +21,7 @@ class Watch:
         self._vm = vm
         self._armings = vm.cell(0, "armings that neither ran nor were stopped")
         self._running: Cell[tuple[str, ...]] = vm.cell((), "where H runs")
+        self._runs = vm.cell(0, "how often H was called")
         self._deleted = vm.cell("", "what has deleted the timer")
 
     def armed(self, *, replaced: object = False) -> None:
@@ -30,14 +31,16 @@ class Watch:
                 self._armings.value += 1
 
     @contextmanager
-    def handler(self, where: str) -> Iterator[None]:
-        """H runs: the block."""
+    def handler(self, where: str) -> Iterator[int]:
+        """H runs: the block. Yields how often it was called, this time included."""
         with self._vm.setup():
             deleted = self._deleted.value
             assert not deleted, f"{deleted} returned, and then H starts on {where}"
             self._armings.value -= 1
             self._running.value += (where,)
-        yield
+            self._runs.value += 1
+            run = self._runs.value
+        yield run
         with self._vm.setup():
             self._running.value = tuple(other for other in self._running.value if other != where)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 import pytest
@@ -48,11 +49,17 @@ def check_found(variant: Variant) -> None:
         assert explore(variant.scenario, cpus=variant.cpus, bound=fewer, cells_only=variant.cells_only).exhausted
 
 
-def check_clean(variant: Variant) -> None:
-    """Find nothing in any schedule."""
+def check_clean(variant: Variant) -> Seen:
+    """Find nothing in any schedule; return what was seen."""
     reduced = seen(variant, reduce=True)
 
     assert reduced.broke == ""
     assert reduced.exhausted
     assert reduced.schedules >= FEWEST
     check_plain(variant, reduced)
+    return reduced
+
+
+def calls(found: Seen) -> set[int]:
+    """Return how often the handler was called, each number that there was in some schedule."""
+    return {int(count) for state in found.states for count in re.findall(r"how often H was called=(\d+)", state)}

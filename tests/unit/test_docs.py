@@ -6,14 +6,17 @@ import ast
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import pytest
 
 import callout
 from callout._core.rules import table
+from callout.explore import Violation, explore
+from callout.testing import Slab, VirtualSMP
 
 from . import reference
 
@@ -159,6 +162,19 @@ def test_contributing_names_the_sessions_of_nox() -> None:
     assert [name for name in sessions if f"`{name}`" not in readme] == []
 
 
+def test_contributing_names_what_is_explored() -> None:
+    """The row of the session race has the folders that the noxfile explores, and no other."""
+    tree = ast.parse((ROOT / "noxfile.py").read_text("utf-8"))
+    (explored,) = (
+        ast.literal_eval(node.value)
+        for node in tree.body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "EXPLORED"
+    )
+    (row,) = re.findall(r"^\| `race` \| (.*) \|", (ROOT / "CONTRIBUTING.md").read_text("utf-8"), flags=re.MULTILINE)
+
+    assert re.findall(r"`(.*?)`", row) == list(explored)
+
+
 def test_the_bug_of_the_testing_page_is_found_in_the_schedule_that_the_pages_print(tmp_path: Path) -> None:
     """What the page prints is what its code prints today, saved in a file, and README.md names the same schedule."""
     text = (ROOT / "docs" / "testing.md").read_text("utf-8")
@@ -190,3 +206,83 @@ def test_the_tutorials_test_passes_under_pytest(tmp_path: Path) -> None:
 
     assert run.returncode == 0, run.stdout
     assert "1 passed" in run.stdout
+
+
+class Session(Protocol):
+    """What a user of the tutorial's session sees of it."""
+
+    references: int
+    ended: callout.Event
+    free: Callable[[], None]
+
+    def start(self) -> None:
+        """Arm the callouts."""
+
+    def close(self) -> None:
+        """Be the owner's last call."""
+
+    def drained(self) -> None:
+        """Drop a reference."""
+
+
+def session_of_the_tutorial() -> type[Session]:
+    """Return the class ``Session`` of the tutorial, as it is printed."""
+    found = re.search(r"^class Session:\n.*?(?=^async def main)", TUTORIAL.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    assert found
+    namespace = dict(vars(callout))
+    exec(f"from __future__ import annotations\n{found[0]}", namespace)  # noqa: S102 - our own
+    kind: type[Session] = namespace["Session"]
+    return kind
+
+
+def closes(session: Session) -> None:
+    """Be the owner, who closes the session at any time."""
+    session.close()
+
+
+def closes_late(session: Session) -> None:
+    """Be the owner, who closes it when it has ended by itself."""
+    session.ended.wait_sync()
+    session.close()
+
+
+def drops(session: Session) -> None:
+    """Be other code that has a reference of its own, and drops it."""
+    session.drained()
+
+
+def session_used_by(*users: Callable[[Session], None]) -> Callable[[VirtualSMP], None]:
+    """Return the scenario of threads that close the tutorial's session, or use it, while its callouts may fire."""
+    kind = session_of_the_tutorial()
+
+    def scenario(vm: VirtualSMP) -> None:
+        slab: Slab[Session] = Slab("session")
+        with vm.setup():
+            session = slab.alloc(kind)
+            session.free = partial(slab.free, session)  # so that a use of what is freed is seen
+            session.references += users.count(drops)
+            session.start()
+        for user in users:
+            vm.spawn(user, session)
+        vm.settle()
+        assert not slab.leaks()
+
+    return scenario
+
+
+@pytest.mark.parametrize(
+    ("users", "bound"), [((closes,), 3), ((closes_late,), 3), ((closes, drops), 1)], ids=["closes", "late", "shared"]
+)
+def test_the_session_of_the_tutorial_is_right(users: tuple[Callable[[Session], None], ...], bound: int) -> None:
+    """Whenever its owner closes it, the session is freed once, and nothing of it is used afterwards."""
+    certificate = explore(session_used_by(*users), cpus=1, bound=bound)
+
+    assert certificate.exhausted
+    assert certificate.schedules > 200
+
+
+@pytest.mark.parametrize("users", [(closes, closes), (closes_late, closes)], ids=["twice", "and-late"])
+def test_the_session_of_the_tutorial_has_one_owner(users: tuple[Callable[[Session], None], ...]) -> None:
+    """A close by code that has no reference of its own comes too late in some schedule, as the page says."""
+    with pytest.raises(Violation, match="was used after it was freed"):
+        explore(session_used_by(*users), cpus=1, bound=1)
