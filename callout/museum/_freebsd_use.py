@@ -236,6 +236,8 @@ def stop_is_exact(vm: VirtualSMP) -> None:
             assert result != 0 or not pcb.runs, "callout_stop() says that the callback runs, and it has returned"
 
     vm.spawn(stopper)
+    vm.settle()
+    slab.free(pcb)
 
 
 TRYLOCK: Final = "FreeBSD commit efcb2ec8cb81 (Gleb Smirnoff, 2024), review D45746: CALLOUT_TRYLOCK"
@@ -377,7 +379,7 @@ EXHIBITS: Final[tuple[Exhibit, ...]] = (
                 "0 is read as: the callback has not returned",
                 with_three_ticks(stop_is_exact),
                 breaks="and it has returned",
-                preemptions=0,
+                preemptions=1,
             ),
         ),
     ),
