@@ -174,8 +174,7 @@ class Runs:
         if ended.state != known.state:
             raise NondeterminismError(
                 f"the scenario is not deterministic: schedule {known.number} has ended with {_short(known.state)}, and "
-                f"run again with {_short(ended.state)}; {DOES_IT} A result that is an object shows its address, and "
-                "that is another one each time: return numbers and texts"
+                f"run again with {_short(ended.state)}; {DOES_IT}"
             )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import warnings
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -40,6 +41,7 @@ T = TypeVar("T")
 V = TypeVar("V")
 
 MAX_STEPS = 1 << 40
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 _GENERATES = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
 
 
@@ -442,9 +444,11 @@ class VirtualSMP(Visible):
             records.check(cpu)
 
     def final_state(self, main: Context) -> str:
-        """Return how a run has ended, as far as the scenario says: what it has returned, and its cells."""
+        """Return how a run has ended, as far as the scenario says: what it has returned, and its cells. Addresses say
+        nothing, and are left out.
+        """
         cells = sorted(f"{cell.name}={cell.peek()!r}" for cell in self._cells)
-        return "; ".join([f"returned {main.result!r}", *cells])
+        return _ADDRESS.sub("", "; ".join([f"returned {main.result!r}", *cells]))
 
     def _rests(self, context: Context) -> bool:
         """Whether *context* may wait for ever: an interrupt for the next, an idle softclock for work."""
