@@ -1,13 +1,28 @@
-"""What the matrix (``test_matrix.py``) has not: a callout that returns to CPU 0, and one that is initialised anew."""
+"""What the matrix (``test_matrix.py``) has not: a callout that returns to CPU 0, one that is initialised anew, and one
+that softclock has taken up while another thread holds its lock.
+"""
 
 from __future__ import annotations
 
 import pytest
 
-from callout import BusyError, Callout, callout_init, callout_reset
+from callout import (
+    BusyError,
+    Callout,
+    Mtx,
+    callout_active,
+    callout_drain_sync,
+    callout_init,
+    callout_init_mtx,
+    callout_pending,
+    callout_reset,
+    callout_reset_on,
+    callout_stop,
+)
 from callout.explore import explore
 from callout.testing import VirtualSMP
-from tests.race.history import BACK, DRAIN, ELSEWHERE, MPSAFE, RESET, STOP, race
+from tests.race.history import BACK, DRAIN, ELSEWHERE, MPSAFE, RESET, STOP, race, undisturbed
+from tests.race.sequential import MOVE_DRAINED
 
 
 @pytest.mark.parametrize(
@@ -56,3 +71,55 @@ def test_a_callout_is_initialised_anew_only_when_it_is_idle() -> None:
 
     assert certificate.exhausted
     assert certificate.schedules >= 34
+
+
+def stopped_without_giant(vm: VirtualSMP) -> None:
+    """Stop a callout while softclock stands at Giant, which another thread has."""
+    c, seen = Callout(), list[object]()
+    with undisturbed(vm):
+        callout_init(c, 0)
+    with vm.machine.giant:
+        callout_reset(c, 1, seen.append, "ran")
+        vm.settle()
+        vm.spawn(lambda: seen.append(callout_stop(c)))
+        vm.settle()
+    vm.settle()
+
+    assert seen == [0, "ran"]
+
+
+def test_a_run_that_stands_at_giant_is_stopped_by_its_owner_only() -> None:
+    """A stop without Giant does not cancel the run, and says that it goes on."""
+    certificate = explore(stopped_without_giant, bound=3)
+
+    assert certificate.exhausted
+    assert certificate.schedules >= 3
+
+
+def drained_while_it_moves(vm: VirtualSMP) -> None:
+    """Drain a callout that is to go to another CPU when softclock, which stands at its lock, has let go of it."""
+    c, mtx = Callout(), Mtx("m")
+    seen: list[object] = []
+    with undisturbed(vm):
+        callout_init_mtx(c, mtx)
+    with mtx:
+        callout_reset(c, 1, seen.append, "ran")
+        vm.settle()
+        callout_reset_on(c, 1, seen.append, "ran", 1)
+        vm.spawn(lambda: seen.append(callout_drain_sync(c)))
+        vm.settle()
+
+        assert not callout_pending(c), "what the drain removes is pending while it waits"
+        assert not callout_active(c)
+        assert not seen, "it has not waited"
+    vm.settle()
+
+    assert seen == [MOVE_DRAINED]
+
+
+def test_a_drain_removes_a_deferred_migration_when_it_begins() -> None:
+    """A callout that was to move is neither pending nor active while a drain waits for softclock, nor does it run."""
+    certificate = explore(drained_while_it_moves, bound=3)
+
+    assert certificate.exhausted
+    assert certificate.schedules >= 3
