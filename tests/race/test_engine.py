@@ -7,6 +7,9 @@ from __future__ import annotations
 import pytest
 
 from callout import (
+    C_DIRECT_EXEC,
+    MTX_SPIN,
+    SBT_1MS,
     BusyError,
     Callout,
     Mtx,
@@ -17,6 +20,7 @@ from callout import (
     callout_pending,
     callout_reset,
     callout_reset_on,
+    callout_reset_sbt,
     callout_stop,
 )
 from callout.explore import explore
@@ -97,7 +101,7 @@ def test_a_run_that_stands_at_giant_is_stopped_by_its_owner_only() -> None:
 
 
 def drained_while_it_moves(vm: VirtualSMP) -> None:
-    """Drain a callout that is to go to another CPU when softclock, which stands at its lock, has let go of it."""
+    """Drain a callout that is to go to another CPU when softclock, which stands at its lock, is done with it."""
     c, mtx = Callout(), Mtx("m")
     seen: list[object] = []
     with undisturbed(vm):
@@ -120,6 +124,32 @@ def drained_while_it_moves(vm: VirtualSMP) -> None:
 def test_a_drain_removes_a_deferred_migration_when_it_begins() -> None:
     """A callout that was to move is neither pending nor active while a drain waits for softclock, nor does it run."""
     certificate = explore(drained_while_it_moves, bound=3)
+
+    assert certificate.exhausted
+    assert certificate.schedules >= 3
+
+
+def made_direct(vm: VirtualSMP) -> None:
+    """Make a callout direct while softclock stands at its lock with the run that this cancels."""
+    c, mtx = Callout(), Mtx("m", MTX_SPIN)
+    ran: list[str] = []
+    with undisturbed(vm):
+        callout_init_mtx(c, mtx)
+    with mtx:
+        callout_reset(c, 1, ran.append, "plain")
+        vm.settle()
+        callout_reset_sbt(c, SBT_1MS, 0, ran.append, "direct", C_DIRECT_EXEC)
+        vm.settle()
+
+        assert not ran
+    vm.settle()
+
+    assert ran == ["direct"]
+
+
+def test_the_interrupt_runs_nothing_that_softclock_has_in_hand() -> None:
+    """A direct callout that is due while softclock is at its lock still is run by softclock, when that is done."""
+    certificate = explore(made_direct, bound=3)
 
     assert certificate.exhausted
     assert certificate.schedules >= 3
