@@ -25,6 +25,7 @@ from callout import (
     callout_reset_sbt,
     callout_stop,
 )
+from callout._core.state import DIRECT
 from callout.explore import explore
 from callout.testing import VirtualSMP
 from tests.race.history import BACK, DRAIN, ELSEWHERE, MPSAFE, RESET, STOP, race, undisturbed
@@ -157,3 +158,29 @@ def test_the_interrupt_runs_nothing_that_softclock_has_in_hand() -> None:
 
     assert certificate.exhausted
     assert certificate.schedules >= 3
+
+
+def becoming_direct(vm: VirtualSMP) -> None:
+    """A thread makes a callout without a lock direct, and another one sends it to CPU 1."""
+    c = Callout()
+    ran: list[tuple[bool, int]] = []
+
+    def run(_: None) -> None:
+        ran.append((bool(c.state & DIRECT), vm.platform.current_cpu()))
+
+    with undisturbed(vm):
+        callout_init(c, 1)
+        vm.spawn(lambda: callout_reset_sbt(c, SBT_1MS, 0, run, None, C_DIRECT_EXEC))
+    callout_reset_on(c, 1, run, None, 1)
+    vm.settle()
+
+    assert ran
+    assert (True, 1) not in ran, "direct without a lock, and not on CPU 0"
+
+
+def test_a_callout_without_a_lock_that_becomes_direct_is_on_cpu_0() -> None:
+    """Also when it becomes direct while another thread, that saw it before, sends it elsewhere."""
+    certificate = explore(becoming_direct, bound=2)
+
+    assert certificate.exhausted
+    assert certificate.schedules >= 376
