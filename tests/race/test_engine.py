@@ -16,6 +16,7 @@ from callout import (
     Callout,
     Mtx,
     callout_active,
+    callout_drain_async,
     callout_drain_sync,
     callout_init,
     callout_init_mtx,
@@ -184,3 +185,28 @@ def test_a_callout_without_a_lock_that_becomes_direct_is_on_cpu_0() -> None:
 
     assert certificate.exhausted
     assert certificate.schedules >= 376
+
+
+def armed_by_a_completion(vm: VirtualSMP) -> None:
+    """Wait for a run, at the end of which a completion arms the callout anew before the waiting thread is back."""
+    c, mtx = Callout(), Mtx("m")
+    seen: list[object] = []
+    with undisturbed(vm):
+        callout_init_mtx(c, mtx)
+    with mtx:
+        callout_reset(c, 1, seen.append, "cancelled")
+        vm.settle()
+        vm.spawn(lambda: seen.append(callout_drain_sync(c)))
+        vm.settle()
+        callout_drain_async(c, lambda _: callout_reset(c, 1, seen.append, "ran"), None)
+    vm.settle()
+
+    assert sorted(map(str, seen)) == ["-1", "ran"]
+
+
+def test_a_drain_leaves_alone_what_is_armed_after_the_run() -> None:
+    """It waits for the run that it has found, and not for what comes before its thread goes on."""
+    certificate = explore(armed_by_a_completion, bound=3)
+
+    assert certificate.exhausted
+    assert certificate.schedules >= 43
