@@ -16,6 +16,7 @@ from callout import (
     Callout,
     Mtx,
     callout_active,
+    callout_drain,
     callout_drain_async,
     callout_drain_sync,
     callout_init,
@@ -210,3 +211,31 @@ def test_a_drain_leaves_alone_what_is_armed_after_the_run() -> None:
 
     assert certificate.exhausted
     assert certificate.schedules >= 43
+
+
+def drained_by_a_task(vm: VirtualSMP) -> None:
+    """A task of the CPU waits for a callout that softclock, on the same loop, has taken up and not called yet."""
+    c, mtx = Callout(), Mtx("m")
+    results: list[int] = []
+
+    async def task() -> None:
+        results.append(await callout_drain(c))
+
+    with undisturbed(vm):
+        callout_init_mtx(c, mtx)
+    with mtx:
+        callout_reset(c, 1, results.append, 1)
+        vm.settle()
+        vm.spawn(task, cpu=0, name="task")
+        vm.settle()
+    vm.settle()
+
+    assert results == [1, MOVE_DRAINED]
+
+
+def test_a_task_is_not_taken_for_the_callback_of_its_loop() -> None:
+    """It may wait for a run that softclock has begun, while that yields the loop at the callout's lock."""
+    certificate = explore(drained_by_a_task, bound=3)
+
+    assert certificate.exhausted
+    assert certificate.schedules >= 3
