@@ -100,7 +100,7 @@ def main() -> int:
         rows = found.rows_of(every, table.rows)
         found.write(rows)
         holes = found.holes(rows)
-        say("\n".join([*table.summary(every), *(f"survives without a reason: {name}" for name in holes)]))
+        say("\n".join([found.summary(rows), *(f"not found, without a reason: {name}" for name in holes)]))
         return 1 if holes else 0
     left = [m.name for m in chosen if m.name not in reasons and not table.has_killed(m.name)]
     say("\n".join([*table.summary(chosen), *(f"survives: {name}" for name in left)]))

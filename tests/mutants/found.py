@@ -102,6 +102,12 @@ def holes(rows: Iterable[Row]) -> list[str]:
     ]
 
 
+def summary(rows: Iterable[Row]) -> str:
+    """Say how many there are of each outcome."""
+    outcomes = Counter(row.outcome for row in rows)
+    return f"{outcomes.total()} mutants: " + ", ".join(f"{count} {kind}" for kind, count in outcomes.most_common())
+
+
 def reason_of(mutant: str, known: dict[str, str]) -> str:
     """Return the reason for a mutant that survives or is not executed; "" if there is none."""
     return known.get(mutant) or known.get(mutant.partition(" | ")[0]) or equivalent().get(mutant, "")
@@ -184,5 +190,6 @@ and the bugs that were planted by hand (`planted`). The rules are broad, so that
 mutants break what one thread shows as well, and some break only what no schedule shows. The number is how many
 schedules were run until one went wrong; with 1 it was the first, in which nobody is interrupted.
 
-What is not found has its reason below: a test that is no search finds it, and what that is about is no interleaving of
-threads; or nobody can see the difference.""".splitlines()
+What survives has survived some seconds of searches, the quickest first of those that execute what is changed: not all,
+so more of it may be found by `python -m tests.mutants --races --left --budget 300`. Each has its reason below, why it
+is no hole, with a test or a recording of a kernel that does find it.""".splitlines()

@@ -8,16 +8,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Final
 
 import pytest
 
 from tests.mutants import found, plant
 from tests.mutants.found import FOUND, SURVIVES, UNREACHED, Row
-from tests.mutants.killers import searched
+from tests.mutants.killers import recordings, searched
 from tests.mutants.operators import Mutation, parse
 from tests.mutants.races import all_races, rule
 
+ROOT: Final = Path(__file__).parents[2]
 ROWS: Final = found.read()
 MUTANTS: Final = {mutation.name: mutation for mutation in all_races()}
 SEARCHED: Final = {killer.name: killer for killer in searched()}
@@ -67,6 +69,17 @@ def test_a_reason_is_one_for_what_is_not_found() -> None:
 def test_what_is_not_found_has_its_reason() -> None:
     """Every race was run, and each that no search finds has a reason why it is no hole."""
     assert found.holes(ROWS) == []
+
+
+def test_a_reason_names_what_finds_it() -> None:
+    """Each reason ends with a test that exists, or with a recording that is shipped."""
+    shipped = {f"the recording {recording.scenario.id}" for recording in recordings()}
+    named = {reason.rpartition(": ")[2] for reason in found.reasons().values()}
+    tests = [name.partition("::") for name in named - shipped]
+
+    assert [
+        f"{file}::{test}" for file, _, test in tests if f"def {test}(" not in (ROOT / file).read_text(encoding="utf-8")
+    ] == []
 
 
 def test_the_page_is_made_from_the_file() -> None:
