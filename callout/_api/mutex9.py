@@ -50,6 +50,7 @@ def rm_init(name: str, opts: int = 0, /) -> RmLock:
 
 def _call(call: str, kind: type[L], method: Callable[Concatenate[L, P], R]) -> Callable[Concatenate[L, P], R]:
     """Return the function *call*, which is *method* and refuses what is no *kind* of lock."""
+    name = method.__name__
 
     @protected
     @wraps(method)
@@ -58,7 +59,9 @@ def _call(call: str, kind: type[L], method: Callable[Concatenate[L, P], R]) -> C
             raise ArgumentTypeError(
                 f"{call}: the first argument must be a lock, of type {kind.__name__}, not {shown(lock)}", call=call
             )
-        return method(lock, *args, **kwargs)
+        # By its name: a lock that a Slab has freed is of another class, whose methods say so.
+        bound: Callable[P, R] = getattr(lock, name)
+        return bound(*args, **kwargs)
 
     return function
 

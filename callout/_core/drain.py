@@ -45,7 +45,7 @@ def is_inside(run: Run) -> bool:
     """Whether this code runs inside the callback of *run*.
 
     While softclock yields, this thread is a task of its loop, not the callback: that was taken from the queue and not
-    called yet. Shown by tests/race/test_linux_timers.py.
+    called yet. Shown by tests/race/test_engine.py.
     """
     return run.state == STARTED and run.cpu.thread == run.cpu.current_thread()
 

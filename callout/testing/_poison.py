@@ -327,7 +327,7 @@ _LOCK_USES: Final = {
 
 
 def _use_lock(how: str) -> Callable[..., NoReturn]:
-    def use(self: Lock, *args: object) -> NoReturn:
+    def use(self: Lock, *args: object, **kwargs: object) -> NoReturn:
         grave = _raw.__get__(self)
         assert isinstance(grave, GraveLock)
         if how:

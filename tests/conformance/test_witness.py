@@ -631,6 +631,24 @@ def test_a_drain_acquires_giant_again(s: Stage) -> None:
         s.t1.do(first_wrong)
 
 
+def test_a_drain_that_has_not_giant_does_not_acquire_it(s: Stage) -> None:
+    """So a sleepable lock that is acquired in Giant may be held by a drain."""
+    conf = sleepable(s)
+    c = s.callout()
+
+    def in_giant() -> None:
+        with giant(), conf:
+            pass
+
+    def drain() -> None:
+        with conf:
+            callout_drain_sync(c)
+
+    s.t0.do(in_giant)
+    s.t1.do(drain)
+    assert free(s, conf, s.lock("Giant"))
+
+
 def test_a_sleep_acquires_giant_before_its_mutex(s: Stage) -> None:
     """msleep() releases both and acquires Giant first, so a mutex in which Giant is acquired may not sleep with it."""
     right, wrong = s.do(Mtx, "right"), s.do(Mtx, "wrong")

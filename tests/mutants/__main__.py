@@ -6,18 +6,20 @@ import argparse
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 from tests.mutants import found, mapping, operators, races, runner
-from tests.mutants.killers import Killer, explored, recordings
+from tests.mutants.killers import FOR, Killer, explorations, recordings, searched
 from tests.mutants.operators import Mutation
 from tests.mutants.session import FOLDERS, with_tests
 from tests.mutants.table import Table, equivalent
 
 RECORDINGS = "recordings"
 MATRIX = "matrix"
+EXPLORATIONS = "explorations"
+RACES = "tests/race"  # where they are
 
 
 def parser() -> argparse.ArgumentParser:
@@ -28,14 +30,16 @@ def parser() -> argparse.ArgumentParser:
     what = out.add_mutually_exclusive_group(required=True)
     what.add_argument("--list", action="store_true", help="print the name of every mutant")
     what.add_argument("--run", action="store_true", help="run them; exit 1 if one survives")
-    what.add_argument("--races", action="store_true", help="run those that are races against the core of the matrix")
+    what.add_argument("--races", action="store_true", help="run those that are races against every search")
     what.add_argument("--table", action="store_true", help="print what killed which, the last time")
     what.add_argument(
-        "--map", action="store_true", help="record what executes which statement; --run does it if need be"
+        "--map",
+        action="store_true",
+        help="record what executes which statement, of killers that are new; the others do so if the engine is new",
     )
     out.add_argument("--page", action="store_true", help="with --races: write their page anew, and run nothing")
     out.add_argument("--only", default="", metavar="TEXT", help="those with TEXT in their name")
-    out.add_argument("--left", action="store_true", help="with --run: those that nothing has killed yet")
+    out.add_argument("--left", action="store_true", help="those that nothing has killed yet")
     out.add_argument("--budget", type=float, default=60, metavar="S", help="seconds of tests for a mutant (60)")
     out.add_argument("--workers", type=int, default=2, metavar="N", help="so many at a time (2)")
     out.add_argument(
@@ -43,7 +47,7 @@ def parser() -> argparse.ArgumentParser:
         nargs="+",
         default=[RECORDINGS, *FOLDERS],
         metavar="WHAT",
-        help="recordings, matrix, and folders of tests",
+        help="recordings, matrix, explorations, and folders of tests",
     )
     out.add_argument(
         "--out", type=Path, default=Path(".mutants"), metavar="DIR", help="where the tables are (.mutants)"
@@ -57,7 +61,7 @@ def main() -> int:
     every = races.all_races() if args.races else operators.all_mutations()
     chosen = [mutation for mutation in every if args.only in mutation.name]
     if args.races:
-        args.killers = [MATRIX]
+        args.killers = [MATRIX, EXPLORATIONS]
         args.out /= "races"
     if args.list:
         print("\n".join(mutation.name for mutation in chosen))
@@ -82,22 +86,34 @@ def main() -> int:
             command = [sys.executable, "-m", "tests.mutants", "--map", "--killers", what, "--out", str(args.out)]
             subprocess.run(command, check=True)
     reasons = equivalent()
-    todo = [m for m in chosen if m.name not in reasons and not (args.left and table.has_killed(m.name))]
-    with_killers(args.killers, lambda killers: run(todo, killers, table, args))
+    known = found.killers() if args.races else {}
+    todo = [
+        m for m in chosen if m.name not in reasons and not (args.left and (m.name in known or table.has_killed(m.name)))
+    ]
+    excused = found.reasons()
+    # First what was not run at all; last what a search will hardly find.
+    todo.sort(key=lambda m: (bool(found.reason_of(m.name, excused)), m.name in table.rows))
+    own = {m.name: FOR[m.source] for m in chosen if m.source in FOR}
+    hints = own | known | table.hints()
+    with_killers(args.killers, lambda killers: run(todo, killers, table, hints, args))
     if args.races:
         rows = found.rows_of(every, table.rows)
         found.write(rows)
-        known = found.reasons()
-        lasting = [row for row in rows if row.outcome in (found.SURVIVES, found.UNREACHED)]
-        holes = [row.mutant for row in lasting if not found.reason_of(row.mutant, known)]
-        say("\n".join([*table.summary(every), *(f"survives without a reason: {name}" for name in holes)]))
+        holes = found.holes(rows)
+        say("\n".join([found.summary(rows), *(f"not found, without a reason: {name}" for name in holes)]))
         return 1 if holes else 0
     left = [m.name for m in chosen if m.name not in reasons and not table.has_killed(m.name)]
     say("\n".join([*table.summary(chosen), *(f"survives: {name}" for name in left)]))
     return 1 if left else 0
 
 
-def run(todo: Sequence[Mutation], killers: Iterable[Killer], table: Table, args: argparse.Namespace) -> None:
+def run(
+    todo: Sequence[Mutation],
+    killers: Iterable[Killer],
+    table: Table,
+    hints: Mapping[str, str],
+    args: argparse.Namespace,
+) -> None:
     """Run the mutants, and keep what became of them."""
     files = [mapping.file_of(args.out, what) for what in args.killers]
 
@@ -113,7 +129,7 @@ def run(todo: Sequence[Mutation], killers: Iterable[Killer], table: Table, args:
         mapping.read(files),
         workers=args.workers,
         budget=args.budget,
-        hints=table.hints(),
+        hints=hints,
         found=keep,
     )
 
@@ -122,9 +138,11 @@ def with_killers(which: Sequence[str], work: runner.Work) -> None:
     """Have *work* done with the killers that are named."""
     first: list[Killer] = [*recordings()] if RECORDINGS in which else []
     if MATRIX in which:
-        first += explored()
-    folders = [what for what in which if what not in (RECORDINGS, MATRIX)]
-    if folders:
+        first += searched()
+    folders = [what for what in which if what not in (RECORDINGS, MATRIX, EXPLORATIONS)]
+    if EXPLORATIONS in which:
+        with_tests([RACES], lambda tests: work([*first, *explorations(tests)]))
+    elif folders:
         with_tests(folders, lambda tests: work([*first, *tests]))
     else:
         work(first)

@@ -1,4 +1,4 @@
-"""What the core of the matrix finds: the mutants that are races, kept in a file, and the page of the manual."""
+"""What the searches find: the mutants that are races, kept in a file, and the page of the manual."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Row(NamedTuple):
     rule: str
     outcome: str
     scenario: str  # that found it
-    schedules: str  # how many were run until then; "" if it hung
+    schedules: str  # how many were run until then; "" if one did not end, or if the runs differed
 
 
 def row_of(mutation: Mutation, result: Result | None) -> Row:
@@ -84,9 +84,28 @@ def write(rows: Iterable[Row]) -> None:
 
 
 def reasons() -> dict[str, str]:
-    """Return why mutants that no cell finds are no holes in the matrix: by name, or by function for all of one."""
+    """Return why mutants that no search finds are no holes: by name, or by function for all of one."""
     found: dict[str, str] = tomllib.loads(REASONS.read_text(encoding="utf-8"))
     return found
+
+
+def killers() -> dict[str, str]:
+    """Return by what the file says that each mutant was found."""
+    return {row.mutant: row.scenario for row in read() if row.outcome == FOUND}
+
+
+def holes(rows: Iterable[Row]) -> list[str]:
+    """Return the mutants that were not found, and of which nothing says why they need not be."""
+    known = reasons()
+    return [
+        row.mutant for row in rows if row.outcome in (SURVIVES, UNREACHED, NOT_RUN) and not reason_of(row.mutant, known)
+    ]
+
+
+def summary(rows: Iterable[Row]) -> str:
+    """Say how many there are of each outcome."""
+    outcomes = Counter(row.outcome for row in rows)
+    return f"{outcomes.total()} mutants: " + ", ".join(f"{count} {kind}" for kind, count in outcomes.most_common())
 
 
 def reason_of(mutant: str, known: dict[str, str]) -> str:
@@ -121,10 +140,10 @@ def page(rows: Iterable[Row]) -> str:
         *_lasting(kept, known),
         "## What finds which",
         "",
-        "| mutant | the cell that finds it | schedules |",
+        "| mutant | the search that finds it | schedules |",
         "| --- | --- | ---: |",
         *(
-            f"| {_cell(row.mutant)} | {_cell(row.scenario)} | {row.schedules or 'does not end'} |"
+            f"| {_cell(row.mutant)} | {_cell(row.scenario)} | {row.schedules or 'none ends'} |"
             for row in kept
             if row.outcome == FOUND
         ),
@@ -135,7 +154,7 @@ def page(rows: Iterable[Row]) -> str:
 
 def _lasting(kept: Iterable[Row], known: dict[str, str]) -> Iterator[str]:
     """Yield the tables of what was not found."""
-    for outcome, title in ((SURVIVES, "What survives"), (UNREACHED, "What no cell executes")):
+    for outcome, title in ((SURVIVES, "What survives"), (UNREACHED, "What no search executes")):
         yield f"## {title}"
         yield ""
         yield "| mutant | reason |"
@@ -159,14 +178,18 @@ def _cell(text: str) -> str:
 
 
 HEAD: Final = """\
-A test of a race counts when it fails for an engine that has the race. Here the only tests are the cells of the core of
-the [matrix](engine-matrix.md): no unit test, no recording, nothing with one thread. The mutants are those of
-`tests/mutants/operators.py`, in the modules through which threads, softclock and the clock interrupt meet, by the rules
-of `tests/mutants/races.py`: two neighbours swapped or a lock released too early (`order`), a call left out (`call`), a
-store to a guarded field left out (`state`), a look at what others change not made (`look`), and the bugs that were
-planted by hand (`planted`). The number is how many schedules were run until one went wrong.
+A test of a race counts when it fails for an engine that has the race. Here the only tests are searches: the core of the
+[matrix](engine-matrix.md), the scenarios of `tests/race/test_mutants.py`, and the tests of `tests/race` that call
+`explore()` and plant no bug themselves; no unit test and no recording. Of a search counts only that a schedule goes
+wrong, or that one never ends, not how many schedules there are.
 
-This is a first, short run: the killers were cells of the core of at most 25 schedules, of four kinds, and each mutant
-had two seconds of them. So what survives here has survived those, and is not shown to be a hole in the matrix;
-what was not run is counted, too. Longer cells find more: `tests/race/test_mutants.py` has pairs of threads that find
-most of the planted bugs that survive here.""".splitlines()
+The mutants are those of `tests/mutants/operators.py`, in the modules through which threads, softclock and the clock
+interrupt meet, by the rules of `tests/mutants/races.py`: two neighbours swapped or a lock released too early (`order`),
+a call left out (`call`), a store to a guarded field left out (`state`), a look at what others change not made (`look`),
+and the bugs that were planted by hand (`planted`). The rules are broad, so that no race is left out: many of these
+mutants break what one thread shows as well, and some break only what no schedule shows. The number is how many
+schedules were run until one went wrong; with 1 it was the first, in which nobody is interrupted.
+
+What survives has survived some seconds of searches, the quickest first of those that execute what is changed: not all,
+so more of it may be found by `python -m tests.mutants --races --left --budget 300`. Each has its reason below, why it
+is no hole, with a test or a recording of a kernel that does find it.""".splitlines()

@@ -1,13 +1,21 @@
-"""What may kill a mutant: the replay of one recording, or one test."""
+"""What may kill a mutant: the replay of one recording, one test, or one search of interleavings.
+
+Of a search counts only that a schedule goes wrong, or that none ends: neither how many schedules there are, nor what
+its test looks at besides.
+"""
 
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from types import CodeType, FunctionType
 from typing import Final, Protocol
 
 import pytest
@@ -18,12 +26,12 @@ from callout.conformance._dialects.freebsd import Dialect, FreeBSD
 from callout.conformance._dialects.linux import Linux
 from callout.conformance._worlds.virtual import VirtualWorld
 from callout.conformance._worlds.world import World
-from callout.explore import Violation
-from tests.mutants import operators
+from callout.explore import Violation, explore
+from tests.mutants import operators, plant
 from tests.mutants.operators import Mutation
-from tests.race.history import GIANT, MPSAFE, MUTEX, SPIN
 from tests.race.lockset import lockset
-from tests.race.matrix import Cell, Certificates, core
+from tests.race.matrix import core
+from tests.race.test_mutants import FOUND_BY
 
 DIALECTS: Final[dict[str, Callable[[Scenario, World], Dialect]]] = {"freebsd": FreeBSD, "linux": Linux}
 
@@ -33,6 +41,7 @@ class Killer(Protocol):
 
     name: str
     kind: str
+    family: str  # those of one family mostly miss the same mutants
 
     def failure(self) -> str:
         """Run it; return why it failed, or "" if it has not."""
@@ -47,7 +56,7 @@ class Recording:
         self.scenario = scenario
         self.way = way
         self.name = f"{api} {scenario.id}, {way}"
-        self.kind = "recording"
+        self.kind = self.family = "recording"
 
     def failure(self) -> str:
         """Replay it."""
@@ -71,38 +80,75 @@ class Test:
         self.item = item
         self.name = item.nodeid
         self.kind = item.nodeid.split("/")[1]
+        self.family = item.nodeid.partition("[")[0]
 
     def failure(self) -> str:
         """Run it with its fixtures."""
         for report in runtestprotocol(self.item, log=False, nextitem=None):
             if report.failed:
-                crash = getattr(report.longrepr, "reprcrash", None)
-                return str(getattr(crash, "message", report.longrepr))[:500] or "failed"
+                return self.why(report)
         return ""
 
+    def why(self, report: pytest.TestReport) -> str:
+        """Say why it failed."""
+        crash = getattr(report.longrepr, "reprcrash", None)
+        return str(getattr(crash, "message", report.longrepr))[:500] or "failed"
 
-SHORT: Final = 25  # schedules
-IN_SHORT: Final = (MPSAFE, MUTEX, SPIN, GIANT)
+
+SECONDS: Final = 10  # of one search: a mutant may have schedules without end, and that alone is no race
 
 
-class Explored:
-    """One cell of the matrix, searched with so many preemptions: no other test is asked."""
+@contextmanager
+def hurried() -> Iterator[None]:
+    """Have every search in a ``with`` block end in time, and not look for the shortest schedule."""
+    defaults = explore.__kwdefaults__
+    assert defaults is not None
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(defaults, "seconds", SECONDS)
+        patch.setitem(defaults, "shrink", False)
+        yield
 
-    def __init__(self, cell: Cell, bound: int) -> None:
-        self.cell = cell
-        self.bound = bound
-        self.name = f"{cell.name}, {bound} preemptions"
+
+class Searched:
+    """A scenario that is searched: no test is asked."""
+
+    def __init__(self, name: str, family: str, search: Callable[[], object]) -> None:
+        self.name = name
+        self.family = family
         self.kind = "explored"
+        self.search = search
 
     def failure(self) -> str:
         """Search it."""
         try:
-            with lockset():
-                self.cell.explore(self.bound, shrink=False)
+            with lockset(), hurried():
+                self.search()
         except Violation as violation:
             return f"schedule {violation.number}: {violation.__cause__!r}"
         except Exception as error:
-            return f"schedule 1: {error!r}"
+            return f"the search ends: {error!r}"
+        return ""
+
+
+class Exploration(Test):
+    """A test that searches."""
+
+    def __init__(self, item: pytest.Item) -> None:
+        super().__init__(item)
+        self.kind = "explored"
+
+    def failure(self) -> str:
+        """Run it in a hurry."""
+        with hurried():
+            return super().failure()
+
+    def why(self, report: pytest.TestReport) -> str:
+        """Say which schedule went wrong; "" if it failed for something else."""
+        # What the package's own plugin for pytest says of a violation.
+        for title, text, _ in getattr(report.longrepr, "sections", ()):
+            number = re.match(r"schedule (\d+) went wrong", text)
+            if title == "explored" and number:
+                return f"schedule {number[1]}: {super().why(report)}"
         return ""
 
 
@@ -113,7 +159,7 @@ class Fresh:
         self.mutation = mutation
         self.file = file
         self.name = f"{file}, imported anew"
-        self.kind = "fresh"
+        self.kind = self.family = "fresh"
 
     def failure(self) -> str:
         """Run it."""
@@ -153,14 +199,21 @@ def recordings() -> list[Recording]:
     ]
 
 
-def explored() -> list[Explored]:
-    """Return the core of the matrix, without the cells that are long: what they find, a short one mostly finds, too."""
-    kept = Certificates().lines
+def searched() -> list[Searched]:
+    """Return the core of the matrix, and the scenarios for the planted bugs."""
     return [
-        Explored(cell, bound)
-        for cell, bound in core()
-        if cell.kind in IN_SHORT and cell.way == "short" and cell.name in kept and kept[cell.name].least <= SHORT
+        *(
+            Searched(f"{cell.name}, {bound} preemptions", " + ".join(cell.row), partial(cell.explore, bound))
+            for cell, bound in core()
+        ),
+        *(
+            Searched(FOR[bug.name], bug.name, partial(explore, scenario, bound=bound))
+            for bug, scenario, bound in FOUND_BY
+        ),
     ]
+
+
+FOR: Final = {bug.name: f"the scenario for '{bug}', {bound} preemptions" for bug, _, bound in FOUND_BY}
 
 
 # They plant bugs of their own, and that they find another one as well says nothing; or replay all recordings in one go.
@@ -170,3 +223,33 @@ NONE: Final = ("test_a_planted_bug_is_found", "test_a_mutant_says_when", "test_r
 def tests(items: Iterable[pytest.Item]) -> list[Test]:
     """Return the tests as killers. Those that plant mutants themselves are none."""
     return [Test(item) for item in items if not any(name in item.nodeid for name in NONE)]
+
+
+# Of these, the scenarios are killers already; the last is about the explorer, not the engine.
+SEARCHED: Final = ("test_matrix.py", "test_mutants.py", "test_explore.py")
+
+
+def explorations(items: Iterable[Test]) -> list[Exploration]:
+    """Return the tests that search, as killers of their own kind: they call ``explore()``, and plant nothing."""
+    return [
+        Exploration(test.item)
+        for test in items
+        if not any(name in test.name for name in SEARCHED)
+        and isinstance(test.item, pytest.Function)
+        and "explore" in (names := called(test.item.function))
+        and "planted" not in names
+    ]
+
+
+def called(function: FunctionType) -> set[str]:
+    """Return the names that a function mentions, and the functions of its module that it mentions, and so on."""
+    found: set[str] = set()
+    todo: list[CodeType] = [function.__code__]
+    for code in todo:
+        for inner in plant.codes(code):
+            for name in inner.co_names:
+                other = function.__globals__.get(name)
+                if name not in found and isinstance(other, FunctionType) and other.__module__ == function.__module__:
+                    todo.append(other.__code__)
+                found.add(name)
+    return found

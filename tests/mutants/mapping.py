@@ -34,13 +34,19 @@ def is_good(file: Path) -> bool:
 
 
 def record(killers: Iterable[Killer], file: Path, say: Callable[[str], None]) -> None:
-    """Run every killer once, and write what it executes. One that fails without a mutant is none, and is named."""
+    """Run every killer that is not in the file yet, and write what it executes. One that fails without a mutant is
+    none, and is named.
+    """
+    known = read([file]) if is_good(file) else {}
     hits = plant.plant_marks()
     empty = bytes(len(hits))
     part = file.with_suffix(".part")  # what was cut short is not taken for the whole
     with part.open("w", encoding="utf-8") as out:
         out.write(json.dumps({"sources": fingerprint()}) + "\n")
         for killer in killers:
+            if killer.name in known:
+                out.write(json.dumps([killer.name, *known[killer.name]]) + "\n")
+                continue
             hits[:] = empty
             begun = time.perf_counter()
             why = killer.failure()

@@ -21,11 +21,12 @@ from types import FunctionType
 from typing import Final, NoReturn
 
 from tests.mutants import plant
-from tests.mutants.killers import Killer, fresh
+from tests.mutants.killers import SECONDS, Killer, fresh
 from tests.mutants.operators import Mutation
 
 MEMORY: Final = 6 << 30  # bytes: some mutants allocate for ever
-PATIENCE: Final = {"recording": 5.0, "fresh": 120.0}  # seconds, besides ten times the usual ones
+# Seconds, besides ten times the usual ones.
+PATIENCE: Final = {"recording": 5.0, "fresh": 120.0, "explored": 2.5 * SECONDS}
 OTHERS: Final = 12.0
 SURVIVED: Final = "survived"
 
@@ -130,14 +131,14 @@ def _live(
 _usual: dict[str, float] = {}
 
 
-def in_turn(rows: Iterable[tuple[float, str]]) -> Iterator[tuple[float, str]]:
-    """Yield the rows, one of each test function (all recordings are as one) before the second of any.
+def in_turn(rows: Iterable[tuple[float, str]], killers: Mapping[str, Killer]) -> Iterator[tuple[float, str]]:
+    """Yield the rows, one of each family (a test function; all recordings are one) before the second of any.
 
     The cases of one function mostly miss the same mutants, and there may be hundreds of them.
     """
     families: dict[str, deque[tuple[float, str]]] = {}
     for row in rows:
-        families.setdefault(row[1].partition("[")[0] if "::" in row[1] else "recordings", deque()).append(row)
+        families.setdefault(killers[row[1]].family, deque()).append(row)
     while families:
         for name in list(families):
             yield families[name].popleft()
@@ -185,7 +186,8 @@ def run(
         if (hint := hints.get(mutation.name)) in killers:
             assert hint is not None
             yield killers[hint]
-        for seconds, name in in_turn(sorted(rows, key=lambda row: (cost(row[0], row[1], mutation.module), row[1]))):
+        costs = sorted(rows, key=lambda row: (cost(row[0], row[1], mutation.module), row[1]))
+        for seconds, name in in_turn(costs, killers):
             if seconds <= left:
                 left -= seconds
                 yield killers[name]

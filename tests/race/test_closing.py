@@ -25,6 +25,7 @@ from callout._core.lifecycle import close, enter, quiesce
 from callout._core.phases import Phase
 from callout.explore import explore
 from callout.testing import VirtualSMP
+from tests.race.history import undisturbed
 
 Operation = Callable[["Bench"], int]
 
@@ -162,3 +163,73 @@ def test_a_migration_while_the_system_is_closed() -> None:
 
     assert certificate.exhausted
     assert certificate.schedules >= 732
+
+
+def moving_when_all_is_stopped(vm: VirtualSMP) -> None:
+    """Have a callback arm its callout on the other CPU while what is pending is stopped, one CPU after the other."""
+    c = Callout()
+    quiet: list[bool] = []
+
+    async def leave() -> None:
+        enter(vm.machine, Phase.CANCELLING)
+        await quiesce(vm.machine)
+        quiet.append(True)
+
+    def move(_: None) -> None:
+        callout_reset_on(c, 1, run, None, 0)
+
+    def run(_: None) -> None:
+        assert not quiet, "a callback after all was stopped"
+
+    with undisturbed(vm):
+        callout_init(c, 1)
+        callout_reset_on(c, 1, move, None, 1)
+        vm.spawn(leave, cpu=0, name="leave")
+    vm.settle()
+
+    assert quiet
+    assert not callout_pending(c)
+
+
+def test_a_run_that_ends_while_all_is_stopped_moves_nothing() -> None:
+    """No callout goes to a CPU on which what was pending has been stopped already."""
+    certificate = explore(moving_when_all_is_stopped, cpus=2, bound=2)
+
+    assert certificate.exhausted
+    assert certificate.schedules >= 535
+
+
+def call_and_close(vm: VirtualSMP) -> None:
+    """Have a thread call a function on the loop of a CPU while the system is closed."""
+    ran: list[bool] = []  # whether the system was closed then
+    phases: list[str] = []
+
+    async def leave() -> None:
+        phases.append("closing")
+        machine = vm.machine
+        enter(machine, Phase.CANCELLING)
+        await quiesce(machine)
+        await close(machine)
+        phases.append("closed")
+
+    def act() -> None:
+        try:
+            vm.call(0, lambda: ran.append("closed" in phases))
+        except ClosedError:
+            assert phases, "refused, and nobody closes the system"
+        else:
+            phases.append("accepted")
+
+    vm.spawn(leave, cpu=0, name="leave")
+    vm.spawn(act, name="thread")
+    vm.settle()
+
+    assert ran == ([False] if "accepted" in phases else [])
+
+
+def test_a_call_to_a_cpu_that_is_closed_is_run_or_refused() -> None:
+    """A function that another CPU is to call runs before the close has returned, or else the call was refused."""
+    certificate = explore(call_and_close, cpus=1, bound=3)
+
+    assert certificate.exhausted
+    assert certificate.schedules >= 188

@@ -27,6 +27,7 @@ from callout_linux.timer import (
     timer_list,
     timer_pending,
     timer_setup,
+    timer_shutdown_sync_blocking,
 )
 from tests.race.linux_history import (
     ADD,
@@ -141,6 +142,39 @@ def test_a_task_may_wait_for_a_run_that_softclock_has_begun_and_not_called() -> 
         assert not timer_pending(timer)
 
     assert explore(scenario, bound=2).exhausted
+
+
+def shut_down(vm: VirtualSMP) -> None:
+    """Shut a timer down, whose function re-arms it once, and arm it after that."""
+    timer = timer_list()
+    ran: list[bool] = []
+    shut: list[bool] = []
+
+    def function(_: timer_list) -> None:
+        assert not shut, "it runs after it was shut down"
+        vm.platform.point()
+        ran.append(True)
+        if len(ran) == 1:
+            mod_timer(timer, timer.expires + 1)
+
+    with undisturbed(vm):
+        timer_setup(timer, function, 0)
+        mod_timer(timer, 7)
+    vm.platform.point()
+    timer_shutdown_sync_blocking(timer)
+    shut.append(True)
+    mod_timer(timer, timer.expires + 1)
+
+    assert not timer_pending(timer)
+    vm.settle()
+
+
+def test_a_timer_that_was_shut_down_is_armed_no_more() -> None:
+    """Not even if it was shut down in the middle of its function."""
+    certificate = explore(shut_down, bound=2)
+
+    assert certificate.exhausted
+    assert certificate.schedules >= 296
 
 
 def the_same_time(vm: VirtualSMP) -> None:

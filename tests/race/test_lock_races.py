@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from typing import Final
 
 import pytest
@@ -10,15 +12,22 @@ import pytest
 from callout import (
     CALLOUT_SHAREDLOCK,
     Callout,
+    LockDestroyedError,
+    LockError,
     Mtx,
     RwLock,
+    UseAfterFree,
     callout_init,
     callout_init_mtx,
     callout_init_rw,
     callout_reset,
+    mtx_destroy,
+    mtx_lock,
+    mtx_trylock,
+    mtx_unlock,
 )
 from callout.explore import Violation, explore
-from callout.testing import VirtualSMP
+from callout.testing import Slab, VirtualSMP
 from tests.race import mutants
 from tests.race.history import undisturbed
 from tests.race.mutants import Mutant
@@ -159,32 +168,6 @@ def parked_beside_another(vm: VirtualSMP) -> None:
     assert order == ["call", "released", "callout"]
 
 
-SCENARIOS: Final[list[tuple[Scenario, int, int]]] = [
-    (mutex, 2, 150),
-    (read_write, 2, 392),
-    (shared, 2, 392),
-    (upgrade, 2, 94),
-    (parked_beside_another, 2, 5),
-]
-
-
-@pytest.mark.parametrize(("scenario", "bound", "at_least"), SCENARIOS)
-def test_locks_exclude_and_lose_no_wake_up(scenario: Scenario, bound: int, at_least: int) -> None:
-    """In no schedule are two inside who must not be, and everybody gets in."""
-    certificate = explore(scenario, bound=bound)
-
-    assert certificate.exhausted
-    assert certificate.schedules >= at_least
-
-
-DOWNGRADE_WAKES_NOBODY: Final = Mutant(
-    "turning the write lock into a read lock wakes nobody",
-    RwLock.downgrade,
-    "self.parked.wake_all()",
-    "pass",
-)
-
-
 def downgrade_and_keep(vm: VirtualSMP) -> None:
     """A reader waits while a writer becomes a reader and stays one until the other has come in."""
     entered: list[bool] = []
@@ -224,6 +207,34 @@ def readers_together(vm: VirtualSMP) -> None:
     rw.wunlock()
 
 
+SCENARIOS: Final[list[tuple[Scenario, int, int]]] = [
+    (mutex, 2, 150),
+    (read_write, 2, 392),
+    (shared, 2, 392),
+    (upgrade, 2, 94),
+    (parked_beside_another, 2, 5),
+    (downgrade_and_keep, 3, 31),
+    (readers_together, 2, 212),
+]
+
+
+@pytest.mark.parametrize(("scenario", "bound", "at_least"), SCENARIOS)
+def test_locks_exclude_and_lose_no_wake_up(scenario: Scenario, bound: int, at_least: int) -> None:
+    """In no schedule are two inside who must not be, and everybody gets in."""
+    certificate = explore(scenario, bound=bound)
+
+    assert certificate.exhausted
+    assert certificate.schedules >= at_least
+
+
+DOWNGRADE_WAKES_NOBODY: Final = Mutant(
+    "turning the write lock into a read lock wakes nobody",
+    RwLock.downgrade,
+    "self.parked.wake_all()",
+    "pass",
+)
+
+
 @pytest.mark.parametrize(
     ("mutant", "scenario"),
     [
@@ -240,3 +251,61 @@ def test_a_lost_wake_up_is_found(mutant: Mutant, scenario: Scenario) -> None:
     with mutant.planted(), pytest.raises(Violation, match="went wrong"):
         explore(scenario, bound=2)
     assert explore(scenario, bound=1).exhausted
+
+
+class Thing:
+    """What has a mutex, and is freed with it."""
+
+    def __init__(self, mtx: Mtx) -> None:
+        self.mtx = mtx
+
+
+def free(mtx: Mtx) -> None:
+    """Free the memory of a mutex."""
+    slab: Slab[Thing] = Slab("things")
+    slab.free(slab.alloc(Thing, mtx))
+
+
+def given_up(vm: VirtualSMP, end: Callable[[Mtx], object], *, tries: bool) -> None:
+    """The owner of a mutex ends it while two other threads acquire it, or try to."""
+    inside, ended, left = Inside(vm), list[bool](), list[bool]()
+
+    def thread() -> None:
+        before = bool(ended)
+        try:
+            acquired = mtx_trylock(mtx) if tries else mtx.__enter__()
+        except (LockDestroyedError, UseAfterFree):
+            acquired = False
+        if acquired:
+            assert not before, "acquired after its end"
+            assert not ended, "acquired while it came to its end"
+            inside.write()
+            mtx_unlock(mtx)
+        left.append(True)
+
+    with undisturbed(vm):
+        mtx = Mtx("m")
+        vm.spawn(thread, name="t1")
+        vm.spawn(thread, name="t2")
+    mtx_lock(mtx)
+    with suppress(LockError):  # to destroy it is to release it first, and then another thread may have it
+        end(mtx)
+        ended.append(True)
+    vm.settle()
+
+    assert left == [True, True], "somebody waits for what has come to its end"
+
+    with suppress(UseAfterFree, LockError):
+        mtx_unlock(mtx)
+    assert vm.machine.faults is not None
+    vm.machine.faults.clear()  # that a freed lock was used is wanted here
+
+
+@pytest.mark.parametrize("tries", [False, True])
+@pytest.mark.parametrize("end", [mtx_destroy, free])
+def test_nobody_acquires_a_mutex_that_was_ended(end: Callable[[Mtx], object], tries: bool) -> None:
+    """A thread that stands at a mutex when its owner destroys or frees it is refused, and does not wait for ever."""
+    certificate = explore(partial(given_up, end=end, tries=tries), bound=2)
+
+    assert certificate.exhausted
+    assert certificate.schedules >= 39

@@ -43,8 +43,14 @@ from callout import (
     cv_wait,
     cv_wait_sync,
     mtx_assert,
+    mtx_initialized,
+    mtx_owned,
+    mtx_trylock,
     open_callouts,
     rw_assert,
+    rw_initialized,
+    rw_try_wlock,
+    rw_wowned,
     tick_sbt,
 )
 from callout._core import arm
@@ -475,6 +481,9 @@ LOCK_USES: Final[dict[str, Callable[[Any], object]]] = {
     "initialized": lambda lock: lock.initialized(),
     "destroy": lambda lock: lock.destroy(),
     "enter": lambda lock: lock.__enter__(),
+    "function: owned": lambda lock: (rw_wowned if isinstance(lock, RwLock) else mtx_owned)(lock),
+    "function: initialized": lambda lock: (rw_initialized if isinstance(lock, RwLock) else mtx_initialized)(lock),
+    "function: try": lambda lock: (rw_try_wlock if isinstance(lock, RwLock) else mtx_trylock)(lock),
     "repr of nothing": lambda lock: lock.what_the_user_has_added,
 }
 
