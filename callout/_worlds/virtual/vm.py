@@ -444,9 +444,8 @@ class VirtualSMP(Visible):
             records.check(cpu)
 
     def final_state(self, main: Context) -> str:
-        """Return how a run has ended, as far as the scenario says: what it has returned, and its cells. Addresses say
-        nothing, and are left out.
-        """
+        """Return how a run has ended, as far as the scenario says: what it has returned, and its cells."""
+        # With no addresses: they are others in each run.
         cells = sorted(f"{cell.name}={cell.peek()!r}" for cell in self._cells)
         return _ADDRESS.sub("", "; ".join([f"returned {main.result!r}", *cells]))
 
