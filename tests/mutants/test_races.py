@@ -27,7 +27,7 @@ SAMPLE: Final = [
     row
     for row in ROWS
     if row.outcome == FOUND and row.scenario in SEARCHED and row.schedules and int(row.schedules) <= 30
-][::40]
+][7::40]
 
 
 @contextmanager
@@ -89,11 +89,9 @@ def test_the_page_is_made_from_the_file() -> None:
 
 @pytest.mark.parametrize("row", SAMPLE, ids=[row.mutant for row in SAMPLE])
 def test_a_race_is_found_again(row: Row) -> None:
-    """The search that the table names finds the mutant, and nothing in the engine as it is. After how many schedules is
-    the reduction's affair.
-    """
-    killer = SEARCHED[row.scenario]
-    with planted(MUTANTS[row.mutant]):
-        assert killer.failure().startswith("schedule ")
+    """The search that the table names finds the mutant. After how many schedules is the reduction's affair.
 
-    assert killer.failure() == ""
+    That it finds nothing in the engine as it is, ``tests/race`` says.
+    """
+    with planted(MUTANTS[row.mutant]):
+        assert SEARCHED[row.scenario].failure().startswith("schedule ")

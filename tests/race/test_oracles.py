@@ -122,3 +122,15 @@ CASES: Final[list[tuple[str, bool, History]]] = [
 def test_the_reference(*, possible: bool, history: History) -> None:
     """It explains the histories that some order of steps has, and no others."""
     assert explained(history) is possible
+
+
+def test_a_cpu_whose_lock_is_never_released_is_found() -> None:
+    """Nobody else wants it, so nothing waits."""
+
+    def scenario(vm: VirtualSMP) -> None:
+        vm.spawn(vm.machine.cpus[1].lock.acquire, name="holder")
+        vm.settle()
+
+    with pytest.raises(Violation) as caught:
+        explore(scenario, bound=0)
+    assert "holder has ended, and still holds the lock 'cpu1', which holder holds" in str(caught.value.__cause__)

@@ -62,6 +62,13 @@ def check(cpu: Cpu) -> None:
     check_cpu(cpu)
 
 
+def check_lock(cpu: Cpu) -> None:
+    """Raise LockError if the lock of *cpu* is held."""
+    lock = cpu.lock
+    if isinstance(lock, CpuLock) and lock.holder is not None:
+        raise LockError(f"{lock.holder.name} has ended, and still holds {lock.label}")
+
+
 def watch(machine: Machine) -> None:
     """Look at every CPU whenever its lock is about to be released; keep what is found in ``Machine.faults``."""
     assert isinstance(machine.platform, VirtualPlatform)

@@ -439,6 +439,8 @@ class VirtualSMP(Visible):
             if lock.holder is not None and not lock.freed:
                 raise LockError(f"{lock.holder.name} has ended, and still holds {lock!r}: it was never released")
         for cpu in cpus:
+            records.check_lock(cpu)
+        for cpu in cpus:
             for complaint in records.complaints(cpu, self.platform.events[cpu.id]):
                 raise DeadlockError(complaint)
             records.check(cpu)
