@@ -537,7 +537,8 @@ def test_no_two_tests_have_one_name(pytester: pytest.Pytester) -> None:
     again(pytester, *commands[0]).assert_outcomes(failed=1)
     everywhere = again(pytester, *commands[0][1:]).stdout.str()
     assert everywhere.count("E   AssertionError: assert 'a b' == 'nothing'") == 1
-    assert everywhere.count("replay: the schedule is one of the scenario 'a.test_same.test_it<a_b>-") == 9
+    refused = "replay: the schedule is one of the scenario 'a.test_same.test_it<a_b>-"
+    assert sum(line.startswith(refused) for line in everywhere.splitlines()) == 9  # and a summary may say so again
 
 
 def test_a_search_that_was_cut_off_is_a_warning(pytester: pytest.Pytester) -> None:

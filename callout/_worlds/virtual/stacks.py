@@ -23,12 +23,12 @@ __all__ = ["Stacks", "greenlet"]
 Body = Callable[[], object]
 
 
-def _serve(body: Body | None) -> None:
-    """Call *body*, wait in the hub for another one, call that, and so on."""
-    while body is not None:
+def _serve() -> None:
+    """Wait in the hub for something to call, call it, and so on."""
+    body: Body | None
+    while (body := greenlet.getcurrent().parent.switch()) is not None:  # type: ignore[union-attr]  # the hub is there
         body()
-        body = None  # nothing of it is to be kept alive meanwhile
-        body = greenlet.getcurrent().parent.switch()  # type: ignore[union-attr]  # every one has a parent, the hub
+        body = None  # nothing of it is to be kept alive meanwhile, as an argument of this function would be
 
 
 class Stacks:
@@ -48,10 +48,12 @@ class Stacks:
 
     def take(self, hub: greenlet.greenlet) -> greenlet.greenlet:
         """Return one. ``switch(body)`` has it call *body*; when that has returned, *hub* goes on."""
-        if not self._idle:
-            return greenlet.greenlet(_serve, hub)
-        its = self._idle.pop()
-        its.parent = hub
+        if self._idle:
+            its = self._idle.pop()
+            its.parent = hub
+        else:
+            its = greenlet.greenlet(_serve, hub)
+            its.switch()
         return its
 
     def keep(self, its: greenlet.greenlet) -> None:
