@@ -59,7 +59,7 @@ def _is_pure(func: object, depth: int) -> bool:
             return False
         if not _is_assigned_once(func, name) or not (is_visible(value) or _is_called_only(code, name, value, depth)):
             return False
-    for name in _globals_of(code):
+    for name in _names(code, _READS):
         if name in func.__globals__:
             value = func.__globals__[name]
             if is_visible(value):
@@ -94,20 +94,15 @@ def _is_assigned_later(variables: dict[str, object], name: str) -> bool:
     """Return whether a function of that module assigns this global variable."""
     for value in variables.values():
         for each in vars(value).values() if isinstance(value, type) else (value,):
-            if isinstance(each, FunctionType) and name in _assigned(each.__code__):
+            if isinstance(each, FunctionType) and name in _names(each.__code__, _GLOBALLY):
                 return True
     return False
 
 
 @lru_cache(maxsize=4096)
-def _assigned(code: CodeType) -> frozenset[str]:
-    """Return which global variables a function assigns."""
-    return frozenset(each.argval for each in _instructions(code) if each.opname in _GLOBALLY)
-
-
-@lru_cache(maxsize=1024)
-def _globals_of(code: CodeType) -> tuple[str, ...]:
-    return tuple(sorted({each.argval for each in _instructions(code) if each.opname in _READS}))
+def _names(code: CodeType, how: frozenset[str]) -> frozenset[str]:
+    """Return the names that a function uses in instructions of these kinds."""
+    return frozenset(each.argval for each in _instructions(code) if each.opname in how)
 
 
 def _instructions(code: CodeType) -> Iterator[dis.Instruction]:
@@ -150,7 +145,7 @@ def _is_constant(outermost: CodeType, code: CodeType, name: str) -> bool:
     owner = next((each for each in reversed(around) if name in each.co_cellvars), None)
     if owner is None:
         return False
-    assigns = [each for each in dis.get_instructions(owner) if each.opname in _ASSIGNS and each.argval == name]
+    assigns = _stores(owner, name)
     is_argument = name in owner.co_varnames[: owner.co_argcount + owner.co_kwonlyargcount]
     if len(assigns) > (0 if is_argument else 1) or any(_assigns(inner, name) for inner in _inside(owner)):
         return False
@@ -176,6 +171,9 @@ def _assigns(code: CodeType, name: str) -> bool:
     """Return whether a function within the owner of a variable assigns it."""
     if name not in code.co_freevars:
         return False
-    return any(each.opname in _ASSIGNS and each.argval == name for each in dis.get_instructions(code)) or any(
-        _assigns(inner, name) for inner in _inside(code)
-    )
+    return _stores(code, name) != [] or any(_assigns(inner, name) for inner in _inside(code))
+
+
+def _stores(code: CodeType, name: str) -> list[dis.Instruction]:
+    """Return the instructions of that function alone which assign a variable that it shares with others."""
+    return [each for each in dis.get_instructions(code) if each.opname in _ASSIGNS and each.argval == name]
