@@ -446,7 +446,7 @@ class VirtualPlatform(Scheduler):
         return cast("T", _SharedDict(self, number))
 
     def timed_out(self) -> None:
-        """A few times it costs nothing. A loop that sleeps until others have done something must let them."""
+        """Twice it costs nothing. A loop that sleeps until others have done something must let them."""
         me = self.me()
         me.timeouts += 1
         if me.timeouts > FREE:
@@ -478,8 +478,9 @@ class VirtualPlatform(Scheduler):
         number = self._numbers.get(c)
         if number is None:
             number = self.trail.number("a callout")
-            for part in _PARTS:  # the next ones: in footprints they are things of their own
-                self.trail.number(f"the {part} of a callout")
+            for part, after in _PARTS.items():  # in footprints they are things of their own
+                if after:
+                    self.trail.number(f"the {part} of a callout")
             self._numbers.set(c, number)
         return number
 
