@@ -29,6 +29,12 @@ def check_int(call: str, name: str, value: object, low: int, high: int) -> int:
     return value
 
 
+def check_bool(call: str, name: str, value: object) -> None:
+    """Raise unless *value* is a bool."""
+    if not isinstance(value, bool):
+        raise ArgumentTypeError(f"{call}: {name} must be True or False, not {shown(value)}", call=call)
+
+
 def check_func(call: str, func: object, what: str = "the callback must be a function of one argument") -> None:
     """Raise unless *func* is a plain function, as far as one can tell without calling it. *what* is for the message."""
     target: Any = func

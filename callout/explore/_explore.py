@@ -7,7 +7,7 @@ from concurrent.futures import Executor
 from contextlib import nullcontext
 from typing import Final
 
-from .._core.checks import check_int
+from .._core.checks import check_bool, check_int
 from .._core.describe import shown
 from .._core.errors import ArgumentTypeError, ArgumentValueError
 from .._core.lifecycle import MAX_CPUS, MAX_HZ
@@ -114,8 +114,7 @@ def explore(
         ("short_paths", short_paths),
         ("shrink", shrink),
     ):
-        if not isinstance(value, bool):
-            raise ArgumentTypeError(f"explore: {what} must be True or False, not {shown(value)}", call="explore")
+        check_bool("explore", what, value)
     if seconds is not None and (isinstance(seconds, bool) or not isinstance(seconds, int | float)):
         raise ArgumentTypeError(f"explore: seconds must be a number or None, not {shown(seconds)}", call="explore")
     if seconds is not None and not 0 < seconds <= MAX_SECONDS:
@@ -200,8 +199,7 @@ def replay(scenario: Scenario, schedule: str, *, steps: int = MAX_STEPS, leaks: 
     """
     check_thread("replay", scenario)
     check_int("replay", "steps", steps, 1, MAX_SCHEDULES)
-    if not isinstance(leaks, bool):
-        raise ArgumentTypeError(f"replay: leaks must be True or False, not {shown(leaks)}", call="replay")
+    check_bool("replay", "leaks", leaks)
     setting, choices = parse(schedule)
     setting.check(setting._replace(name=name_of(scenario)))
     setting = setting._replace(leaks=leaks)

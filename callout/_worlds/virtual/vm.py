@@ -13,7 +13,7 @@ from types import FunctionType, TracebackType
 from typing import Any, Self, TypeVar
 
 from ..._core.calls import call_on
-from ..._core.checks import check_int
+from ..._core.checks import check_bool, check_int
 from ..._core.describe import name_of, shown
 from ..._core.errors import (
     ArgumentTypeError,
@@ -91,8 +91,7 @@ class VirtualSMP(Visible):
         check_options("VirtualSMP", cpus, hz, alloweddeviation)
         check_int("VirtualSMP", "max_steps", max_steps, 1, MAX_STEPS)
         for what, value in (("free_clock", free_clock), ("checking", checking), ("short_paths", short_paths)):
-            if not isinstance(value, bool):
-                raise ArgumentTypeError(f"VirtualSMP: {what} must be True or False, not {value!r}", call="VirtualSMP")
+            check_bool("VirtualSMP", what, value)
         if chooser is not None and not callable(getattr(chooser, "choose", None)):
             raise ArgumentTypeError(
                 f"VirtualSMP: chooser must have a method choose(runnable, current), and {chooser!r} has none",
