@@ -202,6 +202,19 @@ def test_a_variable_that_is_no_cell_is_shared_unless_that_is_denied() -> None:
 # -- fairness is no hiding place ---------------------------------------------------------------------------------------
 
 
+def patient(vm: VirtualSMP, tries: Callable[[], bool]) -> Callable[[], None]:
+    """Return a thread that tries three times. It shares no more than what *tries* does."""
+
+    def thread() -> None:
+        for _ in range(3):
+            if tries():
+                return
+            vm.relax()
+        raise TimeoutError("out of patience")
+
+    return thread
+
+
 def gives_up(vm: VirtualSMP) -> None:
     """Try a lock three times, while its holder makes a step."""
     with vm.setup():
@@ -211,16 +224,14 @@ def gives_up(vm: VirtualSMP) -> None:
         with lock:
             vm.point()
 
-    def trier() -> None:
-        for _ in range(3):
-            if lock.try_acquire():
-                lock.release()
-                return
-            vm.relax()
-        raise TimeoutError("out of patience")
+    def tries() -> bool:
+        if not lock.try_acquire():
+            return False
+        lock.release()
+        return True
 
     vm.spawn(holder)
-    vm.spawn(trier)
+    vm.spawn(patient(vm, tries))
     vm.settle()
 
 
@@ -231,15 +242,11 @@ def gives_up_looking(vm: VirtualSMP) -> None:
     def setter() -> None:
         ready.value = 1
 
-    def poller() -> None:
-        for _ in range(3):
-            if ready.value:
-                return
-            vm.relax()
-        raise TimeoutError("out of patience")
+    def looks() -> bool:
+        return ready.value != 0
 
     vm.spawn(setter)
-    vm.spawn(poller)
+    vm.spawn(patient(vm, looks))
     vm.settle()
 
 
