@@ -20,7 +20,7 @@ from __future__ import annotations
 from typing import Final
 from zlib import crc32
 
-from .._worlds.virtual.scheduler import QUIET, READS, RELEASES, TRIES, WRITES, Footprint
+from .._worlds.virtual.footprints import QUIET, READS, RELEASES, TRIES, WRITES, Footprint
 
 USES: Final = READS | WRITES
 NONE: Final[list[int]] = []  # stays empty

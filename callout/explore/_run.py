@@ -10,9 +10,11 @@ from .._core.describe import counted
 from .._core.errors import ArgumentValueError, LeakError
 from .._core.machine import Machine
 from .._worlds.virtual import records
+from .._worlds.virtual.context import Context
 from .._worlds.virtual.platform import VirtualPlatform
-from .._worlds.virtual.scheduler import Chooser, Context, Trail
+from .._worlds.virtual.scheduler import Chooser
 from .._worlds.virtual.stacks import Stacks
+from .._worlds.virtual.trail import Trail
 from .._worlds.virtual.vm import VirtualSMP
 from ..testing._slab import leaked
 from ._schedule import Setting

@@ -16,8 +16,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from .._worlds.virtual.context import INTERRUPT, SOFTCLOCK, Context
 from .._worlds.virtual.platform import VirtualPlatform
-from .._worlds.virtual.scheduler import INTERRUPT, SOFTCLOCK, Context, Trail
+from .._worlds.virtual.trail import Trail
 
 FIRST_GUESS: Final = 50  # how many switch points a run has, before any was run
 

@@ -17,8 +17,8 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from .._worlds.virtual.scheduler import Trail
 from .._worlds.virtual.stacks import Stacks
+from .._worlds.virtual.trail import Trail
 from ._outcome import NondeterminismError
 from ._reality import noticing
 from ._run import Follow, Run, Scenario, Watcher, run

@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from .._core.errors import LivelockError
-from .._worlds.virtual.scheduler import Context
+from .._worlds.virtual.context import Context
 from ._outcome import NondeterminismError
 from ._run import Block, Follow, Moment, Scenario, Script, run
 from ._schedule import Setting

@@ -34,7 +34,7 @@ from concurrent.futures import Future
 from itertools import pairwise
 from typing import Final, NamedTuple
 
-from .._worlds.virtual.scheduler import Trail
+from .._worlds.virtual.trail import Trail
 from ._outcome import NondeterminismError
 from ._progress import Progress
 from ._run import Scenario

@@ -26,9 +26,10 @@ from .._core.describe import name_of
 from .._core.errors import DeadlockError
 from .._core.state import Callout
 from .._worlds.virtual import records
+from .._worlds.virtual.context import INTERRUPT, SOFTCLOCK, Context
 from .._worlds.virtual.models import told
 from .._worlds.virtual.platform import CpuLock, Interrupt
-from .._worlds.virtual.scheduler import INTERRUPT, NOWHERE, SOFTCLOCK, At, Context
+from .._worlds.virtual.trail import NOWHERE, At
 from .._worlds.virtual.vm import VirtualSMP
 from ..testing._allocation import GraveCpu
 from ._run import Run, Scenario, Script, run

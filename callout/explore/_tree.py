@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
+from .._worlds.virtual.context import Context
+from .._worlds.virtual.footprints import WORLD, Footprint
 from .._worlds.virtual.platform import VirtualPlatform
-from .._worlds.virtual.scheduler import WORLD, Context, Footprint, Trail
+from .._worlds.virtual.trail import Trail
 from ._reduction import Order, conflict
 
 Key = tuple[int, str | None, int]  # the digest of what has happened, who stood there, and who has to let others go

@@ -10,7 +10,7 @@ from typing import Final
 import pytest
 
 from callout import ArgumentTypeError, UseAfterFree
-from callout._worlds.virtual.scheduler import Context
+from callout._worlds.virtual.context import Context
 from callout.explore import NondeterminismError, Violation, _shrink, explore, replay
 from callout.explore._run import Block, Script, run
 from callout.explore._schedule import Setting

@@ -16,8 +16,10 @@ from typing import Any, Final, Generic, Self, TypeVar, cast
 from ..._core.describe import name_of, shown
 from ..._core.errors import ArgumentTypeError, LockNotHeldError, UseAfterFree
 from ..._locks.lock import Lock
+from .context import Blocker, Context
+from .footprints import READS, RELEASES, TRIES, WORLD, WRITES, Footprint
 from .platform import LockState, VirtualPlatform
-from .scheduler import READS, RELEASES, TRIES, WORLD, WRITES, At, Blocker, Context, Footprint
+from .trail import At
 from .visible import Visible, is_visible
 
 V = TypeVar("V")

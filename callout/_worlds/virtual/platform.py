@@ -29,21 +29,10 @@ from ..._core.platform import Entry, Thread
 from ..._core.state import PENDING, Callout
 from ..._core.units import NEVER, NS_PER_S
 from ..._core.weak import ByIdentity, WeakValues
-from .scheduler import (
-    INTERRUPT,
-    READS,
-    RELEASES,
-    SOFTCLOCK,
-    TIME,
-    TRIES,
-    WORLD,
-    WRITES,
-    At,
-    Chooser,
-    Context,
-    RunOn,
-    Scheduler,
-)
+from .context import INTERRUPT, SOFTCLOCK, Context
+from .footprints import READS, RELEASES, TIME, TRIES, WORLD, WRITES
+from .scheduler import Chooser, RunOn, Scheduler
+from .trail import At
 
 __all__ = ["CpuLock", "Interrupt", "RunOn", "TaskWaiter", "ThreadWaiter", "VirtualLock", "VirtualPlatform"]
 

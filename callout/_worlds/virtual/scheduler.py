@@ -14,24 +14,17 @@ a context in the middle of another one's work.
 from __future__ import annotations
 
 import contextvars
-import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from types import FrameType
 from typing import Final, NoReturn, Protocol
-from zlib import crc32
 
 from ..._core import frames
 from ..._core.errors import ClosedError, DeadlockError, LivelockError, NoSystemError
-from ..._core.platform import Thread
+from .context import INTERRUPT, TASK, THREAD, Blocker, Context, one_lane
+from .fairness import Fairness
+from .footprints import QUIET, READS, RELEASES, TRIES, WORLD, WRITES, Footprint
 from .stacks import Stacks, greenlet
-
-THREAD: Final = "thread"
-TASK: Final = "task"  # of a CPU's loop
-SOFTCLOCK: Final = "softclock"
-INTERRUPT: Final = "interrupt"
-
-_ENGINE: Final = (SOFTCLOCK, INTERRUPT)
+from .trail import NOWHERE, At, Trail
 
 MOST: Final = 2000  # contexts that one run of an exploration may start
 PATIENCE: Final = 8  # how often a context that is being ended may catch that and go on
@@ -45,140 +38,11 @@ LEFT: Final = (
 _UNENDING: Final[list[Context]] = []
 
 
-At = tuple[str, int]  # what a context is about to do at a switch point: a verb, and the number of a thing
-NOWHERE: Final[At] = ("goes on", 0)
-
-# How a step uses a thing. Two steps that use the same thing are in conflict unless both read it, or both release it:
-# only then can their order matter. RELEASES makes it possible for others to go on, and so comes before what they do
-# then, and never after: a lock that is released, a wake-up, a loop that is given to its other tasks.
-READS: Final = 1
-WRITES: Final = 2
-RELEASES: Final = 4
-TRIES: Final = 8  # besides: that it was free was not to be expected, and a release just before may have come after it
-Footprint = dict[int, int]  # how a step has used things, by their numbers, in the order in which it came to them
-
-# The numbers of things that are always there.
-WORLD: Final = -1  # all that the user's code may share without saying so
-TIME: Final = -2
-QUIET: Final = -3  # it comes after everything: no other could go on
-
-
-class Trail:
-    """What was done at each switch point of a run, for a comparison with another run.
-
-    Things are known by numbers, in the order in which the run has come to know them: names may be alike, or come from a
-    counter that goes on from one run to the next.
-    """
-
-    __slots__ = ("_things", "points")
-
-    def __init__(self) -> None:
-        self._things = [""]
-        self.points: list[tuple[str, At]] = []  # the name of the context, "" when none could go on, and what it did
-
-    def number(self, thing: str) -> int:
-        """Return a number for something new, which messages call *thing*."""
-        self._things.append(thing)
-        return len(self._things) - 1
-
-    def thing(self, number: int) -> str:
-        """Return what messages call the thing of that number."""
-        return self._things[number]
-
-    def tell(self, step: int) -> str:
-        """Return what was done at the switch point number *step*."""
-        if step >= len(self.points):
-            return "the run ended"
-        name, (verb, number) = self.points[step]
-        return " ".join(filter(None, (name or "the code that drives it", verb, self._things[number])))
-
-
-class Context:
-    """One thread of control: a user thread, a CPU's interrupt, a CPU's softclock, or a task on a CPU."""
-
-    __slots__ = (
-        "body",
-        "bound",
-        "cpu",
-        "cpu_locks",
-        "entry",
-        "error",
-        "greenlet",
-        "in_user",
-        "kind",
-        "name",
-        "number",
-        "pure",
-        "result",
-        "runs_loop",
-        "thread",
-        "timeouts",
-        "turns",
-        "variables",
-        "waits_for",
-    )
-
-    def __init__(
-        self, kind: str, name: str, cpu: int | None, bound: int, thread: Thread, number: int = 0, turns: int = 0
-    ) -> None:
-        self.kind = kind
-        self.name = name
-        self.cpu = cpu  # whose loop it is a task of
-        self.bound = bound  # the current CPU, for a thread that is no loop
-        self.thread = thread
-        self.timeouts = 0  # how many of its sleeps have ended so
-        self.runs_loop = False  # a thread in vm.run(): it runs a loop of its own meanwhile
-        self.cpu_locks = 0  # how many it holds
-        self.number = number  # in footprints: its start comes after what has spawned it
-        self.turns = turns  # in footprints: each of its steps, for those that wait for its turn
-        self.pure = kind in _ENGINE  # what it runs now shares nothing that the platform does not see
-        self.result: object = None  # what its function has returned
-        self.in_user = 0  # engine contexts: how many callbacks they are in
-        # The call of the package that it was in at its last switch point; None: no user's code has called anything.
-        self.entry: object = self if kind in (THREAD, TASK) else None
-        self.waits_for: Blocker | None = None
-        self.error: BaseException | None = None
-        self.body: Callable[[], object] | None = None  # until it has begun
-        self.variables: contextvars.Context | None = None
-        self.greenlet: greenlet.greenlet | None = None  # since it has begun
-
-    def __repr__(self) -> str:
-        return f"<{self.name}{'' if self.waits_for is None else f' waits for {self.waits_for.label}'}>"
-
-    def place(self) -> str:
-        """Return where in the user's code it stands, or an empty string if that is not known."""
-        frame = self.frame()
-        while frame is not None and frames.is_own(frame):
-            frame = frame.f_back
-        return "" if frame is None else frames.place(frame)
-
-    def frame(self) -> FrameType | None:
-        """Return the innermost frame of its stack that is the package's; None if it has not begun."""
-        its = self.greenlet
-        frame = sys._getframe(1) if its is greenlet.getcurrent() else None if its is None else its.gr_frame
-        while frame is not None and not frames.is_own(frame):
-            frame = frame.f_back  # a chooser's
-        return frame
-
-
 class Invariant(Protocol):
     """What must hold after every step."""
 
     def look(self) -> None:
         """Raise if it does not, in no step."""
-
-
-class Blocker(Protocol):
-    """What a context can wait for."""
-
-    @property
-    def label(self) -> str:
-        """What it is, for a report."""
-        ...
-
-    def ready(self) -> bool:
-        """Whether the wait is over."""
-        ...
 
 
 class Chooser(Protocol):
@@ -206,91 +70,6 @@ class RunOn:
     def choose(self, runnable: Sequence[Context], current: Context | None) -> Context:
         """Return *current* if it can go on."""
         return current if current is not None else runnable[0]
-
-
-class _Since:
-    """What has happened since a context yielded last."""
-
-    __slots__ = ("could_run", "ran", "robbed")
-
-    def __init__(self) -> None:
-        self.could_run: set[Context] | None = None  # all the time; None: it has not yielded before
-        self.robbed: set[Context] = set()  # could run until this one has taken what they need
-        self.ran: set[Context] = set()
-
-
-class Fairness:
-    """Turns of others that come first: for a context that says again and again that it gets nowhere by itself.
-
-    Without it, a loop that tries until somebody else has done something is an endless schedule in which that one never
-    runs. A context that *yields* goes on only when each other one has had a turn that could have run all the time since
-    it yielded before, or that it has kept from running. The interrupt and the softclock of a CPU are one in this: what
-    one of them begins the other carries on. The first time costs nothing. An endless run that is left is the program's
-    own.
-
-    Source: Musuvathi and Qadeer, Fair Stateless Model Checking, PLDI 2008.
-    """
-
-    __slots__ = ("behind", "since")
-
-    def __init__(self) -> None:
-        self.behind: dict[Context, set[Context]] = {}  # each that waits: for a turn of which
-        self.since: dict[Context, _Since] = {}  # each that has yielded
-
-    def yields(self, me: Context, runnable: Sequence[Context]) -> None:
-        """*me* gets nowhere until others have run."""
-        since = self.since.get(me)
-        if since is None:
-            since = self.since[me] = _Since()
-        if since.could_run is not None:
-            first = (since.could_run | since.robbed) - since.ran
-            if first:
-                self.behind.setdefault(me, set()).update(first)
-        since.could_run = {context for context in runnable if context is not me}
-        since.robbed = set()
-        since.ran = set()
-
-    def admit(self, runnable: list[Context]) -> list[Context]:
-        """Return those that need not wait for a turn of another one that can run."""
-        behind = self.behind
-        return [
-            context
-            for context in runnable
-            if context not in behind or not any(other in behind[context] for other in runnable)
-        ]
-
-    def took_turn(self, chosen: Context, before: Sequence[Context], after: Sequence[Context]) -> None:
-        """*chosen* has made a step: which could run before it, and which can now."""
-        for me, since in self.since.items():
-            assert since.could_run is not None
-            since.ran.add(chosen)
-            since.could_run.intersection_update(after)
-            if _one_lane(me, chosen):
-                since.robbed.update(context for context in before if context not in after)
-        for me in [me for me, first in self.behind.items() if chosen in first]:
-            self.behind[me].discard(chosen)
-            if not self.behind[me]:
-                del self.behind[me]
-
-    def digest(self) -> int:
-        """Return a number, the same in each process, for who waits for whom, now or soon; 0 if none has yielded."""
-        if not self.since:
-            return 0
-        told = [
-            (me.name, _names(since.could_run or ()), _names(since.robbed), _names(since.ran))
-            for me, since in self.since.items()
-        ]
-        waits = [(me.name, _names(first)) for me, first in self.behind.items()]
-        return crc32(repr((sorted(told), sorted(waits))).encode())
-
-
-def _one_lane(one: Context, other: Context) -> bool:
-    """Whether the two are one, or the interrupt and the softclock of one CPU."""
-    return one is other or (one.cpu == other.cpu and one.kind in _ENGINE and other.kind in _ENGINE)
-
-
-def _names(contexts: Iterable[Context]) -> tuple[str, ...]:
-    return tuple(sorted(context.name for context in contexts))
 
 
 class _Quiet:
@@ -559,7 +338,7 @@ class Scheduler:
     def _touch_turns(self, me: Context, how: int) -> None:
         if self.foot is not None:
             for other in self.contexts:
-                if not _one_lane(me, other):
+                if not one_lane(me, other):
                     self.touch(other.turns, how)
 
     def give_way(self, blocker: Blocker | None, at: At = NOWHERE) -> None:

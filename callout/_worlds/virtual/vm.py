@@ -31,10 +31,11 @@ from ..._core.phases import Phase
 from ..._core.state import Callout, Func
 from ..._locks.lock import Lock
 from . import records
+from .context import INTERRUPT, SOFTCLOCK, Context
 from .models import Cell, InterruptLine, Invariant, SpinLock, Struct, Until, cells_of, free
 from .platform import Interrupt, VirtualPlatform, drive
 from .purity import is_pure
-from .scheduler import INTERRUPT, SOFTCLOCK, Chooser, Context
+from .scheduler import Chooser
 from .visible import Visible
 
 T = TypeVar("T")

@@ -6,7 +6,7 @@ import random
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from ..._worlds.virtual.scheduler import Context
+from ..._worlds.virtual.context import Context
 from ...testing import VirtualSMP
 from .._format import Scenario
 
