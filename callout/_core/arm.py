@@ -36,6 +36,7 @@ from .state import (
     CLOSED,
     DIRECT,
     MOVING,
+    NOWHERE,
     PENDING,
     QUEUED,
     REMOVED,
@@ -272,7 +273,8 @@ def initialize(call: str, machine: Machine, c: Callout, lock: Lock | None, flags
         lock.check_usable(call)
     place(call, lock_class_of(lock, flags), direct=False)
     home = machine.cpus[0]
-    racy = machine.platform.racy(type(c))
+    plain = type(c).__dict__.get("_plain", type(c))  # it may have been a callout of another world
+    record = machine.platform.racy(plain)
     state = CAREFUL if machine.careful or machine.precexp < 63 else 0
     if machine.origins is not None:
         state |= TRACED
@@ -289,8 +291,9 @@ def initialize(call: str, machine: Machine, c: Callout, lock: Lock | None, flags
                 callout=c,
                 cpu=cpu.id,
             )
-        if racy is not type(c):
-            c.__class__ = racy
+        if record is not type(c):
+            c.cpu = NOWHERE  # what the one world notes of a callout's uses, the other knows nothing of
+            c.__class__ = record
         c.lock = lock
         c.flags = flags
         c.func = c.arg = c.run = None

@@ -152,6 +152,7 @@ class Platform(Protocol):
     def racy(self, record: type) -> type:
         """Return the class that records of this class shall have here.
 
-        The virtual platform gives a subclass in which every read without a lock is a switch point.
+        The virtual platform gives a subclass in which every read without a lock is a switch point, and whose
+        ``_plain`` is *record*.
         """
         ...

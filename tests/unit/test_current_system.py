@@ -24,13 +24,16 @@ from callout import (
     NoSystemError,
     callout_drain,
     callout_init,
+    callout_pending,
     callout_reset,
     callout_reset_curcpu,
+    callout_stop,
     curcpu,
     hz,
     open_callouts,
 )
 from callout._core.machine import CURRENT
+from callout.testing import VirtualSMP
 
 HOUR = 3_600_000  # ticks
 
@@ -367,3 +370,48 @@ async def test_a_system_opened_in_a_lifespan_is_found_by_request_handlers(cpus: 
 
     assert sorted(texts) == [f"/{number} True [0]" for number in range(5)]
     assert app.closed
+
+
+# -- a callout that outlives its system --------------------------------------------------------------------------------
+
+
+class Kept(Callout):
+    """A record of the user's own class."""
+
+
+@pytest.mark.parametrize("worlds", [("virtual", "real"), ("real", "virtual"), ("virtual", "virtual"), ("real", "real")])
+@pytest.mark.parametrize("kind", [Callout, Kept])
+def test_a_callout_is_used_again_in_another_world(worlds: tuple[str, str], kind: type[Callout]) -> None:
+    """One record, initialised anew, works in any system: what a world adds to its records goes with that world."""
+    c = kind()
+    ran: list[str] = []
+
+    def use(func: Callable[[str], object], world: str) -> None:
+        callout_init(c, 1)
+        assert not callout_pending(c)
+        assert not callout_reset(c, HOUR, func, world)
+        assert callout_pending(c)
+        assert callout_stop(c) == 1
+        assert not callout_reset(c, 0, func, world)
+
+    async def real() -> None:
+        over = trio.Event()
+
+        def func(world: str) -> None:
+            ran.append(world)
+            over.set()
+
+        async with open_callouts():
+            use(func, "real")
+            await over.wait()
+            assert await callout_drain(c) == -1
+
+    for world in worlds:
+        if world == "real":
+            trio.run(real)
+        else:
+            with VirtualSMP() as vm:
+                use(ran.append, world)
+                vm.settle()
+    assert tuple(ran) == worlds
+    assert isinstance(c, kind)

@@ -454,11 +454,11 @@ class VirtualPlatform(Scheduler):
 
     def racy(self, record: type) -> type:
         """Return a subclass of a callout record in which unlocked reads are switch points."""
-        if issubclass(record, _Racy):
+        if issubclass(record, _Racy):  # one that was freed
             return record
         made = _RACY.get(id(record))
         if made is None:
-            made = type(record.__name__, (_Racy, record), {"__slots__": ()})
+            made = type(record.__name__, (_Racy, record), {"__slots__": (), "_plain": record})
             _RACY.set(id(record), made)
         return made
 
@@ -667,5 +667,5 @@ for _part in _PARTS:
 
 # Weak: a class that a scenario defines goes with it. The one of Callout itself stays.
 _RACY: Final[WeakValues[type]] = WeakValues()  # by the id of the class
-_RACY_CALLOUT: Final = type(Callout.__name__, (_Racy, Callout), {"__slots__": ()})
+_RACY_CALLOUT: Final = type(Callout.__name__, (_Racy, Callout), {"__slots__": (), "_plain": Callout})
 _RACY.set(id(Callout), _RACY_CALLOUT)
