@@ -27,10 +27,11 @@ from .._core.errors import DeadlockError
 from .._core.state import Callout
 from .._worlds.virtual import records
 from .._worlds.virtual.context import INTERRUPT, SOFTCLOCK, Context
+from .._worlds.virtual.locks import CpuLock
 from .._worlds.virtual.models import told
-from .._worlds.virtual.platform import CpuLock, Interrupt
 from .._worlds.virtual.trail import NOWHERE, At
 from .._worlds.virtual.vm import VirtualSMP
+from .._worlds.virtual.waiters import Interrupt
 from ..testing._allocation import GraveCpu
 from ._run import Run, Scenario, Script, run
 from ._schedule import Setting
@@ -248,7 +249,7 @@ class Teller(Script):
 
     def _quiet_things(self) -> set[int]:
         """Return the numbers of the locks of CPUs. When the system is closed, each is replaced by what refuses."""
-        self._cpu_locks |= {cpu.lock._number for cpu in self.vm.machine.cpus if isinstance(cpu.lock, CpuLock)}
+        self._cpu_locks |= {cpu.lock.number for cpu in self.vm.machine.cpus if isinstance(cpu.lock, CpuLock)}
         return self._cpu_locks
 
     def _phrase(self, at: At) -> str:

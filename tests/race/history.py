@@ -64,7 +64,7 @@ from callout._core.invariants import check, check_cpu
 from callout._core.lifecycle import close, enter, quiesce
 from callout._core.phases import Phase
 from callout._worlds.virtual.footprints import READS, WRITES
-from callout._worlds.virtual.platform import CpuLock
+from callout._worlds.virtual.locks import CpuLock
 from callout._worlds.virtual.scheduler import RunOn
 from callout.freebsd13 import callout_async_drain
 from callout.testing import VirtualSMP

@@ -15,7 +15,8 @@ import pytest
 
 from callout import Callout
 from callout._core.cpu import BY_BOTH, BY_LOOP, GUARDED, Cpu, Lane, Run
-from callout._worlds.virtual.platform import CpuLock, VirtualPlatform
+from callout._worlds.virtual.locks import CpuLock
+from callout._worlds.virtual.platform import VirtualPlatform
 
 _RECORDS: Final[Mapping[str, type]] = {"Cpu": Cpu, "Lane": Lane, "Run": Run, "Callout": Callout}
 _slot: Final = Callout.__dict__["cpu"]

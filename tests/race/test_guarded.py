@@ -36,7 +36,8 @@ from callout._core.invariants import check_cpu
 from callout._core.lifecycle import close, end_calls, enter, quiesce
 from callout._core.phases import CLOSED_TEXT, Phase
 from callout._core.refusal import Refusal
-from callout._worlds.virtual.platform import CpuLock, VirtualPlatform
+from callout._worlds.virtual.locks import CpuLock
+from callout._worlds.virtual.platform import VirtualPlatform
 from callout.testing import VirtualSMP
 
 HOUR: Final = 3_600_000  # ticks

@@ -19,7 +19,8 @@ from callout._core.drain import run_blocking
 from callout._core.platform import Entry, Platform, RawLock, Waiter
 from callout._core.units import NEVER
 from callout._worlds.trio.platform import TrioPlatform
-from callout._worlds.virtual.platform import VirtualPlatform, drive
+from callout._worlds.virtual.platform import VirtualPlatform
+from callout._worlds.virtual.waiters import drive
 from callout.conformance._worlds import real
 
 T = TypeVar("T")

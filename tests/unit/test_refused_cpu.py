@@ -8,7 +8,7 @@ import pytest
 
 from callout import Callout, ClosedError, callout_init, callout_reset_on
 from callout._core.refusal import Refusal
-from callout._worlds.virtual.platform import VirtualLock
+from callout._worlds.virtual.locks import VirtualLock
 from callout.testing import VirtualSMP
 
 

@@ -28,7 +28,8 @@ from callout._core.lifecycle import abandon, boot, close, end_calls, enter, fork
 from callout._core.machine import Machine
 from callout._core.phases import LEAVING_TEXT, Phase, Use, admit
 from callout._core.state import Func
-from callout._worlds.virtual.platform import TaskWaiter, VirtualPlatform
+from callout._worlds.virtual.platform import VirtualPlatform
+from callout._worlds.virtual.waiters import TaskWaiter
 from callout.testing import VirtualSMP
 
 

@@ -18,7 +18,8 @@ from ..._core.errors import ArgumentTypeError, LockNotHeldError, UseAfterFree
 from ..._locks.lock import Lock
 from .context import Blocker, Context
 from .footprints import READS, RELEASES, TRIES, WORLD, WRITES, Footprint
-from .platform import LockState, VirtualPlatform
+from .locks import LockState
+from .platform import VirtualPlatform
 from .trail import At
 from .visible import Visible, is_visible
 
@@ -137,7 +138,7 @@ class SpinLock(LockState, Visible):
         while self.holder is not None:
             platform.block(self, self._waits)
         self._check(f"{me.name} acquires")
-        platform.touch(self._number, WRITES)
+        platform.touch(self.number, WRITES)
         self.holder = me
 
     def try_acquire(self) -> bool:
@@ -147,11 +148,11 @@ class SpinLock(LockState, Visible):
         platform.point(self._acquires)
         self._check(f"{me.name} acquires")
         if self.holder is not None:
-            platform.touch(self._number, READS)
+            platform.touch(self.number, READS)
             if platform.notes is not None:
                 platform.notes.append(f"held by {self.holder.name}")
             return False
-        platform.touch(self._number, WRITES | TRIES)
+        platform.touch(self.number, WRITES | TRIES)
         self.holder = me
         return True
 
@@ -164,7 +165,7 @@ class SpinLock(LockState, Visible):
         platform.point(self._releases)
         self._check(f"{me.name} releases")
         self.holder = None
-        platform.touch(self._number, RELEASES)
+        platform.touch(self.number, RELEASES)
 
     def __enter__(self) -> Self:
         self.acquire()
@@ -178,12 +179,12 @@ class SpinLock(LockState, Visible):
 
     def _check(self, what: str) -> None:
         if self.freed:
-            self._platform.touch(self._number, READS)
+            self._platform.touch(self.number, READS)
             self._platform.wrong(UseAfterFree(f"{what} the lock {self.name!r}, which {self.freed} has freed"))
 
     def free(self, by: str) -> None:
         """Have every later use raise."""
-        self._platform.touch(self._number, WRITES)
+        self._platform.touch(self.number, WRITES)
         self.freed = by
 
 

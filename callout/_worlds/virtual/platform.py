@@ -1,4 +1,4 @@
-"""The primitives of the deterministic world: locks, waiters, the event timers and interrupts of virtual CPUs.
+"""The deterministic world as the engine sees it: its primitives, the event timers and interrupts of virtual CPUs.
 
 CPUs, interrupts, softclocks and user threads are greenlets under one scheduler. Time is virtual and moves only when a
 clock interrupt occurs. Switch points are: acquiring or releasing a lock, a wake-up, a use that no lock guards.
@@ -18,23 +18,21 @@ between two switch points.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from types import TracebackType
-from typing import Any, Final, TypeVar, cast
+from typing import Final, TypeVar, cast
 
-from ..._core.cpu import Cpu
-from ..._core.errors import CalloutError
 from ..._core.platform import Entry, Thread
-from ..._core.state import PENDING, Callout
+from ..._core.state import Callout
 from ..._core.units import NEVER, NS_PER_S
-from ..._core.weak import ByIdentity, WeakValues
+from ..._core.weak import ByIdentity
 from .context import INTERRUPT, SOFTCLOCK, Context
 from .footprints import READS, RELEASES, TIME, TRIES, WORLD, WRITES
-from .scheduler import Chooser, RunOn, Scheduler
+from .locks import CpuLock, VirtualLock
+from .scheduler import Chooser, Scheduler
+from .shared import PARTS, SharedDeque, SharedDict, racy
 from .trail import At
-
-__all__ = ["CpuLock", "Interrupt", "RunOn", "TaskWaiter", "ThreadWaiter", "VirtualLock", "VirtualPlatform"]
+from .waiters import Interrupt, Shield, TaskWaiter, ThreadWaiter
 
 T = TypeVar("T")
 
@@ -43,241 +41,6 @@ FREE: Final = 1  # so many sleeps of a thread may end by their timeouts while an
 _PARKS: Final[At] = ("is about to wait", 0)
 _YIELDS: Final[At] = ("yields", 0)
 _RESTS: Final[At] = ("waits for an interrupt", 0)
-
-
-class LockState:
-    """What every kind of lock here has: a name, a holder, and words for what is done with it."""
-
-    __slots__ = ("_acquires", "_number", "_platform", "_releases", "_waits", "holder", "name")
-
-    def __init__(self, platform: VirtualPlatform, name: str) -> None:
-        self._platform = platform
-        self.name = name
-        number = self._number = platform.trail.number(f"the lock {name!r}")
-        self._acquires: At = "acquires", number
-        self._waits: At = "waits for", number
-        self._releases: At = "releases", number
-        self.holder: Context | None = None
-
-    @property
-    def label(self) -> str:
-        """Its name and its holder."""
-        return f"the lock {self.name!r}" + ("" if self.holder is None else f", which {self.holder.name} holds")
-
-    def ready(self) -> bool:
-        """Whether the lock is free."""
-        return self.holder is None
-
-
-class VirtualLock(LockState):
-    """A raw lock whose acquiring and releasing are switch points. Recursive, as ``threading.RLock`` is."""
-
-    __slots__ = ("_depth",)
-
-    def __init__(self, platform: VirtualPlatform, name: str) -> None:
-        super().__init__(platform, name)
-        self._releases = "has released", self._number  # it is a switch point after that
-        self._depth = 0
-
-    def _is_owned(self, /) -> bool:
-        """Whether this thread holds the lock: for the tasks of one CPU any of them, as on a loop."""
-        holder = self.holder
-        return holder is not None and holder.thread == (self._platform.current or self._platform.outside).thread
-
-    def acquire(self, blocking: bool = True, /) -> bool:
-        """Acquire the lock, once more if this thread holds it; without *blocking*, return False if another holds it."""
-        platform = self._platform
-        me = platform.current
-        if me is None or platform.off:
-            me = platform.me()
-        else:
-            platform.point(self._acquires)
-        holder = self.holder
-        if holder is not None:
-            if holder.thread == me.thread:
-                self._depth += 1
-                return True
-            if not blocking:
-                platform.touch(self._number, READS)
-                if platform.notes is not None:
-                    platform.notes.append(f"held by {holder.name}")
-                return False
-            platform.block(self, self._waits)
-        platform.touch(self._number, WRITES if blocking else WRITES | TRIES)
-        self.holder = me
-        self._depth = 1
-        return True
-
-    def release(self, /) -> None:
-        """Release the lock as often as it was acquired. RuntimeError if this thread does not hold it, as an RLock."""
-        self._check_owned()
-        self._drop()
-
-    def _check_owned(self) -> Context:
-        """Return the current context, whose thread holds the lock."""
-        me = self._platform.current or self._platform.outside
-        if self.holder is not me and not self._is_owned():
-            raise RuntimeError(f"cannot release un-acquired lock: {me.name} does not hold {self.label}")
-        return me
-
-    def _drop(self) -> None:
-        self._depth -= 1
-        if not self._depth:
-            self.holder = None
-            self._platform.touch(self._number, RELEASES)
-            self._platform.point(self._releases)
-
-
-class CpuLock(VirtualLock):
-    """The lock of a CPU: with one held, nothing that a callout's record says can change, so reading it is no point."""
-
-    __slots__ = ("before_release",)
-
-    def __init__(self, platform: VirtualPlatform, name: str) -> None:
-        super().__init__(platform, name)
-        self.before_release: Callable[[], None] | None = None  # looks at what the lock guards, while it does
-
-    def acquire(self, blocking: bool = True, /) -> bool:
-        """Acquire the lock and count it."""
-        if not VirtualLock.acquire(self, blocking):
-            return False
-        (self._platform.current or self._platform.outside).cpu_locks += 1
-        return True
-
-    def release(self, /) -> None:
-        """Release the lock."""
-        me = self._check_owned()
-        if self.before_release is not None and self._depth == 1 and not self._platform.off:
-            self.before_release()
-        me.cpu_locks -= 1
-        self._drop()
-
-
-class _Waiter:
-    """A one-shot event with one waiter."""
-
-    __slots__ = ("_is_set", "_number", "_platform", "_waited")
-
-    def __init__(self, platform: VirtualPlatform) -> None:
-        self._platform = platform
-        self._number = platform.trail.number("a wait")
-        self._is_set = False
-        self._waited = False
-
-    label = "a wake-up"
-
-    def ready(self) -> bool:
-        """Whether it is set."""
-        return self._is_set
-
-    def set(self) -> None:
-        """Set it, from anywhere. RuntimeError if it is set: a caller that counts wake-ups has miscounted."""
-        if self._platform.off:
-            return  # as the token of a loop that has ended
-        self._platform.me()
-        if self._is_set:
-            raise RuntimeError("a waiter is set twice")
-        self._is_set = True
-        self._platform.touch(self._number, RELEASES)
-        self._wakes()
-        self._platform.point(("ends", self._number))
-
-    def _wakes(self) -> None:
-        """Note what else is changed by that."""
-
-    def _begin(self) -> None:
-        if self._waited:
-            raise RuntimeError("a waiter is waited for twice: it is a one-shot event with one waiter")
-        self._waited = True
-
-
-class TaskWaiter(_Waiter):
-    """A waiter for a task, which gives its loop to the loop's other tasks meanwhile."""
-
-    __slots__ = ("_loop",)
-
-    def __init__(self, platform: VirtualPlatform, loop: object) -> None:
-        super().__init__(platform)
-        self._loop = loop
-
-    async def wait(self) -> None:
-        """Wait until it is set. Never yields: the greenlet is switched instead."""
-        self._check_loop("a waiter is waited for")
-        self._begin()
-        self._platform.give_way(self, ("begins", self._number))
-        self._platform.touch(self._number, WRITES)
-
-    def then(self, entry: Entry, is_open: Callable[[], object]) -> None:
-        """Begin as softclock, which was idle and has been woken: it looks for work first."""
-        self._waited = True
-        self._platform.touch(self._number, WRITES)
-        if is_open():
-            drive(entry.softclock())
-
-    def _wakes(self) -> None:
-        if isinstance(self._loop, int):
-            self._platform.touch(self._platform.turns[self._loop], WRITES)
-
-    def set_here(self) -> None:
-        """Set it, from a task of the same loop."""
-        if not self._platform.off:
-            self._check_loop("set_here() is called")
-        self.set()
-
-    def _check_loop(self, what: str) -> None:
-        if self._platform.current_loop(what) != self._loop:
-            raise RuntimeError(f"{what} on another loop than the one that the waiter was made on")
-
-
-class ThreadWaiter(_Waiter):
-    """A waiter for a thread, which blocks it, and with it the whole CPU if it is one."""
-
-    __slots__ = ()
-
-    async def wait(self) -> None:
-        """Block until it is set. Never yields."""
-        self._platform.me()
-        self._begin()
-        if not self._is_set:
-            self._platform.block(self, ("begins", self._number))
-        self._platform.touch(self._number, WRITES)
-
-    def set_here(self) -> None:
-        """Set it."""
-        self.set()
-
-
-class Interrupt:
-    """What a CPU's interrupt context waits for: its clock or a call from another CPU."""
-
-    __slots__ = ("_cpu", "_platform", "label")
-
-    def __init__(self, platform: VirtualPlatform, cpu: int) -> None:
-        self._platform = platform
-        self._cpu = cpu
-        self.label = f"an interrupt of cpu {cpu}"
-
-    def ready(self) -> bool:
-        """Whether one has come, or may come."""
-        platform, cpu = self._platform, self._cpu
-        return platform.called[cpu] or platform.clock_may_expire(cpu)
-
-
-class _Shield:
-    """A block that nothing can cancel, as nothing here can be cancelled: it is for tasks only, all the same."""
-
-    __slots__ = ("_platform",)
-
-    def __init__(self, platform: VirtualPlatform) -> None:
-        self._platform = platform
-
-    def __enter__(self) -> None:
-        self._platform.current_loop("a shielded block is entered")
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        """Nothing is held."""
 
 
 class VirtualPlatform(Scheduler):
@@ -300,9 +63,8 @@ class VirtualPlatform(Scheduler):
         self.entries: list[Entry] = []
         self._interrupts_it: list[At] = []
         self._timers: list[int] = []  # in footprints: the event timer of each CPU
-        self._due: list[
-            int
-        ] = []  # how many runs were asked for by what is no callback, and have not led to an interrupt
+        # How many runs were asked for by what is no callback, and have not led to an interrupt.
+        self._due: list[int] = []
         self._numbers: ByIdentity[Callout, int] = ByIdentity()
 
     # -- the Platform protocol ----------------------------------------------------------------------------------
@@ -424,15 +186,15 @@ class VirtualPlatform(Scheduler):
 
     def shield(self) -> AbstractContextManager[object]:
         """Return a block for tasks."""
-        return _Shield(self)
+        return Shield(self)
 
     def shared(self, collection: T) -> T:
         """Return a collection that notes its uses."""
         number = self.trail.number("a collection")
         if isinstance(collection, deque):
-            return cast("T", _SharedDeque(self, number))
+            return cast("T", SharedDeque(self, number))
         assert isinstance(collection, dict)
-        return cast("T", _SharedDict(self, number))
+        return cast("T", SharedDict(self, number))
 
     def timed_out(self) -> None:
         """Twice it costs nothing. A loop that sleeps until others have done something must let them."""
@@ -445,29 +207,23 @@ class VirtualPlatform(Scheduler):
         """Note that it is not to be used any more."""
         if isinstance(thing, Callout):
             number = self.number_of(thing)
-            for part in _PARTS.values():
+            for part in PARTS.values():
                 self.touch(number + part, WRITES)
         else:
             raw = getattr(thing, "_raw", None)
             if isinstance(raw, VirtualLock):
-                self.touch(raw._number, WRITES)
+                self.touch(raw.number, WRITES)
 
     def racy(self, record: type) -> type:
         """Return a subclass of a callout record in which unlocked reads are switch points."""
-        if issubclass(record, _Racy):  # one that was freed
-            return record
-        made = _RACY.get(id(record))
-        if made is None:
-            made = type(record.__name__, (_Racy, record), {"__slots__": (), "_plain": record})
-            _RACY.set(id(record), made)
-        return made
+        return racy(record)
 
     def number_of(self, c: Callout) -> int:
         """Return the number that *c* has in the trail, in the order in which callouts were initialised."""
         number = self._numbers.get(c)
         if number is None:
             number = self.trail.number("a callout")
-            for part, after in _PARTS.items():  # in footprints they are things of their own
+            for part, after in PARTS.items():  # in footprints they are things of their own
                 if after:
                     self.trail.number(f"the {part} of a callout")
             self._numbers.set(c, number)
@@ -557,115 +313,3 @@ class VirtualPlatform(Scheduler):
         current = self.current
         if current is not None and current.kind not in (INTERRUPT, SOFTCLOCK):
             self._due[cpu] += 1
-
-
-def drive(awaits: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine whose awaits are the platform's: they switch greenlets, so it never yields."""
-    try:
-        awaits.send(None)
-    except StopIteration as end:
-        result: T = end.value
-        return result
-    awaits.close()
-    name = getattr(awaits, "__qualname__", repr(awaits))
-    raise CalloutError(
-        f"{name}() awaits something that is not of this package: on virtual CPUs only callout's own awaitables can be "
-        "waited for",
-        call=name,
-    )
-
-
-class _Shared:
-    """A collection that notes its uses."""
-
-    def __init__(self, platform: VirtualPlatform, number: int) -> None:
-        super().__init__()
-        self._platform = platform
-        self._number = number
-
-
-class _SharedDeque(_Shared, deque[Any]):
-    def __len__(self) -> int:
-        self._platform.touch(self._number, READS)
-        return super().__len__()
-
-    def __iter__(self) -> Iterator[Any]:
-        self._platform.touch(self._number, READS)
-        return super().__iter__()
-
-    def append(self, item: object) -> None:
-        self._platform.touch(self._number, WRITES)
-        super().append(item)
-
-    def popleft(self) -> object:
-        self._platform.touch(self._number, WRITES)
-        return super().popleft()
-
-    def remove(self, item: object) -> None:
-        self._platform.touch(self._number, WRITES)
-        super().remove(item)
-
-
-class _SharedDict(_Shared, dict[Any, Any]):
-    def __setitem__(self, key: object, value: object) -> None:
-        self._platform.touch(self._number, WRITES)
-        super().__setitem__(key, value)
-
-    def __iter__(self) -> Iterator[Any]:
-        self._platform.touch(self._number, READS)
-        return super().__iter__()
-
-    def pop(self, *args: object) -> object:
-        self._platform.touch(self._number, WRITES)
-        result: object = super().pop(*args)
-        return result
-
-
-_PARTS: Final = {"cpu": 0, "state": 1, "run": 2, "arg": 3}  # of a callout, that are read with no lock
-
-
-class _Racy:
-    """Makes the unlocked reads of a callout switch points."""
-
-    __slots__ = ()
-
-
-def _racy_field(name: str) -> property:
-    slot = Callout.__dict__[name]
-    get, cpu_of = slot.__get__, _slot_cpu.__get__
-    reads = f"reads the {name} of"
-    is_state = name == "state"
-    part = _PARTS[name]
-
-    def read(self: Callout) -> object:
-        cpu = cpu_of(self)
-        if cpu.id >= 0:
-            platform = cpu.machine.platform
-            if not (platform.current or platform.outside).cpu_locks:
-                number = platform.number_of(self)
-                platform.point((reads, number))
-                platform.touch(number + part, READS)
-        return get(self)
-
-    def write(self: Callout, value: object) -> None:
-        cpu = cpu_of(self)
-        if cpu.id >= 0:
-            platform = cpu.machine.platform
-            platform.touch(platform.number_of(self) + part, WRITES)
-            if is_state and value & PENDING and not get(self) & PENDING:  # type: ignore[operator]  # ints, both
-                platform.asks_for_run(cpu.id)
-        slot.__set__(self, value)
-        if slot is _slot_cpu and isinstance(value, Cpu) and isinstance(value.machine.platform, VirtualPlatform):
-            value.machine.platform.number_of(self)  # in the order in which they are initialised
-
-    return property(read, write)
-
-
-_slot_cpu = Callout.__dict__["cpu"]
-for _part in _PARTS:
-    setattr(_Racy, _part, _racy_field(_part))
-
-# Weak: a class that a scenario defines goes with it. The one of Callout itself stays.
-_RACY: Final[WeakValues[type]] = WeakValues()  # by the id of the class
-_RACY_CALLOUT: Final = type(Callout.__name__, (_Racy, Callout), {"__slots__": (), "_plain": Callout})
-_RACY.set(id(Callout), _RACY_CALLOUT)

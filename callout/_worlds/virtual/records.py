@@ -18,7 +18,8 @@ from ..._core.platform import Waiter
 from ..._core.refusal import Refusal
 from ..._core.state import RUN_WORDS, Callout
 from ..._core.wheel import callouts_of
-from .platform import CpuLock, VirtualPlatform
+from .locks import CpuLock
+from .platform import VirtualPlatform
 from .scheduler import LEFT
 
 

@@ -33,10 +33,11 @@ from ..._locks.lock import Lock
 from . import records
 from .context import INTERRUPT, SOFTCLOCK, Context
 from .models import Cell, InterruptLine, Invariant, SpinLock, Struct, Until, cells_of, free
-from .platform import Interrupt, VirtualPlatform, drive
+from .platform import VirtualPlatform
 from .purity import is_pure
 from .scheduler import Chooser
 from .visible import Visible
+from .waiters import Interrupt, drive
 
 T = TypeVar("T")
 V = TypeVar("V")

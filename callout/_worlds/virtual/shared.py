@@ -1,0 +1,126 @@
+"""What several contexts use without a lock, and the uses of which the deterministic world notes.
+
+The fields of a callout that are read without a lock: each such read is a switch point. Collections of the engine.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from ..._core.cpu import Cpu
+from ..._core.state import PENDING, Callout
+from ..._core.weak import WeakValues
+from .footprints import READS, WRITES
+
+if TYPE_CHECKING:
+    from .platform import VirtualPlatform
+
+PARTS: Final = {"cpu": 0, "state": 1, "run": 2, "arg": 3}  # of a callout, that are read with no lock
+
+
+class Racy:
+    """Makes the unlocked reads of a callout switch points."""
+
+    __slots__ = ()
+
+
+def _racy_field(name: str) -> property:
+    slot = Callout.__dict__[name]
+    get, cpu_of = slot.__get__, _slot_cpu.__get__
+    reads = f"reads the {name} of"
+    is_state = name == "state"
+    part = PARTS[name]
+
+    def read(self: Callout) -> object:
+        cpu = cpu_of(self)
+        if cpu.id >= 0:
+            platform = cpu.machine.platform
+            if not (platform.current or platform.outside).cpu_locks:
+                number = platform.number_of(self)
+                platform.point((reads, number))
+                platform.touch(number + part, READS)
+        return get(self)
+
+    def write(self: Callout, value: object) -> None:
+        cpu = cpu_of(self)
+        if cpu.id >= 0:
+            platform = cpu.machine.platform
+            platform.touch(platform.number_of(self) + part, WRITES)
+            if is_state and value & PENDING and not get(self) & PENDING:  # type: ignore[operator]  # ints, both
+                platform.asks_for_run(cpu.id)
+        slot.__set__(self, value)
+        if slot is _slot_cpu and isinstance(value, Cpu):
+            cast("VirtualPlatform", value.machine.platform).number_of(
+                self
+            )  # in the order in which they are initialised
+
+    return property(read, write)
+
+
+_slot_cpu = Callout.__dict__["cpu"]
+for _part in PARTS:
+    setattr(Racy, _part, _racy_field(_part))
+
+# Weak: a class that a scenario defines goes with it. The one of Callout itself stays.
+_RACY: Final[WeakValues[type]] = WeakValues()  # by the id of the class
+_RACY_CALLOUT: Final = type(Callout.__name__, (Racy, Callout), {"__slots__": (), "_plain": Callout})
+_RACY.set(id(Callout), _RACY_CALLOUT)
+
+
+def racy(record: type) -> type:
+    """Return a subclass of a callout record in which unlocked reads are switch points."""
+    if issubclass(record, Racy):  # one that was freed
+        return record
+    made = _RACY.get(id(record))
+    if made is None:
+        made = type(record.__name__, (Racy, record), {"__slots__": (), "_plain": record})
+        _RACY.set(id(record), made)
+    return made
+
+
+class _Shared:
+    """A collection that notes its uses."""
+
+    def __init__(self, platform: VirtualPlatform, number: int) -> None:
+        super().__init__()
+        self._platform = platform
+        self._number = number
+
+
+class SharedDeque(_Shared, deque[Any]):
+    def __len__(self) -> int:
+        self._platform.touch(self._number, READS)
+        return super().__len__()
+
+    def __iter__(self) -> Iterator[Any]:
+        self._platform.touch(self._number, READS)
+        return super().__iter__()
+
+    def append(self, item: object) -> None:
+        self._platform.touch(self._number, WRITES)
+        super().append(item)
+
+    def popleft(self) -> object:
+        self._platform.touch(self._number, WRITES)
+        return super().popleft()
+
+    def remove(self, item: object) -> None:
+        self._platform.touch(self._number, WRITES)
+        super().remove(item)
+
+
+class SharedDict(_Shared, dict[Any, Any]):
+    def __setitem__(self, key: object, value: object) -> None:
+        self._platform.touch(self._number, WRITES)
+        super().__setitem__(key, value)
+
+    def __iter__(self) -> Iterator[Any]:
+        self._platform.touch(self._number, READS)
+        return super().__iter__()
+
+    def pop(self, *args: object) -> object:
+        self._platform.touch(self._number, WRITES)
+        result: object = super().pop(*args)
+        return result
