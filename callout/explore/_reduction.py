@@ -25,6 +25,19 @@ from .._worlds.virtual.footprints import QUIET, READS, RELEASES, TRIES, WRITES, 
 USES: Final = READS | WRITES
 NONE: Final[list[int]] = []  # stays empty
 
+# Steps, the last one first, each with those before it: what it was before a step costs nothing to keep.
+Steps = tuple[int, "Steps"] | tuple[()]
+
+
+def _late(steps: Steps, who: list[int], clock: list[int]) -> list[int]:
+    """Return those of *steps* that do not come before *clock*."""
+    late = []
+    while steps:
+        step, steps = steps
+        if clock[who[step]] < step:
+            late.append(step)
+    return late
+
 
 def conflict(one: Footprint, other: Footprint) -> bool:
     """Return whether the order of two steps may matter."""
@@ -44,8 +57,8 @@ class _Thing:
 
     def __init__(self) -> None:
         self.wrote = -1  # the step that wrote it last
-        self.reads: list[int] = []  # the steps that have read it since
-        self.releases: list[int] = []  # and those that have released it
+        self.reads: Steps = ()  # the steps that have read it since
+        self.releases: Steps = ()  # and those that have released it
 
 
 def _join(clock: list[int], other: list[int]) -> None:
@@ -74,7 +87,7 @@ class Order:
         self._last: list[list[int]] = []  # the steps of each context
         self._marks: list[int] = []  # what each step adds to the digest
         self._things: dict[int, _Thing] = {}
-        self._undo: list[list[tuple[_Thing, int, list[int], list[int]]]] = []  # what the things were before each step
+        self._undo: list[list[tuple[_Thing, int, Steps, Steps]]] = []  # what the things were before each step
 
     def cut(self, length: int) -> None:
         """Forget all but the first *length* steps."""
@@ -109,7 +122,7 @@ class Order:
         if QUIET in foot:
             for its in self._now:
                 _join(clock, its)
-        undo: list[tuple[_Thing, int, list[int], list[int]]] = []
+        undo: list[tuple[_Thing, int, Steps, Steps]] = []
         found: set[int] = set()
         soft: set[int] = set()
         for number, how in foot.items():
@@ -121,13 +134,13 @@ class Order:
             # In the order in which the step came to the things: what it acquires first orders the rest.
             rivals: list[int] = []
             if reads and how & (WRITES | RELEASES):
-                rivals += [rival for rival in reads if clock[who[rival]] < rival]
+                rivals += _late(reads, who, clock)
             if wrote >= 0 and how & USES and clock[who[wrote]] < wrote:
                 rivals.append(wrote)
             if rivals:
                 found.update(rivals)
             if releases and how & USES:
-                late = [rival for rival in releases if clock[who[rival]] < rival]
+                late = _late(releases, who, clock)
                 (found if how & TRIES else soft).update(late)
                 rivals += late
             for rival in rivals:
@@ -135,12 +148,12 @@ class Order:
                     _join(clock, clocks[rival])
             if how & WRITES:
                 thing.wrote = step
-                thing.reads = thing.releases = NONE
+                thing.reads = thing.releases = ()
             elif how & RELEASES:
-                thing.releases = [*releases, step]
-                thing.reads = NONE
+                thing.releases = step, releases
+                thing.reads = ()
             else:
-                thing.reads = [*reads, step]
+                thing.reads = step, reads
         steps = self._last[me]
         nth = len(steps)
         steps.append(step)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import tracemalloc
 from collections.abc import Callable
 from typing import Final
 
@@ -298,3 +299,28 @@ def test_a_look_at_a_run_is_a_use() -> None:
 
 def _nothing(_: object) -> None:
     """Be a callback."""
+
+
+@pytest.mark.parametrize("use", ["read", "release"])
+def test_what_a_long_run_takes_grows_with_its_steps_and_no_faster(use: str) -> None:
+    """A thread that looks again and again: no step keeps a list of those before it."""
+
+    def bytes_of(steps: int) -> int:
+        def scenario(vm: VirtualSMP) -> None:
+            cell, lock = vm.cell(0, "c"), vm.lock("l")
+            for _ in range(steps):
+                if use == "read":
+                    assert not cell.value
+                else:
+                    lock.acquire()
+                    lock.release()
+
+        tracemalloc.start()
+        try:
+            assert explore(scenario, schedules=1).longest > steps
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    bytes_of(500)
+    assert bytes_of(2000) < 5 * bytes_of(500)
