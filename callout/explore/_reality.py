@@ -140,6 +140,7 @@ _LOOPS: Final = ("trio", "asyncio")
 _STDLIB: Final = os.path.dirname(os.__file__) + os.sep  # noqa: PTH120 - what the frames' file names begin with
 _INSTALLED: Final = tuple(f"{os.sep}{folder}{os.sep}" for folder in ("site-packages", "dist-packages"))
 _EXPLORE: Final = os.path.dirname(__file__) + os.sep  # noqa: PTH120 - as above
+_PACKAGE: Final = os.path.dirname(os.path.dirname(__file__)) + os.sep  # noqa: PTH120 - as above
 
 
 _OURS: Final = 0
@@ -155,7 +156,7 @@ def _whose_is(code: CodeType) -> int:
     if whose is None:
         if frames.is_own_code(code) or file.startswith(_EXPLORE):
             whose = _OURS
-        elif file.startswith((_STDLIB, "<frozen ")) or any(folder in file for folder in _INSTALLED):
+        elif file.startswith((_STDLIB, "<frozen ", _PACKAGE)) or any(folder in file for folder in _INSTALLED):
             whose = _OTHERS
         else:
             whose = _USERS
