@@ -152,5 +152,9 @@ class LeakError(CalloutError, RuntimeError):
     """In an exploration: an object was not returned to its ``Slab`` when everything had ended."""
 
 
+class ResultError(CalloutError, RuntimeError):
+    """In an exploration: no order of the calls for a callout explains what they have returned, or what ran."""
+
+
 class UseAfterFree(CalloutError, RuntimeError):  # noqa: N818 - the field's name for it
     """An object was used after it was returned to its ``Slab``."""

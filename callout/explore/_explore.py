@@ -44,6 +44,7 @@ def explore(
     reduce: bool = True,
     cells_only: bool = False,
     leaks: bool = True,
+    results: bool = False,
     depth: int = 4,
     seed: int = 0,
     schedules: int | None = None,
@@ -61,8 +62,10 @@ def explore(
     coroutine function, whose awaits must be callout's own. Violations are: what leaves it, one of its threads or a
     callback; what a ``Slab`` reported, also if that was caught; a thread or task that waits for what never comes, or
     has ended with a lock held; an object of a ``Slab`` that was not freed in the end, unless *leaks* is False; a run
-    without end; a CPU that is not in order when its lock is released. Without *short_paths* every call takes the long
-    way: a short one is a different program, so try both.
+    without end; a CPU that is not in order when its lock is released. With *results* also what no order of the calls
+    for a callout explains: what they have returned, and what ran. That judges this engine and not the scenario, and it
+    takes more time. Without *short_paths* every call takes the long way: a short one is a different program, so try
+    both.
 
     With *reduce*, of schedules that differ only in the order of steps which have nothing to do with each other, some
     are left out. *cells_only* says that threads and callbacks share nothing but locks, callouts, what these guard, and
@@ -111,6 +114,7 @@ def explore(
         ("reduce", reduce),
         ("cells_only", cells_only),
         ("leaks", leaks),
+        ("results", results),
         ("short_paths", short_paths),
         ("shrink", shrink),
     ):
@@ -130,7 +134,7 @@ def explore(
             f"{'; make one of it' if isinstance(executor, type) else ''}",
             call="explore",
         )
-    setting = Setting(cpus, hz, short_paths, name_of(scenario), leaks)
+    setting = Setting(cpus, hz, short_paths, name_of(scenario), leaks, results)
     exhausted = False
     failure: Failure | None = None
     runs: Search | Sample
@@ -188,11 +192,14 @@ def _where(tree: Tree) -> str:
     return f"about {part_done(tree.nodes):.0%} of the branches known so far"
 
 
-def replay(scenario: Scenario, schedule: str, *, steps: int = MAX_STEPS, leaks: bool = True) -> None:
+def replay(
+    scenario: Scenario, schedule: str, *, steps: int = MAX_STEPS, leaks: bool = True, results: bool = False
+) -> None:
     """Run *scenario* once, under the schedule that a ``Violation`` names. Raises what went wrong.
 
     The schedule names the number of CPUs, and all else that the choices depend on. A run of more than *steps* switch
-    points is a livelock, and with *leaks* a leak is an error, as in ``explore()``.
+    points is a livelock; with *leaks* a leak is an error, and with *results* a result that cannot be, as in
+    ``explore()``.
 
     Raises:
         ArgumentTypeError, ArgumentValueError: it is no schedule; or it fits another scenario than this.
@@ -200,9 +207,10 @@ def replay(scenario: Scenario, schedule: str, *, steps: int = MAX_STEPS, leaks: 
     check_thread("replay", scenario)
     check_int("replay", "steps", steps, 1, MAX_SCHEDULES)
     check_bool("replay", "leaks", leaks)
+    check_bool("replay", "results", results)
     setting, choices = parse(schedule)
     setting.check(setting._replace(name=name_of(scenario)))
-    setting = setting._replace(leaks=leaks)
+    setting = setting._replace(leaks=leaks, results=results)
     script = Script(choices)
     ended: Run = run(scenario, setting, script, steps)
     if ended.problem is not None:

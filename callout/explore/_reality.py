@@ -33,10 +33,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from types import BuiltinFunctionType, CodeType, FrameType, ModuleType
-from typing import Any, Final, cast
+from typing import Final
 
 from .._core import frames
 from ._outcome import NotModelledError
+from ._profile import profiled
 
 TIME: Final = "time is virtual there: use ticks() or sbinuptime()"
 SLEEP: Final = "nothing passes there meanwhile: use pause_sync(), or a callout"
@@ -309,10 +310,9 @@ def noticing(fail: Callable[[BaseException], object]) -> Iterator[None]:
         fail(error)
         raise error  # and Python calls this no more
 
-    sys.setprofile(cast("Callable[[FrameType, str, Any], object]", profile))
     try:
-        yield
+        with profiled(profile):
+            yield
     finally:
-        sys.setprofile(None)
         if found:
             raise found[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
@@ -17,6 +18,7 @@ from .._worlds.virtual.stacks import Stacks
 from .._worlds.virtual.trail import Trail
 from .._worlds.virtual.vm import VirtualSMP
 from ..testing._slab import leaked
+from ._results import Results
 from ._schedule import Setting
 
 Scenario = Callable[[VirtualSMP], object]
@@ -58,16 +60,20 @@ def run(scenario: Scenario, setting: Setting, chooser: Watcher, steps: int, stac
             if stacks is not None:
                 platform.stacks = stacks
             chooser.trail = platform.trail
+            results = Results(vm.machine) if setting.results else None
             try:
                 records.watch(vm.machine)
                 main = vm.spawn(scenario, vm, name="main")
-                vm.settle()
+                with nullcontext() if results is None else results.watching():
+                    vm.settle()
                 if script is not None:
                     script.settled()
                 vm.check()
                 records.check_released(vm.machine)
                 if setting.leaks:
                     _check_leaks(vm.machine)
+                if results is not None:
+                    results.check()
             finally:
                 taken = platform.steps
             state = vm.final_state(main)

@@ -27,7 +27,10 @@ class Setting(NamedTuple):
     hz: int
     short_paths: bool
     name: str  # of the scenario
-    leaks: bool = True  # whether a leak is a violation: no choice depends on that, and the string does not name it
+    # Whether a leak is a violation, and whether results are judged: no choice depends on that, and the string does not
+    # name it.
+    leaks: bool = True
+    results: bool = False
 
     def __str__(self) -> str:
         return f"{VERSION},{self.name},{self.options}"

@@ -15,11 +15,10 @@ All of it costs time, and so it is for the one run that is reported. No frame an
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import FrameType, MethodType, TracebackType
-from typing import Any, Final, NamedTuple, cast
+from typing import Final, NamedTuple
 
 from .._core import frames
 from .._core.describe import name_of
@@ -33,6 +32,7 @@ from .._worlds.virtual.trail import NOWHERE, At
 from .._worlds.virtual.vm import VirtualSMP
 from .._worlds.virtual.waiters import Interrupt
 from ..testing._allocation import GraveCpu
+from ._profile import profiled
 from ._run import Run, Scenario, Script, run
 from ._schedule import Setting
 
@@ -151,11 +151,8 @@ class Teller(Script):
 
     def choose(self, runnable: Sequence[Context], current: Context | None) -> Context:
         """Follow the schedule, and tell the step that was made and the one that will be."""
-        sys.setprofile(None)  # nothing in here is told, and it would double the time
-        try:
+        with profiled(None):  # nothing in here is told, and it would double the time
             return self._choose(runnable, current)
-        finally:
-            self.watch_calls()
 
     def _choose(self, runnable: Sequence[Context], current: Context | None) -> Context:
         self.catch_up()
@@ -301,11 +298,7 @@ class Teller(Script):
 
     # -- calls ----------------------------------------------------------------------------------------------------
 
-    def watch_calls(self) -> None:
-        """Have the interpreter tell what is called."""
-        sys.setprofile(cast("Callable[[FrameType, str, Any], object]", self._profile))
-
-    def _profile(self, frame: FrameType, event: str, value: object) -> None:
+    def profile(self, frame: FrameType, event: str, value: object) -> None:
         """Tell what the user's code calls of the package, what it gets, and what the engine calls of the user's."""
         code = frame.f_code
         is_told = self._told.get(id(code))
@@ -387,10 +380,6 @@ def _raised_at(traceback: TracebackType | None) -> Place | None:
 def tell(scenario: Scenario, setting: Setting, choices: Sequence[int], steps: int) -> tuple[Story, Run]:
     """Run the scenario under a schedule, and return what happens in it."""
     teller = Teller(choices)
-    before = sys.getprofile()
-    teller.watch_calls()
-    try:
+    with profiled(teller.profile):
         ended = run(scenario, setting, teller, steps)
-    finally:
-        sys.setprofile(before)
     return teller.story(ended.problem), ended

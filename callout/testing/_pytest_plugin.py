@@ -141,7 +141,7 @@ def _replay(scenario: Callable[[VirtualSMP], object], schedule: str, options: Op
     its = {**_DEFAULTS, **options}
     setting, _ = parse(schedule)
     setting.check(Setting(its["cpus"], its["hz"], its["short_paths"], name_of(scenario)))
-    replay(scenario, schedule, steps=its["steps"], leaks=its["leaks"])
+    replay(scenario, schedule, steps=its["steps"], leaks=its["leaks"], results=its["results"])
 
 
 def _hidden(item: pytest.Function, skipped: BaseException) -> str:

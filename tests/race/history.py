@@ -7,7 +7,8 @@ ended; every arming has a number of its own, so that it can be told which of the
 The invariants, and where each is checked:
 
 - When a drain has returned, nothing of what it waited for is queued or runs: ``_nothing_of_before``.
-- Results are true: there, and by the sums of ``_sums``; each together with all others: ``sequential.py``.
+- Results are true: there, and by the sums of ``_sums``; each together with all others:
+  ``callout/explore/_sequential.py``.
 - Lists are whole: ``in_order`` looks at wheel and callout whenever the lock of a CPU is about to be released.
 - Every accepted asynchronous drain calls its function exactly once: ``_completions``.
 - Everything ends: ``explore`` finds deadlocks, livelocks and waits for what never comes; ``verify`` finds a CPU that
@@ -66,10 +67,10 @@ from callout._core.phases import Phase
 from callout._worlds.virtual.footprints import READS, WRITES
 from callout._worlds.virtual.locks import CpuLock
 from callout._worlds.virtual.scheduler import RunOn
+from callout.explore import _sequential as sequential
+from callout.explore._sequential import ARM, FOR_EVER, REFUSED, Asked, Happened, History, explained
 from callout.freebsd13 import callout_async_drain
 from callout.testing import VirtualSMP
-from tests.race import sequential
-from tests.race.sequential import ARM, FOR_EVER, REFUSED, Asked, Happened, History, explained
 
 MPSAFE: Final = "mpsafe"
 MUTEX: Final = "mutex"
@@ -438,9 +439,10 @@ class Bench:
                     ended=call.ended,
                     result=call.result,
                     completed=call.completed,
+                    label=at,
                     keeps=call.op == SCHEDULE,
                 )
-                for call in calls
+                for at, call in enumerate(calls)
             ),
             runs=tuple(Happened(place[run.number], run.begun, run.ended) for run in self.runs),
             # A deferred migration makes it active when it is carried out, whether or not it was deactivated meanwhile.

@@ -246,7 +246,7 @@ def sources() -> str:
     rooms = [ROOT / "callout" / room for room in ("_core", "_locks", "_worlds/virtual", "explore")]
     files = [file for room in rooms for file in room.glob("*.py")]
     digest = hashlib.sha256()
-    for file in (*sorted(files), *(Path(__file__).with_name(name) for name in ("history.py", "sequential.py"))):
+    for file in (*sorted(files), Path(__file__).with_name("history.py")):
         tree = ast.parse(file.read_text(encoding="utf-8"))
         for node in ast.walk(tree):
             if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):

@@ -29,9 +29,9 @@ from callout import (
 )
 from callout._core.state import DIRECT
 from callout.explore import explore
+from callout.explore._sequential import MOVE_DRAINED
 from callout.testing import VirtualSMP
 from tests.race.history import BACK, DRAIN, ELSEWHERE, MPSAFE, RESET, STOP, race, undisturbed
-from tests.race.sequential import MOVE_DRAINED
 
 
 @pytest.mark.parametrize(

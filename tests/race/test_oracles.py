@@ -9,9 +9,9 @@ import pytest
 from callout import Callout, callout_deactivate, callout_init, callout_reset
 from callout._core import stop as engine
 from callout.explore import Violation, explore
+from callout.explore._sequential import ARM, DRAIN, DRAIN_ASYNC, STOP, Asked, Happened, History, explained
 from callout.testing import VirtualSMP
 from tests.race.mutants import Mutant
-from tests.race.sequential import ARM, DRAIN, DRAIN_ASYNC, STOP, Asked, Happened, History, explained
 
 # -- the lockset -------------------------------------------------------------------------------------------------------
 
@@ -65,9 +65,9 @@ def test_a_cpu_that_is_not_in_order_is_found_when_its_lock_is_released() -> None
 # -- the sequential reference ------------------------------------------------------------------------------------------
 
 
-def asked(kind: str, begun: int, ended: int, result: int, *, completed: int = 0, cpu: int | None = None) -> Asked:
+def asked(kind: str, begun: int, ended: int, result: int, *, completed: int = 0, label: int = 0) -> Asked:
     """Return a call."""
-    return Asked(kind, cpu, False, False, begun, ended, result, completed)
+    return Asked(kind, None, False, False, begun, ended, result, completed, label)
 
 
 ARMED: Final = asked(ARM, 1, 2, 0)
@@ -86,19 +86,23 @@ CASES: Final[list[tuple[str, bool, History]]] = [
     ),
     ("stopped twice, once each", True, History(False, (ARMED, asked(STOP, 3, 6, -1), asked(STOP, 4, 5, 1)), ())),
     ("stopped twice, both say 1", False, History(False, (ARMED, asked(STOP, 3, 6, 1), asked(STOP, 4, 5, 1)), ())),
-    ("replaced", True, History(False, (ARMED, asked(ARM, 3, 4, 1)), (Happened(1, 5, 6),))),
+    ("replaced", True, History(False, (ARMED, asked(ARM, 3, 4, 1, label=1)), (Happened(1, 5, 6),))),
     (
         "replaced, and both ran",
         False,
-        History(False, (ARMED, asked(ARM, 3, 4, 1)), (Happened(0, 5, 6), Happened(1, 7, 8))),
+        History(False, (ARMED, asked(ARM, 3, 4, 1, label=1)), (Happened(0, 5, 6), Happened(1, 7, 8))),
     ),
-    ("an arming says 0 and replaced one", False, History(False, (ARMED, asked(ARM, 3, 4, 0)), (Happened(1, 5, 6),))),
+    (
+        "an arming says 0 and replaced one",
+        False,
+        History(False, (ARMED, asked(ARM, 3, 4, 0, label=1)), (Happened(1, 5, 6),)),
+    ),
     ("drained while it runs", True, History(False, (ARMED, asked(DRAIN, 4, 7, -1)), (Happened(0, 3, 6),))),
     ("drained, and it still runs", False, History(False, (ARMED, asked(DRAIN, 4, 5, -1)), (Happened(0, 3, 6),))),
     (
         "armed by its run during a drain: refused",
         True,
-        History(False, (ARMED, asked(DRAIN, 4, 9, -1), asked(ARM, 5, 6, 0)), (Happened(0, 3, 8),)),
+        History(False, (ARMED, asked(DRAIN, 4, 9, -1), asked(ARM, 5, 6, 0, label=1)), (Happened(0, 3, 8),)),
     ),
     (
         "a completion after the run",

@@ -24,10 +24,10 @@ from callout import (
 from callout._core import arm as engine
 from callout._core.units import SBT_1S
 from callout.explore import Violation, explore
+from callout.explore._sequential import FOR_EVER
 from callout.testing import VirtualSMP
 from tests.race.history import undisturbed
 from tests.race.mutants import Mutant
-from tests.race.sequential import FOR_EVER
 
 PLAIN: Final = "plain"
 MUTEX: Final = "mutex"

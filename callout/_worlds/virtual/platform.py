@@ -30,7 +30,7 @@ from .context import INTERRUPT, SOFTCLOCK, Context
 from .footprints import READS, RELEASES, TIME, TRIES, WORLD, WRITES
 from .locks import CpuLock, VirtualLock
 from .scheduler import Chooser, Scheduler
-from .shared import PARTS, SharedDeque, SharedDict, racy
+from .shared import ENDS, PARTS, SharedDeque, SharedDict, racy
 from .trail import At
 from .waiters import Interrupt, Shield, TaskWaiter, ThreadWaiter
 
@@ -223,9 +223,8 @@ class VirtualPlatform(Scheduler):
         number = self._numbers.get(c)
         if number is None:
             number = self.trail.number("a callout")
-            for part, after in PARTS.items():  # in footprints they are things of their own
-                if after:
-                    self.trail.number(f"the {part} of a callout")
+            for _ in range(ENDS):  # of its parts
+                self.trail.number("a part of a callout")
             self._numbers.set(c, number)
         return number
 

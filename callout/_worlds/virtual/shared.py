@@ -17,7 +17,10 @@ from .footprints import READS, WRITES
 if TYPE_CHECKING:
     from .platform import VirtualPlatform
 
-PARTS: Final = {"cpu": 0, "state": 1, "run": 2, "arg": 3}  # of a callout, that are read with no lock
+# In footprints a callout is several things: each part of it that is read with no lock, and what an oracle notes of it.
+PARTS: Final = {"cpu": 0, "state": 1, "run": 2, "arg": 3}
+RESULTS: Final = 4  # its runs, and the calls beside them
+ENDS: Final = 5  # the ends of its calls
 
 
 class Racy:

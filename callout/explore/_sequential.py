@@ -7,7 +7,8 @@ contradict each other, or one contradicts what ran: whatever an engine does insi
 The steps that nobody calls: softclock begins a run (from then on it waits for the callout's lock), it finds that it was
 not cancelled and starts it, it ends it.
 
-An arming is known by the argument of its callback: one that keeps the argument by that from which it has it.
+An arming is known by a label for its function and argument: one that keeps these has the label of that from which it
+has them.
 
 Source: callout(9), RETURN VALUES; kern_timeout.c, callout_reset_sbt_on(), _callout_stop_safe(), softclock_call_cc().
 """
@@ -50,13 +51,14 @@ class Asked(NamedTuple):
     ended: int
     result: int
     completed: int  # when its completion was called; 0: never
-    keeps: bool = False  # an arming that keeps function and argument
+    label: int = 0  # of an arming: which function and argument
+    keeps: bool = False  # an arming that keeps these, and has no label of its own
 
 
 class Happened(NamedTuple):
-    """One run: of which arming, and when."""
+    """One run: of which function and argument, and when."""
 
-    call: int
+    label: int
     begun: int
     ended: int
 
@@ -80,10 +82,10 @@ class History(NamedTuple):
 class State(NamedTuple):
     """One callout, and the calls that wait for the end of its run."""
 
-    pending: int | None = None  # the arming that is scheduled
-    arg: int = 0  # that from which the callout has its argument
+    pending: int | None = None  # the label of the arming that is scheduled
+    arg: int = 0  # of that from which the callout has its function and argument
     moves_to: int | None = None  # it is scheduled as a migration, deferred until the run has ended
-    run: int | None = None  # the arming whose run is in progress
+    run: int | None = None  # of that whose run is in progress
     phase: str = ""
     refusing: bool = False
     cpu: int = 0
@@ -99,7 +101,6 @@ class State(NamedTuple):
 class _Search:
     def __init__(self, history: History) -> None:
         self.history = history
-        self.ran = {run.call for run in history.runs}
         moments: list[tuple[int, str, int]] = []
         for number, call in enumerate(history.calls):
             moments += [(call.begun, "begun", number), (call.ended, "ended", number)]
@@ -144,7 +145,7 @@ class _Search:
         if what == "completed":
             return number in state.woken
         in_progress = state.run is not None and state.phase == STARTED and state.started == number + 1
-        return in_progress and state.run == self.history.runs[number].call
+        return in_progress and state.run == self.history.runs[number].label
 
     # -- the steps -----------------------------------------------------------------------------------------------
 
@@ -159,7 +160,7 @@ class _Search:
             if state.closing == CLOSED:
                 yield state, True
         elif call.kind == ARM:
-            for after, result in self._arm(number, call, state):
+            for after, result in self._arm(call, state):
                 if result == call.result:
                     yield after, True
         elif call.kind in WAITS:
@@ -182,13 +183,13 @@ class _Search:
             yield state._replace(closing=CLOSED), True
 
     @staticmethod
-    def _arm(number: int, call: Asked, state: State) -> Iterator[tuple[State, int]]:
+    def _arm(call: Asked, state: State) -> Iterator[tuple[State, int]]:
         if state.terminated or state.closing >= QUIESCING:
             yield state, 0
             if state.terminated or state.pending is None or state.run is not None:
                 return  # else it may be replaced as long as it has not been stopped
         to = state.cpu if call.cpu is None else call.cpu
-        label = state.arg if call.keeps else number
+        label = state.arg if call.keeps else call.label
         removed = False
         if state.run is not None:
             if state.phase == WAITING:
@@ -247,7 +248,7 @@ class _Search:
 
     def _softclock(self, state: State) -> Iterator[State]:
         """Yield what happens by itself."""
-        ran = self.history.runs[state.started].call if state.started < len(self.history.runs) else None
+        ran = self.history.runs[state.started].label if state.started < len(self.history.runs) else None
         if state.run is None:
             if state.pending is not None:
                 after = state._replace(pending=None, run=state.pending)
