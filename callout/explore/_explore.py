@@ -63,9 +63,9 @@ def explore(
     callback; what a ``Slab`` reported, also if that was caught; a thread or task that waits for what never comes, or
     has ended with a lock held; an object of a ``Slab`` that was not freed in the end, unless *leaks* is False; a run
     without end; a CPU that is not in order when its lock is released. With *results* also what no order of the calls
-    for a callout explains: what they have returned, and what ran. That judges this engine and not the scenario, and it
-    takes more time. Without *short_paths* every call takes the long way: a short one is a different program, so try
-    both.
+    for a callout explains: what they have returned, and what ran. That judges this engine and not the scenario, and
+    takes more time, on CPython 3.11 several times as much. Without *short_paths* every call takes the long way: a short
+    one is a different program, so try both.
 
     With *reduce*, of schedules that differ only in the order of steps which have nothing to do with each other, some
     are left out. *cells_only* says that threads and callbacks share nothing but locks, callouts, what these guard, and

@@ -1,9 +1,9 @@
 """The oracle of results: what the calls for a callout return, and what of it runs, must fit some order of the calls.
 
-A profile function (``sys.setprofile``) sees the engine's calls and runs begin and end. So nothing in the engine knows
-of it, and what is judged is what ships, on its short paths and on its long ones. ``_sequential`` says which results
-there can be. That one call ended before another one began, or before a run did, is an order that matters: so this
-record is something that the contexts share, and a part of the callout in footprints.
+The engine's calls and runs are watched from outside (``_profile``). So nothing in the engine knows of it, and what is
+judged is what ships, on its short paths and on its long ones. ``_sequential`` says which results there can be. That one
+call ended before another one began, or before a run did, is an order that matters: so this record is something that the
+contexts share, and a part of the callout in footprints.
 
 Not judged is a callout that is initialised anew, or used by what is not of callout(9): ``callout_dequeue()``,
 ``callout_arm_curcpu()``, the shim's timers.
@@ -27,7 +27,7 @@ from .._worlds.virtual.footprints import READS, RELEASES, TRIES, WRITES
 from .._worlds.virtual.platform import VirtualPlatform
 from .._worlds.virtual.shared import ENDS, RESULTS
 from . import _sequential
-from ._profile import profile_function, profiled
+from ._profile import watched
 from ._sequential import Asked, Happened, History, explained
 
 # Read in this way they are no switch points.
@@ -38,7 +38,8 @@ RUN: Final = "run"
 OTHER: Final = "other"  # it makes a callout one that is not judged
 
 # What is watched, and the results of what returns the facts.
-_WATCHED: Final[Mapping[object, tuple[str, tuple[int, ...] | None]]] = {
+_Watched = tuple[str, tuple[int, ...] | None]
+_WATCHED: Final[Mapping[object, _Watched]] = {
     short.callout_reset: (_sequential.ARM, None),
     arm.arm: (_sequential.ARM, RESET_RESULT),
     short.callout_stop: (_sequential.STOP, None),
@@ -113,22 +114,10 @@ class Results:
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """See what is called in the block. Another profile function that is set goes on seeing it, too."""
-        # By the id of their code, which a planted bug may have replaced.
-        codes = {id(function.__code__): its for function, its in _WATCHED.items()}  # type: ignore[attr-defined]
-        other = profile_function()
-
-        def profile(frame: FrameType, event: str, value: object) -> None:
-            its = codes.get(id(frame.f_code))
-            if its is not None and not self._platform.off:
-                if event == "call":
-                    self._begin(frame, its[0])
-                elif event == "return":
-                    self._end(frame, value, its[1])
-            if other is not None:
-                other(frame, event, value)
-
-        with profiled(profile):
+        """See what is called in the block."""
+        # A planted bug may have replaced a function's code since.
+        codes = {function.__code__: its for function, its in _WATCHED.items()}  # type: ignore[attr-defined]
+        with watched(codes, self._begin, self._end):
             yield
 
     def check(self) -> None:
@@ -153,9 +142,10 @@ class Results:
             record = self._records[number] = _Record(c, number)
         return record
 
-    def _begin(self, frame: FrameType, kind: str) -> None:
-        if frame.f_back in self._begun:
+    def _begin(self, frame: FrameType, it: _Watched) -> None:
+        if self._platform.off or frame.f_back in self._begun:
             return  # the long way of a call that is known
+        kind = it[0]
         its = frame.f_locals
         if kind == RUN:
             record = self._record_of(its["run"].callout)
@@ -192,7 +182,9 @@ class Results:
         )
         self._begun[frame] = record, name, asked
 
-    def _end(self, frame: FrameType, value: object, results: tuple[int, ...] | None) -> None:
+    def _end(self, frame: FrameType, it: _Watched, value: object) -> None:
+        if self._platform.off:
+            return
         if frame in self._running:
             record, begun = self._running.pop(frame)
             run = frame.f_locals["run"]
@@ -203,7 +195,7 @@ class Results:
                 if asked.kind != _sequential.DEACTIVATE:
                     return  # an error, and nothing was done
                 value = 0
-            result = value if results is None else results[value]
+            result = value if it[1] is None else it[1][value]
             record.calls.append(asked._replace(ended=self._moment(record, ended=True), result=result))
             record.names.append(name)
 

@@ -180,7 +180,7 @@ def test_what_is_not_of_callout9_is_not_judged() -> None:
         callout_init_mtx(again, Mtx("m"))
         vm.spawn(timer_delete_sync_blocking, timer)
 
-    assert explore(scenario, results=True).exhausted
+    assert explore(scenario, bound=1, results=True).exhausted
 
 
 def test_processes_judge_as_well() -> None:
