@@ -19,12 +19,6 @@ TOOLS: Final = (3, 4)  # that no profiler, debugger or coverage tool has by conv
 Profile = Callable[[FrameType, str, object], None]
 
 
-def profile_function() -> Profile | None:
-    """Return that of this thread, if it has one that is a function: a profiler that is written in C is none."""
-    function: object = sys.getprofile()
-    return cast("Profile", function) if callable(function) else None
-
-
 @contextmanager
 def profiled(function: Profile | None) -> Iterator[None]:
     """Have that function in the block, or none, and then what there was before."""
@@ -46,7 +40,8 @@ End = Callable[[FrameType, T, object], None]
 @contextmanager
 def _profiling(codes: Mapping[CodeType, T], begin: Begin[T], end: End[T]) -> Iterator[None]:
     its = {id(code): it for code, it in codes.items()}  # code has a hash, and it is slow
-    other = profile_function()
+    before: object = sys.getprofile()
+    other = cast("Profile", before) if callable(before) else None  # a profiler that is written in C is no function
 
     def profile(frame: FrameType, event: str, value: object) -> None:
         it = its.get(id(frame.f_code))

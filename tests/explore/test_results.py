@@ -28,7 +28,7 @@ from callout import (
     callout_terminate_sync,
 )
 from callout._core import drain, short, softclock, stop
-from callout.explore import Violation, explore, replay
+from callout.explore import Violation, _profile, explore, replay
 from callout.freebsd13 import callout_async_drain
 from callout.testing import VirtualSMP
 from callout_linux.timer import mod_timer, timer_delete_sync_blocking, timer_list, timer_setup
@@ -98,60 +98,71 @@ def test_the_engine_does_not_lie(ops: tuple[str, ...], locked: str) -> None:
     assert judged.final_states == explore(partial(operations, ops, locked), bound=1).final_states
 
 
-LIES: Final[dict[str, tuple[Mutant, tuple[str, ...], str]]] = {
-    "the short path of stop says that nothing was there": (
-        Mutant("", short.callout_stop, "return 1", "return -1"),
+DOES_NOT_WAIT: Final = Mutant("a drain does not wait", drain.begin, "run is None", "True")
+LIES: Final[list[tuple[Mutant, tuple[str, ...], str]]] = [
+    (
+        Mutant("the short path of stop says that nothing was there", short.callout_stop, "return 1", "return -1"),
         ("stop",),
         "mpsafe",
     ),
-    "the long way of stop says that it was removed, and it runs": (
-        Mutant("", stop.stop_locked, "facts |= RUNNING", "facts |= REMOVED"),
+    (
+        Mutant(
+            "the long way of stop says that it was removed, and it runs",
+            stop.stop_locked,
+            "facts |= RUNNING",
+            "facts |= REMOVED",
+        ),
         ("stop",),
         "mpsafe",
     ),
-    "a reset that replaces a run says that there was none": (
-        Mutant("", short.callout_reset, "return 1", "return 0"),
+    (
+        Mutant("a reset that replaces a run says that there was none", short.callout_reset, "return 1", "return 0"),
         ("reset",),
         "mutex",
     ),
-    "a run that a reset has cancelled takes place": (
-        Mutant("", softclock.confirm, "run.state == CANCELLED", "False"),
+    (
+        Mutant("a run that a reset has cancelled takes place", softclock.confirm, "run.state == CANCELLED", "False"),
         ("reset",),
         "mutex",
     ),
-    "a drain does not say that it has removed a reset of the run": (
-        Mutant("", softclock.answer_tickets, "ticket.removed = True", "pass"),
+    (
+        Mutant(
+            "a drain does not say that it has removed a reset of the run",
+            softclock.answer_tickets,
+            "ticket.removed = True",
+            "pass",
+        ),
         ("reset", "drain"),
         "mpsafe",
     ),
-    "a drain says that nothing was removed": (
-        Mutant("", drain.begin, "REMOVED if removed else 0", "0"),
+    (
+        Mutant("a drain says that nothing was removed", drain.begin, "REMOVED if removed else 0", "0"),
         ("drain",),
         "mpsafe",
     ),
-    "a drain does not wait": (
-        Mutant("", drain.begin, "run is None", "True"),
-        ("drain",),
-        "mpsafe",
-    ),
-    "an asynchronous drain says that nothing is outstanding": (
-        Mutant("", drain.drain_async, "facts if c.run is None else facts | RUNNING", "0"),
+    (DOES_NOT_WAIT, ("drain",), "mpsafe"),
+    (
+        Mutant(
+            "an asynchronous drain says that nothing is outstanding",
+            drain.drain_async,
+            "facts if c.run is None else facts | RUNNING",
+            "0",
+        ),
         ("drain_async",),
         "mpsafe",
     ),
-    "what was deactivated is active": (
-        Mutant("", stop.deactivate, "c.state &= ~ACTIVE", "pass"),
+    (
+        Mutant("what was deactivated is active", stop.deactivate, "c.state &= ~ACTIVE", "pass"),
         ("deactivate",),
         "mpsafe",
     ),
-}
+]
 
 
-@pytest.mark.parametrize("name", LIES)
+@pytest.mark.parametrize(("mutant", "ops", "locked"), LIES, ids=[lie[0].name for lie in LIES])
 @pytest.mark.parametrize("shrink", [True, False])
-def test_a_lie_is_found(name: str, *, shrink: bool) -> None:
+def test_a_lie_is_found(mutant: Mutant, ops: tuple[str, ...], locked: str, *, shrink: bool) -> None:
     """Nothing else finds it, and the schedule that shows it can be replayed."""
-    mutant, ops, locked = LIES[name]
     scenario = partial(operations, ops, locked)
     with mutant.planted():
         with pytest.raises(Violation) as caught:
@@ -195,17 +206,16 @@ def test_processes_judge_as_well() -> None:
 @pytest.mark.parametrize("results", [True, False])
 def test_a_profiler_that_runs_goes_on(*, results: bool) -> None:
     """It has missed what it could not see, and a violation is told with it and without."""
-    mutant, ops, locked = LIES["a drain does not wait"]
 
     def fails(vm: VirtualSMP) -> None:
         vm.point()
         raise ValueError("wrong")
 
-    scenario = partial(operations, ops, locked) if results else fails
+    scenario = partial(operations, ("drain",), "mpsafe") if results else fails
     profiler = cProfile.Profile()
     profiler.enable()
     try:
-        with mutant.planted(), pytest.raises(Violation) as caught:
+        with DOES_NOT_WAIT.planted(), pytest.raises(Violation) as caught:
             explore(scenario, bound=1, results=results)
         sorted([])
     finally:
@@ -222,3 +232,12 @@ def test_it_is_true_or_false(wrong: bool) -> None:
         explore(partial(operations, ("stop",), "mpsafe"), results=wrong)
     with pytest.raises(ArgumentTypeError, match="results"):
         replay(partial(operations, ("stop",), "mpsafe"), "v4,operations,cpus=2,hz=1000,paths=short:", results=wrong)
+
+
+def test_where_every_tool_is_taken_a_profile_function_judges(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is what there is up to CPython 3.11."""
+    monkeypatch.setattr(_profile, "TOOLS", ())
+    with DOES_NOT_WAIT.planted(), pytest.raises(Violation) as caught:
+        explore(partial(operations, ("drain",), "mpsafe"), bound=1, results=True)
+
+    assert isinstance(caught.value.__cause__, ResultError)

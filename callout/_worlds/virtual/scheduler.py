@@ -114,9 +114,7 @@ class Scheduler:
         self.fairness = Fairness()
         self._ran: Context | None = None  # since it was asked last who can run
         self._could_run: Sequence[Context] = ()  # then
-        self._behind: dict[
-            Context, set[Context]
-        ] = {}  # a context that has given way: the contexts whose turn comes first
+        self._behind: dict[Context, set[Context]] = {}  # a task that has given way: those whose turn comes first
         self._names: dict[str, int] = {self.outside.name: 1}
 
     def obey(self, chooser: Chooser) -> None:

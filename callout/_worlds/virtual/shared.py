@@ -55,9 +55,8 @@ def _racy_field(name: str) -> property:
                 platform.asks_for_run(cpu.id)
         slot.__set__(self, value)
         if slot is _slot_cpu and isinstance(value, Cpu):
-            cast("VirtualPlatform", value.machine.platform).number_of(
-                self
-            )  # in the order in which they are initialised
+            platform = cast("VirtualPlatform", value.machine.platform)
+            platform.number_of(self)  # in the order in which they are initialised
 
     return property(read, write)
 
@@ -66,10 +65,7 @@ _slot_cpu = Callout.__dict__["cpu"]
 for _part in PARTS:
     setattr(Racy, _part, _racy_field(_part))
 
-# Weak: a class that a scenario defines goes with it. The one of Callout itself stays.
-_RACY: Final[WeakValues[type]] = WeakValues()  # by the id of the class
-_RACY_CALLOUT: Final = type(Callout.__name__, (Racy, Callout), {"__slots__": (), "_plain": Callout})
-_RACY.set(id(Callout), _RACY_CALLOUT)
+_RACY: Final[WeakValues[type]] = WeakValues()  # by the id of the class; weak: what a scenario defines goes with it
 
 
 def racy(record: type) -> type:
@@ -81,6 +77,9 @@ def racy(record: type) -> type:
         made = type(record.__name__, (Racy, record), {"__slots__": (), "_plain": record})
         _RACY.set(id(record), made)
     return made
+
+
+_RACY_CALLOUT: Final = racy(Callout)  # it stays
 
 
 class _Shared:
