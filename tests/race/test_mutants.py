@@ -120,6 +120,20 @@ def test_a_planted_bug_is_found(mutant: Mutant, scenario: Scenario, bound: int) 
 
 
 @pytest.mark.parametrize(("mutant", "scenario", "bound"), FOUND_BY, ids=IDS)
+def test_the_reduction_finds_what_a_plain_search_does(mutant: Mutant, scenario: Scenario, bound: int) -> None:
+    """With it and without, the search ends in the same error, and with it not later."""
+    found: list[tuple[type[BaseException], int]] = []
+    for reduce in (True, False):
+        with mutant.planted(), pytest.raises(Violation) as caught:
+            explore(scenario, bound=bound, reduce=reduce, schedules=20_000, shrink=False)
+        found.append((type(caught.value.__cause__), int(str(caught.value).split()[1])))
+
+    (error, first), (plain_error, plain_first) = found
+    assert error is plain_error
+    assert first <= plain_first
+
+
+@pytest.mark.parametrize(("mutant", "scenario", "bound"), FOUND_BY, ids=IDS)
 def test_without_the_planted_bug_nothing_is_found(mutant: Mutant, scenario: Scenario, bound: int) -> None:
     """The scenario that finds a bug finds none when it is not there."""
     assert explore(scenario, bound=1).exhausted
