@@ -98,13 +98,20 @@ def tests(session: nox.Session) -> None:
     install(session, "test")
     if session.python == PYTHONS[-1]:
         session.env["PYTHONDEVMODE"] = "1"  # the option would not reach the workers of pytest-xdist
-    elsewhere = [*EXPLORED, "tests/mutants"]
+    elsewhere = [*EXPLORED, "tests/bench", "tests/mutants"]
     if session.python != PYTHONS[0]:
         elsewhere += ONCE
         if session.python != PYTHONS[-1]:
             elsewhere += ENDS
     ignored = [f"--ignore={path}" for path in elsewhere]
     session.run("pytest", "--numprocesses=auto", *ignored, *session.posargs)
+
+
+@nox.session(python=PYTHONS[-1])
+def bench(session: nox.Session) -> None:
+    """Check that every peer of ``callout bench`` runs every workload; no figure is judged."""
+    install(session, "test", "bench")
+    session.run("pytest", "--numprocesses=auto", "tests/bench", *session.posargs)
 
 
 @nox.session

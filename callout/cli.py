@@ -105,6 +105,11 @@ def _command(argv: Sequence[str] | None) -> int:
             "was used afterwards, else 1.",
         )
     )
+    from .bench import _command as bench
+
+    bench.add_arguments(
+        commands.add_parser("bench", help="time these timers against those of event loops", allow_abbrev=False)
+    )
     exploring = commands.add_parser(
         "explore",
         help="explore the races of kernel timers, and their remedies",
@@ -117,6 +122,8 @@ def _command(argv: Sequence[str] | None) -> int:
         args = parser.parse_args(argv)
         return museum.run(args)
     args = parser.parse_args(argv)
+    if args.command == "bench":
+        return bench.run(args)
     return conformance.run(args) if args.command == "conformance" else demo(args)
 
 

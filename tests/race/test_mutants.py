@@ -122,7 +122,7 @@ def test_a_planted_bug_is_found(mutant: Mutant, scenario: Scenario, bound: int) 
 @pytest.mark.parametrize(("mutant", "scenario", "bound"), FOUND_BY, ids=IDS)
 def test_the_reduction_finds_what_a_plain_search_does(mutant: Mutant, scenario: Scenario, bound: int) -> None:
     """With it and without, the search ends in the same error, and with it not later."""
-    found: list[tuple[type[BaseException], int]] = []
+    found: list[tuple[type[BaseException | None], int]] = []
     for reduce in (True, False):
         with mutant.planted(), pytest.raises(Violation) as caught:
             explore(scenario, bound=bound, reduce=reduce, schedules=20_000, shrink=False)

@@ -1,6 +1,7 @@
 """The application's task on CPU 0 goes on: beside a lock that is held elsewhere, and beside 100,000 callouts at once.
 
-No time is asserted here, only which tasks had turns while what was still going on; ``tests/bench/latency.py`` measures.
+No time is asserted here, only which tasks had turns while what was still going on;
+``callout bench --workloads gap`` measures.
 """
 
 from __future__ import annotations

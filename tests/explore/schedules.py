@@ -1,7 +1,7 @@
 """Schedules a second: three lock sections on each of two threads, here and with the package frontrun, interleaved.
 
     pip install frontrun
-    frontrun python tests/bench/schedules.py
+    frontrun python tests/explore/schedules.py
 
 Prints executions a second, the median over the rounds, and the ratio round by round: unreduced, reduced, and frontrun,
 which reduces as well. It wants its command around the program, which patches the locks of the interpreter; without it

@@ -1,4 +1,4 @@
-"""One process against two: ``python tests/bench/split.py``, on a machine with two idle cores.
+"""One process against two: ``python tests/explore/split.py``, on a machine with two idle cores.
 
 The times are medians of runs that take turns. Processor time is that of all processes together: it shows what the split
 costs where the cores are busy, and the times say nothing.

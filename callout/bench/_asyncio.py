@@ -1,0 +1,95 @@
+"""asyncio's own loop, and two that stand in for it: uvloop and rloop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from ._peer import Func, Steps, nothing
+
+
+class Asyncio:
+    """Any loop with asyncio's interface."""
+
+    def __init__(self, new_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+        self._new_loop = new_loop
+
+    def run(self, body: Callable[[], Steps]) -> None:
+        """Run a new loop, and the workload in a task of it."""
+        self._loop = self._new_loop()
+        try:
+            self._loop.run_until_complete(self._main(body))
+        finally:
+            self._loop.close()
+
+    async def _main(self, body: Callable[[], Steps]) -> None:
+        self._woken = asyncio.Event()
+        for wait in body():
+            if wait is None:
+                await self._woken.wait()
+                self._woken.clear()
+            else:
+                await asyncio.sleep(wait)
+
+    def wake(self) -> None:
+        """Set the event, on the loop."""
+        self._loop.call_soon_threadsafe(self._woken.set)
+
+    def delays(self, seconds: Sequence[float]) -> list[float]:
+        """Return seconds."""
+        return list(seconds)
+
+    def arm(self, delays: list[float], func: Func, timers: list[asyncio.TimerHandle]) -> None:
+        """Call later."""
+        loop = self._loop
+        for delay in delays:
+            timers.append(loop.call_later(delay, func, None))  # noqa: PERF401 - as the other peers
+
+    idle = arm
+
+    def rearm(self, delays: list[float], func: Func, timers: list[asyncio.TimerHandle]) -> None:
+        """Cancel, and call later: there is nothing else."""
+        loop = self._loop
+        for i, delay in enumerate(delays):
+            timers[i].cancel()
+            timers[i] = loop.call_later(delay, func, None)
+
+    def churn(self, delays: list[float], func: Func) -> None:
+        """Call later, and cancel."""
+        loop = self._loop
+        for delay in delays:
+            loop.call_later(delay, func, None).cancel()
+
+    def cancel(self, timers: list[asyncio.TimerHandle]) -> None:
+        """Cancel."""
+        for timer in timers:
+            timer.cancel()
+
+    def hold(self) -> Callable[[], None]:
+        """There is one loop."""
+        return nothing
+
+    def arm_elsewhere(self, delays: list[float], func: Func) -> None:
+        """Have the loop call later: its timers are no business of other threads."""
+        loop = self._loop
+        for delay in delays:
+            loop.call_soon_threadsafe(loop.call_later, delay, func, None)
+
+
+def asyncio_loop() -> Asyncio:
+    """Return asyncio itself."""
+    return Asyncio(asyncio.SelectorEventLoop)
+
+
+def uvloop_loop() -> Asyncio:
+    """Return uvloop."""
+    import uvloop
+
+    return Asyncio(uvloop.new_event_loop)
+
+
+def rloop_loop() -> Asyncio:
+    """Return rloop."""
+    import rloop
+
+    return Asyncio(rloop.new_event_loop)

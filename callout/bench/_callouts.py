@@ -1,0 +1,188 @@
+"""Our own peers: callouts without a lock, with a mutex each, and on two CPUs."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from itertools import cycle
+from typing import ClassVar
+
+import trio
+
+from .. import (
+    Callout,
+    CalloutSystem,
+    Mtx,
+    callout_init,
+    callout_init_mtx,
+    callout_reset,
+    callout_reset_on,
+    callout_stop,
+    open_callouts,
+)
+from ._peer import Func, Steps, nothing
+
+
+class OnTrio:
+    """A callout system, and a workload in a task of its loop."""
+
+    cpus: ClassVar = 1
+    system: CalloutSystem
+
+    def __init__(self) -> None:
+        self._woken = trio.Event()
+
+    def run(self, body: Callable[[], Steps]) -> None:
+        """Run trio, open a system, and run the workload."""
+        trio.run(self._main, body)
+
+    async def _main(self, body: Callable[[], Steps]) -> None:
+        self._token = trio.lowlevel.current_trio_token()
+        async with open_callouts(cpus=self.cpus, checking=False) as self.system:
+            for wait in body():
+                if wait is None:
+                    await self._woken.wait()
+                    self._woken = trio.Event()
+                else:
+                    await trio.sleep(wait)
+
+    def wake(self) -> None:
+        """Set the event, on the loop."""
+        self._token.run_sync_soon(lambda: self._woken.set())
+
+    def hold(self) -> Callable[[], None]:
+        """There is one loop."""
+        return nothing
+
+    def delays(self, seconds: Sequence[float]) -> list[int]:
+        """Return clock ticks, of a millisecond each."""
+        return [round(each * 1000) for each in seconds]
+
+
+class Plain(OnTrio):
+    """Callouts without a lock."""
+
+    def arm(self, delays: list[int], func: Func, timers: list[Callout]) -> None:
+        """Initialise and reset."""
+        for ticks in delays:
+            c = Callout()
+            callout_init(c, 1)
+            callout_reset(c, ticks, func, None)
+            timers.append(c)
+
+    idle = arm
+
+    def rearm(self, delays: list[int], func: Func, timers: list[Callout]) -> None:
+        """Reset."""
+        for c, ticks in zip(timers, delays, strict=True):
+            callout_reset(c, ticks, func, None)
+
+    def churn(self, delays: list[int], func: Func) -> None:
+        """Initialise, reset and stop."""
+        for ticks in delays:
+            c = Callout()
+            callout_init(c, 1)
+            callout_reset(c, ticks, func, None)
+            callout_stop(c)
+
+    def cancel(self, timers: list[Callout]) -> None:
+        """Stop."""
+        for c in timers:
+            callout_stop(c)
+
+    def arm_elsewhere(self, delays: list[int], func: Func) -> None:
+        """Initialise and reset, in a thread to which the system was bound."""
+        keep: list[Callout] = []
+        with self.system.bound():
+            self.arm(delays, func, keep)
+        self.kept = keep
+
+
+class Guarded(Callout):
+    """A callout, and the mutex of what it belongs to."""
+
+    __slots__ = ("mtx",)
+
+    mtx: Mtx
+
+
+class WithMutex(OnTrio):
+    """Callouts with a mutex each, which must be held for stopping.
+
+    The mutexes are those of what the timers belong to, and so are there before.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._mutexes: list[Mtx] = []
+
+    def delays(self, seconds: Sequence[float]) -> list[int]:
+        """Return clock ticks, and have a mutex ready for each."""
+        while len(self._mutexes) < len(seconds):
+            self._mutexes.append(Mtx())
+        return super().delays(seconds)
+
+    def arm(self, delays: list[int], func: Func, timers: list[Guarded]) -> None:
+        """Initialise and reset."""
+        for ticks, mtx in zip(delays, self._mutexes):  # noqa: B905 - there may be more
+            c = Guarded()
+            c.mtx = mtx
+            callout_init_mtx(c, mtx)
+            callout_reset(c, ticks, func, None)
+            timers.append(c)
+
+    idle = arm
+
+    def rearm(self, delays: list[int], func: Func, timers: list[Guarded]) -> None:
+        """Reset."""
+        for c, ticks in zip(timers, delays, strict=True):
+            callout_reset(c, ticks, func, None)
+
+    def churn(self, delays: list[int], func: Func) -> None:
+        """Initialise, reset and stop."""
+        for ticks, mtx in zip(delays, self._mutexes):  # noqa: B905 - as above
+            c = Guarded()
+            c.mtx = mtx
+            callout_init_mtx(c, mtx)
+            callout_reset(c, ticks, func, None)
+            with mtx:
+                callout_stop(c)
+
+    def cancel(self, timers: list[Guarded]) -> None:
+        """Stop."""
+        for c in timers:
+            with c.mtx:
+                callout_stop(c)
+
+    def arm_elsewhere(self, delays: list[int], func: Func) -> None:
+        """Initialise and reset, in a thread to which the system was bound."""
+        keep: list[Guarded] = []
+        with self.system.bound():
+            self.arm(delays, func, keep)
+        self.kept = keep
+
+
+class TwoCpus(Plain):
+    """Callouts without a lock, on two CPUs in turn."""
+
+    cpus = 2
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._turns = cycle((0, 1))
+
+    def hold(self) -> Callable[[], None]:
+        """Have the loop of the other CPU wait."""
+        go_on = threading.Event()
+        self.system.cpu(1).call(go_on.wait)
+        return go_on.set
+
+    def arm(self, delays: list[int], func: Func, timers: list[Callout]) -> None:
+        """Initialise, and reset onto one CPU or the other."""
+        for ticks, cpu in zip(delays, self._turns):  # noqa: B905 - the turns never end
+            c = Callout()
+            callout_init(c, 1)
+            callout_reset_on(c, ticks, func, None, cpu)
+            timers.append(c)
+
+    idle = arm

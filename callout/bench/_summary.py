@@ -1,0 +1,49 @@
+"""From samples to what is shown: medians, and medians of the ratios within a round."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from statistics import median
+from typing import NamedTuple
+
+from ._peer import BASE
+from ._rounds import Plan, Sample
+from ._workloads import ROWS, Row
+
+
+class Cell(NamedTuple):
+    """A figure of one peer."""
+
+    size: int
+    row: Row
+    peer: str
+    value: float  # the median over the rounds
+    ratio: float | None  # of the base to it, the median over the rounds that have both: above 1 it is ahead
+
+
+def rows(plan: Plan) -> Iterator[Row]:
+    """Yield the rows that a plan's workloads fill."""
+    for workload in plan.workloads:
+        yield from ROWS[workload]
+
+
+def summarize(plan: Plan, samples: Sequence[Sample]) -> list[Cell]:
+    """Return every figure of which there is a sample."""
+    cells: list[Cell] = []
+    for size in plan.sizes:
+        for row in rows(plan):
+            by_peer = {
+                peer: {
+                    each.turn: each.figures[row.name]
+                    for each in samples
+                    if (each.size, each.peer) == (size, peer) and row.name in each.figures
+                }
+                for peer in plan.peers
+            }
+            base = by_peer.get(BASE, {})
+            for peer, mine in by_peer.items():
+                if mine:
+                    ratios = [base[turn] / value for turn, value in mine.items() if turn in base and value > 0]
+                    ratio = median(ratios) if ratios else None
+                    cells.append(Cell(size, row, peer, median(mine.values()), ratio))
+    return cells
