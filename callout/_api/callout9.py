@@ -21,7 +21,7 @@ from .._core.deadline import after_ticks, at_sbt, ticks_since_boot
 from .._core.describe import shown
 from .._core.drain import drain_async, wait, wait_blocking
 from .._core.errors import LockClassError
-from .._core.machine import Machine, current_machine
+from .._core.machine import CURRENT, Machine, current_machine
 from .._core.results import DRAIN_RESULT, RESET_RESULT, WAITED_RESULT
 from .._core.state import ACTIVE, FRESH, PENDING, Callout, Func
 from .._core.stop import deactivate
@@ -60,6 +60,17 @@ def callout_init(c: Callout, mpsafe: int, /) -> None:
 
     See callout(9), ``callout_init()``.
     """
+    known = CURRENT.get(None)
+    # Used for the first time, where nothing but the state and the CPU has to change.
+    if known is not None and known.fresh is not None and mpsafe and issubclass(type(c), Callout):
+        try:
+            is_fresh = c.state == FRESH
+        except AttributeError:
+            is_fresh = False
+        if is_fresh:
+            c.state = known.fresh
+            c.cpu = known.cpus[0]
+            return
     machine = current_machine("callout_init")
     check_callout("callout_init", c)
     initialize("callout_init", machine, c, None if mpsafe else machine.giant, 0)

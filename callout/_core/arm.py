@@ -35,6 +35,7 @@ from .state import (
     CAREFUL,
     CLOSED,
     DIRECT,
+    FRESH,
     MOVING,
     NOWHERE,
     PENDING,
@@ -44,9 +45,9 @@ from .state import (
     TRACED,
     Callout,
     Func,
+    Link,
 )
 from .units import CALLOUT_SHAREDLOCK
-from .wheel import Bucket
 
 # Conditions of arming.
 IF_IDLE: Final = 0x1  # only if nothing is scheduled
@@ -91,10 +92,7 @@ def _lock_for(c: Callout, to: Cpu | None) -> tuple[Cpu, Cpu]:
 
 
 def unschedule(cpu: Cpu, c: Callout) -> bool:
-    """Remove a scheduled run, wherever it is; return whether there was one. Leaves ACTIVE alone.
-
-    The caller tidies the wheel, when it has stored what belongs to this.
-    """
+    """Remove a scheduled run, wherever it is; return whether there was one. Leaves ACTIVE alone."""
     state = c.state
     if not state & PENDING:
         return False
@@ -108,25 +106,24 @@ def unschedule(cpu: Cpu, c: Callout) -> bool:
     return True
 
 
-def prepare(cpu: Cpu, when: int, now: int) -> tuple[Bucket | None, int, int]:
+def prepare(cpu: Cpu, when: int, now: int) -> tuple[Link, int, int]:
     """Make the calls that filing for *when* on *cpu* needs: plain stores do the rest. The lock is held.
 
     Returns the place in the wheel, the number of the arming, and the deadline of the CPU, which is kept already.
     """
     seq = cpu.seq = cpu.seq + 1
-    spot = cpu.wheel.spot(when, seq, now)
-    look = when if spot is None else spot.begins
+    at = cpu.wheel.spot(when, seq, now)
     deadline = cpu.deadline
-    if look < deadline:
-        cpu.machine.platform.set_event(cpu.id, look)
-        deadline = look
-    return spot, seq, deadline
+    if when < deadline:
+        cpu.machine.platform.set_event(cpu.id, when)
+        deadline = when
+    return at, seq, deadline
 
 
 def schedule(cpu: Cpu, c: Callout, when: int) -> None:
     """Put *c* into the wheel of *cpu*, on which it is."""
-    spot, seq, deadline = prepare(cpu, when, cpu.now())
-    cpu.wheel.put(c, spot, when, seq, cpu.wheel)
+    at, seq, deadline = prepare(cpu, when, cpu.now())
+    cpu.wheel.put(c, at, when, seq)
     c.state = c.state & ~(QUEUED | MOVING) | PENDING
     cpu.deadline = deadline
 
@@ -212,9 +209,9 @@ def _arm_locked(
             return facts
         to = cpu
     old += (c.func, c.arg)
-    spot, seq, deadline = prepare(to, when, cpu.now())
+    at, seq, deadline = prepare(to, when, cpu.now())
     # From here on there are plain stores only, so that nothing can interrupt them; put() is made of them, too.
-    to.wheel.put(c, spot, when, seq, cpu.wheel)
+    to.wheel.put(c, at, when, seq)
     c.cpu = to
     c.func = func
     c.arg = arg
@@ -225,8 +222,6 @@ def _arm_locked(
         if cancels:
             run.state = CANCELLED
     to.deadline = deadline
-    if cpu.wheel.emptied is not None:
-        cpu.wheel.tidy()
     return facts
 
 
@@ -236,14 +231,11 @@ def _defer(cpu: Cpu, c: Callout, run: Run, cancels: bool, move: Move) -> None:
     Until then pending and active tell the truth. Source: r277213 of FreeBSD, "close a migration race where
     callout_reset() failed to set the CALLOUT_ACTIVE flag".
     """
-    wheel = cpu.wheel
-    wheel.remove(c)
+    cpu.wheel.remove(c)
     run.move = move
     c.state = c.state & ~QUEUED | PENDING | ACTIVE | MOVING
     if cancels:
         run.state = CANCELLED
-    if wheel.emptied is not None:
-        wheel.tidy()
 
 
 def _applies(c: Callout, how: int, when: int) -> bool:
@@ -264,6 +256,12 @@ def default_precision(machine: Machine, when: int) -> int:
 # -- initialisation ----------------------------------------------------------------------------------------------------
 
 
+def fresh_state(machine: Machine) -> int:
+    """Return the state of an idle callout of *machine*."""
+    state = CAREFUL if machine.careful or machine.precexp < 63 else 0
+    return state if machine.origins is None else state | TRACED
+
+
 @protected
 def initialize(call: str, machine: Machine, c: Callout, lock: Lock | None, flags: int) -> None:
     """Bind *c* to CPU 0 of *machine*; a callout that was initialised before must be neither pending nor running."""
@@ -273,11 +271,14 @@ def initialize(call: str, machine: Machine, c: Callout, lock: Lock | None, flags
         lock.check_usable(call)
     place(call, lock_class_of(lock, flags), direct=False)
     home = machine.cpus[0]
+    if c.state == FRESH and machine.fresh is not None:
+        c.lock = lock
+        c.flags = flags
+        c.state = machine.fresh
+        c.cpu = home
+        return
     plain = type(c).__dict__.get("_plain", type(c))  # it may have been a callout of another world
     record = machine.platform.racy(plain)
-    state = CAREFUL if machine.careful or machine.precexp < 63 else 0
-    if machine.origins is not None:
-        state |= TRACED
     cpu = to = None
     if c.cpu.id >= 0 and c.cpu.open:
         to = home if c.cpu.machine is machine else c.cpu
@@ -297,8 +298,7 @@ def initialize(call: str, machine: Machine, c: Callout, lock: Lock | None, flags
         c.lock = lock
         c.flags = flags
         c.func = c.arg = c.run = None
-        c.key = 0
-        c.state = state
+        c.state = fresh_state(machine)
         c.cpu = home
     finally:
         try:

@@ -17,7 +17,7 @@ from .phases import Use, admit
 from .state import Callout
 from .units import exact_int
 
-_REFUSED_CODE: Final = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR | inspect.CO_GENERATOR
+REFUSED_CODE: Final = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR | inspect.CO_GENERATOR
 
 
 def check_int(call: str, name: str, value: object, low: int, high: int) -> int:
@@ -46,7 +46,7 @@ def check_func(call: str, func: object, what: str = "the callback must be a func
         method = type(target).__call__
         target = method if isinstance(method, FunctionType) else target
     code = getattr(target, "__code__", None)
-    if code is not None and code.co_flags & _REFUSED_CODE:
+    if code is not None and code.co_flags & REFUSED_CODE:
         raise ArgumentTypeError(
             f"{call}: {shown(func)} is a coroutine or generator function, and calling it would run nothing; give a "
             "plain function, and start asynchronous work from it with system.cpu(0).start_soon(async_function, ...)",

@@ -48,6 +48,7 @@ GUARDED: Final[Mapping[str, Mapping[str, str]]] = {
         "busy": BY_CPU,
         "deadline": BY_CPU,
         "lock": BY_CPU,  # replaced once, when the machine closes: then every call is refused
+        "quiet": BY_CPU,
         "open": BY_CPU,  # read without it by cross-CPU calls, which look again afterwards
         "seq": BY_CPU,
         "idle": BY_LOOP,
@@ -164,6 +165,7 @@ class Cpu:
         "now",
         "only",
         "open",
+        "quiet",
         "seq",
         "softclock",
         "thread",
@@ -181,6 +183,7 @@ class Cpu:
         self.boot: int = machine.boot
         self.current_thread: Callable[[], Thread] = machine.platform.current_thread
         self.only = False  # the machine has no other
+        self.quiet = False  # nothing is armed any more: the machine quiesces
         self.seq = 0
         self.wheel = Wheel()
         self.softclock = Lane(self, direct=False)

@@ -62,8 +62,6 @@ def begin(call: str, c: Callout, asks: int, new_waiter: Callable[[], Waiter]) ->
                 c.state &= ~ACTIVE
             if asks & T_CLOSE:
                 c.state |= CLOSED
-            if cpu.wheel.emptied is not None:
-                cpu.wheel.tidy()
             return REMOVED if removed else 0
         if is_inside(run):
             raise SelfDrainError(

@@ -15,7 +15,7 @@ from typing import Final, NoReturn
 from .._locks.lock import Lock
 from .._locks.mutex import MTX_RECURSE, Mtx
 from . import phases
-from .arm import unschedule
+from .arm import fresh_state, unschedule
 from .calls import cross_call, run_calls
 from .checks import check_int
 from .cpu import Cpu, Lane, Run
@@ -79,6 +79,8 @@ def boot(
     machine.giant = Mtx("Giant", MTX_RECURSE, machine=machine)
     machine.cpus = tuple(Cpu(machine, number) for number in range(cpus))
     machine.cpus[0].only = cpus == 1
+    if platform.racy(Callout) is Callout:
+        machine.fresh = fresh_state(machine)
     for cpu in machine.cpus:
         platform.attach(cpu.id, Entry(partial(hardclock, cpu), partial(run_calls, cpu), partial(softclock, cpu)))
     return machine
@@ -109,10 +111,14 @@ def enter(machine: Machine, phase: Phase) -> None:
 @protected
 def _let_go(machine: Machine, held: list[Cpu], closed: Refusal) -> None:
     """Release the locks of *held*, and have them replaced by *closed* if the machine is."""
+    quiet = machine.phase >= Phase.QUIESCING
+    if machine.phase is Phase.CLOSED:
+        machine.fresh = None
     while held:
         cpu = held[-1]
         lock = cpu.lock
         del held[-1]  # no call, and so one step with what follows
+        cpu.quiet = quiet
         if machine.phase is Phase.CLOSED:
             cpu.lock = closed
         cpu.busy = False
@@ -127,6 +133,7 @@ def fork(machine: Machine) -> None:
     """
     phases.IN_CHILD = True
     machine.phase = Phase.FORKED
+    machine.fresh = None
     machine.dead = Refusal(ForkedError, FORKED_TEXT)
     machine.held = _Forked()  # every lock that is acquired or released is noted there, and so is refused
     for cpu in machine.cpus:

@@ -38,6 +38,7 @@ class Machine:
         "dead",
         "expensive",
         "faults",
+        "fresh",
         "giant",
         "held",
         "hz",
@@ -74,6 +75,9 @@ class Machine:
         self.witness: Witness | None = None  # the order in which locks are acquired
         # What must not be lost even if the user's code catches it, a slab's reports for example. None: off.
         self.faults: list[BaseException] | None = None
+        # The state of a callout that is initialised for the first time, if nothing but that and its CPU has to change;
+        # None: the long way finds out.
+        self.fresh: int | None = None
         self.budget = NEVER  # nanoseconds for which softclock may run without a checkpoint
         self.slow = NEVER  # nanoseconds after which a callback is an expensive one
         # Runs a callback or a completion. The caller reports what leaves it.

@@ -14,20 +14,21 @@ quicker than ``cpu.now()``: what a slot holds is no method, and Python looks for
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import FunctionType
 from typing import Final, TypeVar
 
 from . import signatures
 from .arm import IF_EARLIER, IF_IDLE, IF_PENDING, STAY, UNCHANGED, arm, default_precision, destination, prepare
-from .checks import check_func, check_tick, machine_of, not_a_callout
+from .checks import REFUSED_CODE, check_func, check_tick, machine_of, not_a_callout
 from .cpu import Cpu
 from .cpulock import refuse_reentry, release_if_owned
 from .deadline import FAR, after_ticks, at_tick
 from .guard import protected
-from .phases import Phase
 from .results import RESET_RESULT, STOP_RESULT
-from .state import ARMED, ARMED_TRACED, NOT_IDLE, REMOVED, TRACED, Callout
+from .state import ARMED, ARMED_TRACED, NOT_IDLE, REMOVED, TRACED, Callout, Link
 from .stop import dequeue, stop
 from .units import check_flags, check_ticks
+from .wheel import COARSE, FINE
 
 T = TypeVar("T")
 
@@ -62,7 +63,7 @@ def callout_reset(c: Callout, ticks: int, func: Callable[[T], object], arg: T, /
         clock = cpu.now
     except AttributeError:
         not_a_callout("callout_reset", c)
-    if func is not known:
+    if func is not known and (type(func) is not FunctionType or func.__code__.co_flags & REFUSED_CODE):
         check_func("callout_reset", func)
     if type(ticks) is not int or ticks > _ONE_DIGIT:
         ticks = check_ticks("callout_reset", ticks)
@@ -80,7 +81,7 @@ def callout_reset(c: Callout, ticks: int, func: Callable[[T], object], arg: T, /
         state = c.state
         # Pushed out, the commonest call of all. With a run in progress there may be a drain that refuses the call.
         if (state == ARMED or state == ARMED_TRACED) and c.run is None and c.cpu is cpu:
-            if c.filed <= when:
+            if c.time <= when:
                 if state != ARMED:
                     cpu.busy = True
                     cpu.machine.note(c)
@@ -92,20 +93,25 @@ def callout_reset(c: Callout, ticks: int, func: Callable[[T], object], arg: T, /
                 c.precision = 0
                 return 1
         # Idle, and a function is given.
-        elif (
-            not state & NOT_IDLE
-            and c.run is None
-            and c.cpu is cpu
-            and cpu.machine.phase < Phase.QUIESCING
-            and func is not None
-        ):
+        elif not state & NOT_IDLE and c.run is None and c.cpu is cpu and not cpu.quiet and func is not None:
             cpu.busy = True
-            spot, seq, deadline = prepare(cpu, when, clock())
             if state & TRACED:
                 cpu.machine.note(c)
-            _func, _arg = c.func, c.arg  # as above
             wheel = cpu.wheel
-            wheel.put(c, spot, when, seq, wheel)
+            at: Link | None = wheel.coarse.get(when >> COARSE)
+            if at is None:
+                at = wheel.fine.get(when >> FINE)
+            if at is None or when < cpu.deadline:
+                at, seq, deadline = prepare(cpu, when, clock())
+            else:
+                seq, deadline = cpu.seq + 1, cpu.deadline
+            _func, _arg = c.func, c.arg  # as above
+            last = at.prev
+            c.prev = last
+            c.next = at
+            last.next = at.prev = c  # type: ignore[union-attr]  # what it is put before is in a ring
+            c.time = when
+            c.seq = c.filed = cpu.seq = seq
             c.func = func
             c.arg = arg
             c.precision = 0
@@ -160,16 +166,9 @@ def callout_stop(c: Callout, /) -> int:
         # In the wheel and idle.
         if (state == ARMED or state == ARMED_TRACED) and c.run is None and c.cpu is cpu:
             before, after = c.prev, c.next
-            if before is not after:  # one of several in its bucket; in the open slot both are None
-                before.next, after.prev = after, before  # type: ignore[union-attr]  # links, both of them
-                c.prev = c.next = None
-                c.state = state & TRACED
-            else:
-                wheel = cpu.wheel
-                wheel.remove(c)
-                c.state = state & TRACED
-                if wheel.emptied is not None:
-                    wheel.tidy()
+            before.next, after.prev = after, before  # type: ignore[union-attr]  # what is pending is in a ring
+            c.prev = c.next = None
+            c.state = state & TRACED
             return 1
     finally:
         cpu.busy = False
@@ -206,16 +205,9 @@ def callout_dequeue(c: Callout, /, *, if_not_running: bool = False, close: bool 
         # In the wheel and idle.
         if (state == ARMED or state == ARMED_TRACED) and c.run is None and not close and c.cpu is cpu:
             before, after = c.prev, c.next
-            if before is not after:  # one of several in its bucket; in the open slot both are None
-                before.next, after.prev = after, before  # type: ignore[union-attr]  # links, both of them
-                c.prev = c.next = None
-                c.state = state & TRACED
-            else:
-                wheel = cpu.wheel
-                wheel.remove(c)
-                c.state = state & TRACED
-                if wheel.emptied is not None:
-                    wheel.tidy()
+            before.next, after.prev = after, before  # type: ignore[union-attr]  # what is pending is in a ring
+            c.prev = c.next = None
+            c.state = state & TRACED
             return REMOVED
     finally:
         cpu.busy = False
@@ -276,19 +268,25 @@ def callout_arm_curcpu(c: Callout, tick: int, func: Callable[[T], object], arg: 
                         c.precision = 0
                         return REMOVED
                 # Idle.
-                elif (
-                    not state & NOT_IDLE
-                    and not flags & _LONG_IF_IDLE
-                    and cpu.machine.phase < Phase.QUIESCING
-                    and func is not None
-                ):
+                elif not state & NOT_IDLE and not flags & _LONG_IF_IDLE and not cpu.quiet and func is not None:
                     cpu.busy = True
-                    spot, seq, deadline = prepare(cpu, when, now)
                     if state & TRACED:
                         cpu.machine.note(c)
-                    _arg = c.arg  # as above
                     wheel = cpu.wheel
-                    wheel.put(c, spot, when, seq, wheel)
+                    at: Link | None = wheel.coarse.get(when >> COARSE)
+                    if at is None:
+                        at = wheel.fine.get(when >> FINE)
+                    if at is None or when < cpu.deadline:
+                        at, seq, deadline = prepare(cpu, when, now)
+                    else:
+                        seq, deadline = cpu.seq + 1, cpu.deadline
+                    _arg = c.arg  # as above
+                    last = at.prev
+                    c.prev = last
+                    c.next = at
+                    last.next = at.prev = c  # type: ignore[union-attr]  # what it is put before is in a ring
+                    c.time = when
+                    c.seq = c.filed = cpu.seq = seq
                     c.arg = arg
                     c.precision = 0
                     c.state = state | ARMED

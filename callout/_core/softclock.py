@@ -54,9 +54,7 @@ def turn(lane: Lane) -> Run | None:
     Softclock that has nothing to run has ``cpu.idle`` to wait for.
     """
     cpu = lane.cpu
-    run: Run | None = None
-    ended = False
-    while not ended:
+    while True:
         acquire(cpu)
         try:
             done = lane.run
@@ -64,25 +62,36 @@ def turn(lane: Lane) -> Run | None:
                 if done is not None:
                     done.callout.run = None
                     lane.run = None
-                run = _next(lane)
-                ended = True
+                # What only the run refers to dies here, under no lock; also if the next one has its record.
+                _old = None if done is None else (done.callout, done.func, done.arg)
+                return _next(lane, done)
         finally:
             cpu.busy = False
             cpu.lock.release()
-        if not ended:
-            end(lane)
-            done = None  # the run has ended, and what only it refers to dies here, under no lock
-    return run
+        end(lane)
+        done = None
 
 
-def _next(lane: Lane) -> Run | None:
-    """Begin the first run in the queue that can be begun; the lock is held."""
+def _next(lane: Lane, done: Run | None) -> Run | None:
+    """Begin the first run in the queue that can be begun; the lock is held. *done* is the record of one that has ended
+    and for which nobody has waited: it is used again.
+    """
     cpu = lane.cpu
     # Direct ones go first. Where the interrupt has used up its time, softclock waits until it has run the rest.
     if lane.direct or not cpu.interrupt.queue:
         queue = lane.queue
         while (c := queue.next) is not queue:
             assert isinstance(c, Callout)
+            if c.lock is None and done is not None and done.lock is None and done.removed is None:
+                before, after = c.prev, c.next
+                before.next, after.prev = after, before  # type: ignore[union-attr]  # it is in a ring
+                c.prev = c.next = None
+                c.state &= ~(PENDING | QUEUED)
+                done.callout = c
+                done.func = c.func
+                done.arg = c.arg
+                c.run = lane.run = done
+                return done
             run = _begin(lane, c)
             if run is not None:
                 return run
@@ -145,15 +154,17 @@ def execute(run: Run, begun: int) -> int:
     func = run.func
     assert func is not None
     machine = run.cpu.machine
-    errors: list[BaseException] = []
+    errors: list[BaseException] | None = None
     try:
         machine.call(func, run.arg)
     except BaseException as error:
-        errors.append(error)
+        errors = [error]
     if run.lock is not None:
+        errors = errors or []
         _release_after(run, errors)
-    for problem in errors:
-        machine.report(problem, run.callout)
+    if errors:
+        for problem in errors:
+            machine.report(problem, run.callout)
     ended = run.cpu.now()
     if ended - begun > machine.slow:
         machine.expensive(func, ended - begun)
@@ -253,8 +264,6 @@ def answer_tickets(cpu: Cpu, c: Callout, tickets: list[Ticket]) -> None:
                 c.state &= ~ACTIVE
                 ticket.removed = True
             break
-    if cpu.wheel.emptied is not None:
-        cpu.wheel.tidy()
     if any(ticket.asks & T_CLOSE for ticket in tickets):
         c.state |= CLOSED
 
@@ -266,8 +275,8 @@ def _carry_out(cpu: Cpu, c: Callout, move: Move, old: list[object]) -> None:
         return
     to = move.cpu
     old += (c.func, c.arg)
-    spot, seq, deadline = prepare(to, move.time, cpu.now())
-    to.wheel.put(c, spot, move.time, seq, cpu.wheel)
+    at, seq, deadline = prepare(to, move.time, cpu.now())
+    to.wheel.put(c, at, move.time, seq)
     c.cpu = to
     c.func = move.func
     c.arg = move.arg
@@ -304,12 +313,18 @@ def _scan(cpu: Cpu) -> bool:
     acquire(cpu)
     due: list[Callout] = []
     try:
-        more = cpu.wheel.expire(cpu.now(), due)
+        now = cpu.now()
+        more = cpu.wheel.expire(now, due)
+        queue = cpu.softclock.queue
         for c in due:
-            lane = cpu.interrupt if c.state & DIRECT and c.run is None else cpu.softclock
-            lane.queue.append(c)
-            c.state |= QUEUED
-        when = cpu.wheel.next_event()
+            state = c.state
+            ring = cpu.interrupt.queue if state & DIRECT and c.run is None else queue
+            last = ring.prev
+            c.prev = last
+            c.next = ring
+            last.next = ring.prev = c
+            c.state = state | QUEUED
+        when = now if more else cpu.wheel.next_event()
         cpu.machine.platform.set_event(cpu.id, when)
         cpu.deadline = when
         return more

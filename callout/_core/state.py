@@ -107,10 +107,9 @@ class Callout(Link):
         "__weakref__",
         "arg",  # c_arg
         "cpu",  # c_cpu: its lock guards all the other fields
-        "filed",  # the time under which the wheel has it, ns, not later than ``time``
+        "filed",  # the ``seq`` under which the open ring of the wheel has it; another now: pushed out since
         "flags",  # CALLOUT_* given at initialisation
         "func",  # c_func; None until the first arming
-        "key",  # under which the open slot of the wheel has it; 0 = not there
         "lock",  # c_lock or None
         "precision",  # ns by which it may be late
         "run",  # the run in progress, or None
@@ -124,7 +123,6 @@ class Callout(Link):
     filed: int
     flags: int
     func: Func | None
-    key: int
     lock: Lock | None
     precision: int
     run: Run | None
@@ -140,7 +138,6 @@ class Callout(Link):
         self.filed = 0
         self.flags = 0
         self.func = None
-        self.key = 0
         self.lock = None
         self.precision = 0
         self.run = None

@@ -68,8 +68,6 @@ def stop_locked(cpu: Cpu, c: Callout, may_cancel: bool, ticket: Ticket | None = 
         c.state &= ~ACTIVE
     elif facts:
         c.state &= ~ACTIVE
-    if cpu.wheel.emptied is not None:
-        cpu.wheel.tidy()
     return facts
 
 
@@ -89,8 +87,6 @@ def dequeue(c: Callout, if_not_running: bool = False, close: bool = False) -> in
             c.state &= ~ACTIVE
         if close:
             c.state |= CLOSED
-        if cpu.wheel.emptied is not None:
-            cpu.wheel.tidy()
         return facts | REMOVED if removed else facts
     finally:
         cpu.busy = False

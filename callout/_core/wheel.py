@@ -4,55 +4,64 @@ Pure data. Time is an ``int`` of nanoseconds and is always passed in; nothing he
 runs a callback. The caller holds the CPU's lock.
 
 Time is divided into slots, near ones short, far ones long: each of the 256 slots of a level is as long as all 256 of
-the level below. A slot in use has a *bucket*, a ring through the callouts themselves (``Callout.prev``, ``next``), and
-a sorted list holds the starts of the buckets in use, some hundreds at the most. When a long slot comes, its bucket is
-distributed over shorter ones; when a slot of the lowest level comes, its bucket is *opened*: what is in it is sorted
-by time and order of arming, in a heap of integers beside a dict that says whose they are. What is armed for a slot that
-is open already goes there at once. So filing and removing are exact: no entry outlives its callout's arming, nothing
-has to be swept, and no user code (``__eq__``, ``__hash__``) is ever asked. Only integers stay in the heap, of the open
-slot, until their time has passed.
+the level below, and those of the lowest are 8 us. A slot in use has a *bucket*, a ring through the callouts themselves
+(``Callout.prev``, ``next``), and a sorted list holds the starts of the buckets in use, some hundreds at the most. When
+a slot comes, its bucket is either *distributed* over the shorter slots of the level below; or, if it holds no more than
+is handled at once, *opened*: sorted by time and order of arming, it is the ring from which callouts fall due. What is
+armed for a time before the ``horizon``, where that ring ends, is put into its place there at once. So filing and
+removing are exact: no entry outlives its callout's arming, nothing has to be swept, and no user code (``__eq__``,
+``__hash__``) is ever asked.
 
-Filing is lazy. ``Callout.filed`` is the time under which the wheel has the callout, ``Callout.time`` the time it is
-due. Pushing a pending callout out changes ``time`` alone: when its slot comes it is filed again.
+A link of a ring is a callout, unless it is the head: so it is ``Any`` here, where a cast would be a call.
+
+Filing is lazy. Pushing a pending callout out changes ``time`` and ``seq`` alone: when its slot comes it is filed again.
+In the open ring ``filed`` is the ``seq`` under which it was sorted; where they differ it was pushed out since.
 
 Every change of what is filed is a sequence of plain stores with no call between, so it cannot be cut in two by an
-exception from a signal handler. The calls come before it, in ``spot()``, which leaves at worst a key of no callout; or
-after it, in ``tidy()``, which forgets an empty bucket, and what was left empty for once does no harm.
+exception from a signal handler. The calls come before it, in ``spot()``, which leaves at worst an empty bucket, or the
+key of none. A bucket that was emptied stays until it is the first: another arming may want it, and a look at it costs
+nothing.
 
-Invariants, asserted by ``check()``: a callout is in one bucket or in the open slot, never in both; ``time >= filed``;
-no bucket begins before the horizon, except one that is being opened.
+Invariants, asserted by ``check()``: a callout is in one ring; in a bucket, ``time`` is not before the slot; in the open
+ring what was not pushed out is in order, and before the horizon; no bucket begins before the horizon, except one that
+is being distributed.
 
-Rejected, after measuring: a heap with lazy deletion (every re-arm allocates and sifts), and lists as buckets with lazy
-stops (garbage, sweeps, and references to what the application has dropped). Source: kern_timeout.c, callout_process()
-and callout_cc_add(), whose interface this has; the levels are those of Linux's timer.c.
+Rejected, after measuring: a heap with lazy deletion (every re-arm allocates and sifts), lists as buckets with lazy
+stops (garbage, sweeps, and references to what the application has dropped), and a heap of the open slot only (half of
+the time of an expiry). Source: kern_timeout.c, callout_process() and callout_cc_add(), whose interface this has; the
+levels are those of Linux's timer.c.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
-from heapq import heappop, heappush
-from typing import Final
+from bisect import insort
+from operator import attrgetter
+from typing import Any, Final
 
 from .state import MOVING, PENDING, QUEUED, Callout, Link, Ring
 from .units import NEVER
 
-SHIFT: Final = 29  # a slot of the lowest level is 2**29 ns, about half a second
 FAN: Final = 8  # a level has 2**8 slots
-LEVELS: Final = (29, 37, 45, 53, 61)
+LEVELS: Final = (13, 21, 29, 37, 45, 53, 61)  # a slot of a level is 2**that ns: 8 us, 2 ms, half a second, ...
+SHIFT: Final = LEVELS[0]
+FINE: Final = LEVELS[1]
+COARSE: Final = LEVELS[2]
 CHUNK: Final = 1024  # callouts handled under one hold of the lock
+FEW: Final = 4  # of so many callouts in a bucket each is looked at, to see when the first is due
 
-SEQ_BITS: Final = 64  # a key of the open slot is the time, and below it the order of arming
+_by_time: Final = attrgetter("time")
+_by_seq: Final = attrgetter("seq")
 
 
 class Bucket(Ring):
     """The callouts of one slot."""
 
-    __slots__ = ("begins", "key")
+    __slots__ = ("begins", "level")
 
-    def __init__(self, key: int) -> None:
+    def __init__(self, begins: int, level: int) -> None:
         super().__init__()
-        self.key = key
-        self.begins = _begins(key)
+        self.begins = begins
+        self.level = level
 
 
 def _begins(key: int) -> int:
@@ -63,64 +72,65 @@ def _begins(key: int) -> int:
 class Wheel:
     """The callouts that wait on one CPU."""
 
-    __slots__ = ("_buckets", "_horizon", "_keys", "_open", "_sorted", "emptied")
+    __slots__ = ("_keys", "_levels", "_open", "coarse", "fine", "horizon")
 
     def __init__(self) -> None:
-        self._buckets: dict[int, Bucket] = {}
+        # The buckets of each level, by the number of their slot since the beginning of time.
+        self._levels: tuple[dict[int, Bucket], ...] = tuple({} for _ in LEVELS)
+        # Those for up to half a second, and for up to two minutes ahead: the short paths look there by themselves.
+        self.fine, self.coarse = self._levels[1:3]
         self._keys: list[int] = []  # of the buckets, sorted
-        # A tuple an entry would be one more object for the garbage collector to visit, and 100,000 that fall due at
-        # once would stop the loop for longer than they run.
-        self._sorted: list[int] = []
-        self._open: dict[int, Callout] = {}
-        self._horizon = 0  # slots that begin before this are open
-        self.emptied: Ring | None = None  # the ring from which the last callout was taken, to be tidied
+        self._open = Ring()
+        self.horizon = 0  # slots that begin before this are open
 
     # -- filing ------------------------------------------------------------------------------------------------------
 
-    def spot(self, time: int, seq: int, now: int) -> Bucket | None:
-        """Find the place for *time*: a bucket, or None for the open slot, where the key is put already."""
-        horizon = self._horizon
+    def spot(self, time: int, seq: int, now: int) -> Link:
+        """Find the place for *time* and *seq*: what it is put before."""
+        horizon = self.horizon
         if time >= horizon:
             # The slot in which we are is open, unless a bucket waits to be opened first.
             edge = (now >> SHIFT) + 1 << SHIFT
             if edge > horizon and (not self._keys or _begins(self._keys[0]) >= edge):
-                self._horizon = horizon = edge
+                self.horizon = horizon = edge
         if time < horizon:
-            heappush(self._sorted, time << SEQ_BITS | seq)
-            return None
+            return self._place(time, seq)
         level = 0
         shift = SHIFT
         while (time >> shift) - (horizon >> shift) >> FAN:
             level += 1
             shift += FAN
-        key = (time >> shift << shift) - level
-        bucket = self._buckets.get(key)
+        number = time >> shift
+        buckets = self._levels[level]
+        bucket = buckets.get(number)
         if bucket is None:
-            bucket = Bucket(key)
-            insort(self._keys, key)
-            self._buckets[key] = bucket
+            begins = number << shift
+            bucket = Bucket(begins, level)
+            insort(self._keys, begins - level)
+            buckets[number] = bucket
         return bucket
 
-    def put(self, c: Callout, spot: Bucket | None, time: int, seq: int, source: Wheel) -> None:
-        """File *c* under *time* at the place that ``spot()`` has found; *source* has it so far, if any has."""
+    def _place(self, time: int, seq: int) -> Link:
+        """Find the place in the open ring, from its end: what is armed now is behind all that is due by then."""
+        ring = at = self._open
+        before: Any = ring.prev
+        while before is not ring and (before.time > time or (before.time == time and before.seq > seq)):
+            at = before
+            before = before.prev
+        return at
+
+    def put(self, c: Callout, at: Link, time: int, seq: int) -> None:
+        """File *c* under *time* at the place that ``spot()`` has found, wherever it was so far."""
         before, after = c.prev, c.next
         if before is not None and after is not None:
+            if at is c:
+                at = after
             before.next, after.prev = after, before
-            if before is after:
-                source.emptied = before  # type: ignore[assignment]  # alone in its ring is only the head
-        elif c.key:
-            del source._open[c.key]
-        c.time = c.filed = time
-        c.seq = seq
-        if spot is None:
-            c.prev = c.next = None
-            c.key = key = time << SEQ_BITS | seq
-            self._open[key] = c
-        else:
-            c.key = 0
-            last = spot.prev
-            c.prev, c.next = last, spot
-            last.next = spot.prev = c
+        c.time = time
+        c.seq = c.filed = seq
+        last = at.prev
+        c.prev, c.next = last, at
+        last.next = at.prev = c  # type: ignore[union-attr]  # what it is put before is in a ring
 
     def remove(self, c: Callout) -> None:
         """Take *c* out, from wherever it is filed or queued."""
@@ -128,36 +138,47 @@ class Wheel:
         if before is not None and after is not None:
             before.next, after.prev = after, before
             c.prev = c.next = None
-            if before is after:
-                self.emptied = before  # type: ignore[assignment]  # as above
-        elif c.key:
-            del self._open[c.key]
-            c.key = 0
-
-    def tidy(self) -> None:
-        """Forget the bucket from which ``put()`` or ``remove()`` has taken the last callout."""
-        head, self.emptied = self.emptied, None
-        if type(head) is Bucket and not head and self._buckets.get(head.key) is head:
-            del self._buckets[head.key]
-            at = bisect_left(self._keys, head.key)
-            if at < len(self._keys) and self._keys[at] == head.key:
-                del self._keys[at]
 
     # -- time passes ---------------------------------------------------------------------------------------------------
 
-    def next_event(self) -> int:
-        """Return when to look again: the earliest time, or when the next slot begins; ``NEVER`` if nothing waits.
+    def _first(self) -> Bucket | None:
+        """Return the first bucket, which may have been emptied; None if there is none."""
+        while self._keys:
+            key = self._keys[0]
+            level = -key & 7
+            bucket = self._levels[level].get(_begins(key) >> LEVELS[level])
+            if bucket is not None:
+                return bucket
+            del self._keys[0]  # cut short before it had a bucket
+        return None
 
-        Of keys that stand for nothing any more at most ``CHUNK`` are forgotten; where there are more the result is the
-        time of such a key, and the rest is forgotten at the next looks.
+    def _forget(self, bucket: Bucket) -> None:
+        """Forget the first bucket."""
+        del self._levels[bucket.level][bucket.begins >> LEVELS[bucket.level]]
+        del self._keys[0]
+
+    def next_event(self) -> int:
+        """Return when to look again, after ``expire()`` has returned False: no callout is due before that.
+
+        ``NEVER`` if nothing waits.
         """
-        heap, live = self._sorted, self._open
-        budget = CHUNK
-        while heap and heap[0] not in live and budget:
-            heappop(heap)
-            budget -= 1
-        when = _begins(self._keys[0]) if self._keys else NEVER
-        return min(heap[0] >> SEQ_BITS, when) if heap else when
+        while (bucket := self._first()) is not None and bucket.next is bucket:
+            self._forget(bucket)
+        when = NEVER
+        front: Any = self._open.next
+        if front is not self._open:
+            when = front.time  # expire() leaves no callout there that was pushed out
+        for key in self._keys[:FEW]:
+            begins = _begins(key)
+            if begins >= when:
+                break
+            level = begins - key
+            bucket = self._levels[level].get(begins >> LEVELS[level])
+            when = min(when, begins if bucket is None else _look(bucket))
+        else:
+            if len(self._keys) > FEW:
+                when = min(when, _begins(self._keys[FEW]))
+        return when
 
     def expire(self, now: int, due: list[Callout]) -> bool:
         """Append to *due*, in order, callouts that are due; return whether there is more to do at this time.
@@ -165,51 +186,80 @@ class Wheel:
         At most ``CHUNK`` callouts are handled. Those in *due* have left the wheel; they are still pending.
         """
         budget = CHUNK
-        keys, heap, live = self._keys, self._sorted, self._open
         while budget > 0:
-            if keys and _begins(keys[0]) <= now:
-                budget -= self._distribute(keys[0], budget)
+            ring = self._open
+            c: Any = ring.next
+            if c is not ring:
+                if c.filed != c.seq:  # pushed out, or armed again for the same time: behind the others
+                    self._file_again(c)
+                elif c.time > now:
+                    return False
+                else:
+                    after = c.next
+                    due.append(c)
+                    ring.next, after.prev = after, ring
+                    c.prev = c.next = None
+                budget -= 1
                 continue
-            if not heap or heap[0] >> SEQ_BITS > now:
+            bucket = self._first()
+            if bucket is None or bucket.begins > now:
                 return False
-            budget -= 1
-            key = heap[0]
-            c = live.get(key)
-            if c is None:
-                pass  # stopped, or filed elsewhere since
-            elif c.time << SEQ_BITS | c.seq != key:  # pushed out, or armed again for the same time: behind the others
-                self._file_again(c)
-            else:
-                del live[key]
-                c.key = 0
-                due.append(c)
-            heappop(heap)  # last: without its key a callout that is still in the open slot would never come up
+            budget -= self._advance(bucket, budget)
         return True
 
-    def _distribute(self, key: int, budget: int) -> int:
-        """File up to *budget* callouts of the first bucket anew; return how many were handled, one at least."""
-        bucket = self._buckets.get(key)
-        begins = _begins(key)
-        self._horizon = max(self._horizon, begins if begins > key else begins + (1 << SHIFT))
+    def _advance(self, bucket: Bucket, budget: int) -> int:
+        """Open the first bucket, or distribute it; return how many callouts were handled, one at least."""
+        level = bucket.level
+        ends = bucket.begins + (1 << LEVELS[level])
+        if level == 0 or (level == 1 and (len(self._keys) == 1 or _begins(self._keys[1]) >= ends)):
+            # What is due within the same 8 us is sorted at once, however much it is.
+            some = _some(bucket, NEVER if level == 0 else CHUNK + 1)
+            if level == 0 or len(some) <= CHUNK:
+                self._open_up(bucket, some, ends)
+                return max(len(some), 1)
+        return self._distribute(bucket, level - 1, ends, budget)
+
+    def _open_up(self, bucket: Bucket, callouts: list[Callout], ends: int) -> None:
+        """Sort a bucket, and have it be the open ring, which is empty."""
+        callouts.sort(key=_by_seq)
+        callouts.sort(key=_by_time)  # sorting is stable
+        while callouts and callouts[-1].time >= ends:  # pushed out
+            self._file_again(callouts.pop())
+        for c in callouts:  # each to the end; if this is cut short the ring is whole
+            before, after = c.prev, c.next
+            before.next, after.prev = after, before  # type: ignore[union-attr]  # it is in a ring
+            last = bucket.prev
+            c.prev, c.next = last, bucket
+            last.next = bucket.prev = c
+            c.filed = c.seq
+        horizon = max(self.horizon, ends)
+        buckets, number, keys = self._levels[bucket.level], bucket.begins >> LEVELS[bucket.level], self._keys
+        del buckets[number], keys[0]
+        self._open = bucket
+        self.horizon = horizon
+
+    def _distribute(self, bucket: Bucket, level: int, ends: int, budget: int) -> int:
+        """File up to *budget* callouts of the first bucket on the level below it."""
+        self.horizon = max(self.horizon, bucket.begins)
+        shift = LEVELS[level]
+        slots = self._levels[level]
         handled = 0
-        if bucket is not None:
-            while handled < budget:
-                c = bucket.next
-                if c is bucket:
-                    break
-                assert isinstance(c, Callout)
-                handled += 1
-                self._file_again(c)
-        if bucket is None or bucket.next is bucket:
-            self._buckets.pop(key, None)
-            if self._keys and self._keys[0] == key:
-                del self._keys[0]
+        while handled < budget:
+            c: Any = bucket.next
+            if c is bucket:
+                self._forget(bucket)
+                break
+            handled += 1
+            time = c.time
+            at: Link | None = slots.get(time >> shift) if time < ends else None
+            if at is None:
+                at = self.spot(time, c.seq, 0)
+            self.put(c, at, time, c.seq)
         return max(handled, 1)
 
     def _file_again(self, c: Callout) -> None:
         time, seq = c.time, c.seq
-        self.put(c, self.spot(time, seq, 0), time, seq, self)
-        self.emptied = None  # it is being distributed, and forgotten when that is done
+        self.put(c, self.spot(time, seq, 0), time, seq)
 
     # -- the end -------------------------------------------------------------------------------------------------------
 
@@ -218,24 +268,23 @@ class Wheel:
         out = self.callouts()
         for c in out:
             c.prev = c.next = None
-            c.key = 0
-        self._buckets.clear()
+        for buckets in self._levels:
+            buckets.clear()
         self._keys.clear()
-        self._open.clear()
-        self._sorted.clear()
+        self._open = Ring()
         return out
+
+    def rings(self) -> list[Ring]:
+        """Return the open ring and the buckets."""
+        return [self._open, *(bucket for buckets in self._levels for bucket in buckets.values())]
 
     def callouts(self) -> list[Callout]:
         """Return every callout that is filed, in no particular order."""
-        out = list(self._open.values())
-        for bucket in self._buckets.values():
-            out += callouts_of(bucket)
-        return out
+        return [c for ring in self.rings() for c in callouts_of(ring)]
 
     def wanted(self) -> int:
-        """Return when the interrupt has to look at the latest: ``next_event()``, but for what was cut short."""
-        begins = (bucket.begins for bucket in self._buckets.values() if bucket)
-        return min((*begins, *(key >> SEQ_BITS for key in self._open)), default=NEVER)
+        """Return when the first callout is due."""
+        return min((c.time for c in self.callouts()), default=NEVER)
 
     def __len__(self) -> int:
         return len(self.callouts())
@@ -243,22 +292,39 @@ class Wheel:
     def check(self) -> None:
         """Assert the invariants."""
         assert self._keys == sorted(self._keys), "the keys of the buckets are not sorted"
-        assert self._buckets.keys() <= set(self._keys), "a bucket that will never be opened"
-        assert self._open.keys() <= set(self._sorted), "a callout of the open slot that will never come up"
-        for key, bucket in self._buckets.items():
-            begins = _begins(key)
-            length = 1 << LEVELS[begins - key]
-            assert begins + length > self._horizon or begins == _begins(self._keys[0]), "a bucket before the horizon"
-            for c in callouts_of(bucket):
-                assert begins <= c.filed < begins + length, "in the wrong slot"
-                assert c.key == 0, "in a bucket, and in the open slot"
-        for key, c in self._open.items():
-            assert (c.key, c.filed) == (key, key >> SEQ_BITS), "filed under another key"
-            assert c.prev is c.next is None, "in the open slot, and in a ring"
-            assert c.filed < self._horizon, "in the open slot, for a time beyond it"
+        keys = set(self._keys)
+        for level, buckets in enumerate(self._levels):
+            for number, bucket in buckets.items():
+                begins = number << LEVELS[level]
+                assert (bucket.begins, bucket.level) == (begins, level), "a bucket in the place of another"
+                assert begins - level in keys, "a bucket that will never be opened"
+                length = 1 << LEVELS[level]
+                assert begins >= self.horizon or (level and begins + length > self.horizon), "before the horizon"
+                for c in callouts_of(bucket):
+                    assert begins <= c.time, "in the wrong slot"
+        kept = [c for c in callouts_of(self._open) if c.filed == c.seq]
+        assert kept == sorted(kept, key=lambda c: (c.time, c.seq)), "the open ring is not sorted"
+        assert all(c.time < self.horizon for c in kept), "in the open ring, for a time beyond it"
         for c in self.callouts():
             assert c.state & (PENDING | QUEUED | MOVING) == PENDING, "filed, but not pending in the wheel"
-            assert c.time >= c.filed >= 0, "filed later than it is due"
+            assert c.time >= 0, "filed for a time before all"
+
+
+def _look(bucket: Bucket) -> int:
+    """Return when to look at a bucket: when its first callout is due, or if there are many, when its slot begins."""
+    few = _some(bucket, FEW + 1)
+    return bucket.begins if len(few) > FEW else min((c.time for c in few), default=NEVER)
+
+
+def _some(bucket: Bucket, most: int) -> list[Callout]:
+    """Return up to so many callouts of a bucket."""
+    out: list[Callout] = []
+    c: Any = bucket.next
+    while c is not bucket and most > 0:
+        out.append(c)
+        c = c.next
+        most -= 1
+    return out
 
 
 def callouts_of(ring: Ring) -> list[Callout]:

@@ -1,6 +1,6 @@
 """What is measured: the workloads, each a generator that yields what it waits for and returns its figure.
 
-Where calls are counted, the loop gets a turn before the clock is read again, so that what a peer puts off until then
+Where calls are counted, the loop gets a turn before the clock is read again, so that what a peer defers until then
 (asyncio sweeps its cancelled timers there) is in the figure.
 """
 

@@ -42,7 +42,7 @@ FIELDS: Final = frozenset(field for fields in GUARDED.values() for field in fiel
 # What is looked at, under these names: the fields, and what was read of them.
 LOOKED_AT: Final = frozenset(
     {"state", "run", "cancels", "move", "tickets", "refusing", "busy", "open", "idle", "queue", "removed", "ended"}
-    | {"cpu", "lock", "owned", "_owner", "_depth", "taken", "parked", "waiters", "deadline", "look", "emptied", "depth"}
+    | {"cpu", "lock", "owned", "_owner", "_depth", "taken", "parked", "waiters", "deadline", "depth"}
 )
 PLANTED: Final = "planted"
 

@@ -118,7 +118,7 @@ def command(*args: str) -> subprocess.CompletedProcess[str]:
 
 def test_the_command_kills_a_sample(tmp_path: Path) -> None:
     """Not one mutant of the step that every stop takes passes the recordings of the kernels and one file of tests."""
-    killers = ("recordings", "tests/unit/test_tidy.py")
+    killers = ("recordings", "tests/unit/test_short.py")
     run = command("--run", "--only", "stop:stop_locked", "--killers", *killers, "--out", str(tmp_path))
     table = command("--table", "--only", "stop:stop_locked", "--out", str(tmp_path))
 

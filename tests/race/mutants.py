@@ -194,7 +194,7 @@ MOVED_WHILE_RUNNING: Final = Mutant(
 MOVE_NOT_STALE: Final = Mutant(
     "a deferred migration leaves the entry in the old wheel good",
     engine._defer,
-    "wheel.remove(c)",
+    "cpu.wheel.remove(c)",
     "pass",
 )
 MOVE_NOT_PENDING: Final = Mutant(
@@ -206,7 +206,7 @@ MOVE_NOT_PENDING: Final = Mutant(
 MOVE_NOT_PROGRAMMED: Final = Mutant(
     "the event timer of the new CPU is not programmed for a deferred migration",
     engine.prepare,
-    "look < deadline",
+    "when < deadline",
     "False",
 )
 MOVE_STOPPED_SAYS_1: Final = Mutant(

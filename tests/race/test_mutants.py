@@ -74,11 +74,21 @@ def crossing(vm: VirtualSMP) -> None:
     vm.settle()
 
 
+def there_and_back(vm: VirtualSMP) -> None:
+    """One callout is armed on CPU 1 and on CPU 0 at the same time."""
+    c = Callout()
+    with undisturbed(vm):
+        callout_init(c, 1)
+        vm.spawn(lambda: callout_reset_on(c, 1000, lambda _: None, None, 0))
+    callout_reset_on(c, 1000, lambda _: None, None, 1)
+    vm.settle()
+
+
 FOUND_BY: Final[list[tuple[Mutant, Scenario, int]]] = [
     (mutants.NO_RECHECK_AFTER_LOCK_SWITCH, race(MUTEX, STOP), 2),
     (mutants.STARTED_TOO_LATE, race(MUTEX, BARE_RESET), 2),
     (mutants.NO_CPU_RECHECK, race(MPSAFE, ELSEWHERE, DRAIN), 1),
-    (mutants.NO_CPU_RECHECK_OF_BOTH, race(MPSAFE, ELSEWHERE, ELSEWHERE), 1),
+    (mutants.NO_CPU_RECHECK_OF_BOTH, there_and_back, 1),
     (mutants.LOCKS_IN_ANY_ORDER, crossing, 1),
     (mutants.MOVED_WHILE_RUNNING, race(MPSAFE, ELSEWHERE), 2),
     (mutants.MOVE_NOT_STALE, moved_while_cancelled, 2),

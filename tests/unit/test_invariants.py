@@ -132,13 +132,6 @@ def harm_nowhere(cpu: Cpu) -> Callout:
     return c
 
 
-def harm_filed_too_late(cpu: Cpu) -> Callout:
-    """Have it filed too late."""
-    c = armed(cpu)
-    c.time = c.filed - 1
-    return c
-
-
 def harm_foreign_wheel(cpu: Cpu) -> Callout:
     """Have it foreign wheel."""
     c = armed(cpu)
@@ -150,13 +143,6 @@ def harm_foreign_queue(cpu: Cpu) -> Callout:
     """Have it foreign queue."""
     c = queued(cpu)
     c.cpu = cpu_of(1)
-    return c
-
-
-def harm_open_slot(cpu: Cpu) -> Callout:
-    """Have it open slot."""
-    c = idle(cpu)
-    c.key = 5
     return c
 
 
@@ -230,11 +216,9 @@ HARMS: Final[dict[Callable[[Cpu], Callout], str]] = {
     harm_queued_and_moving: "queued or moving, but not pending; or both",
     harm_one_side: "linked on one side only",
     harm_idle_in_a_ring: "not scheduled, and in a ring",
-    harm_nowhere: "in a bucket and in the open slot, or in neither",
-    harm_filed_too_late: "filed for later than it is due",
+    harm_nowhere: "in no ring",
     harm_foreign_wheel: "in the wheel of another CPU",
     harm_foreign_queue: "in no queue of its CPU",
-    harm_open_slot: "not scheduled, and in the open slot",
     harm_move_without_a_bit: "MOVING and the deferred migration differ",
     harm_bit_without_a_move: "MOVING and the deferred migration differ",
     harm_foreign_run: "in the run of another callout",
@@ -257,7 +241,6 @@ def test_what_is_wrong_is_named(harm: Callable[[Cpu], Callout], words: str) -> N
 
 # What check_cpu() finds because it looks at the wheel, at each callout in it, at the queues, and at the runs.
 KNOWN: Final = (
-    harm_filed_too_late,
     harm_foreign_wheel,
     harm_foreign_queue,
     harm_refusing,

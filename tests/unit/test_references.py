@@ -9,6 +9,7 @@ import pickle
 import sys
 import weakref
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import product
 from typing import Final, NoReturn
 
@@ -476,3 +477,61 @@ def test_what_is_initialised_anew_has_forgotten_what_it_was_armed_with(vm: Virtu
     assert gone() is None
     with pytest.raises(NeverArmedError):
         callout_schedule(c, 1)
+
+
+class Stops:
+    """An argument with a finalizer that uses the engine, and notes what came of it."""
+
+    def __init__(self, other: Callout, told: list[object]) -> None:
+        self.other, self.told = other, told
+
+    def __del__(self) -> None:
+        try:
+            self.told.append(callout_stop(self.other))
+        except BaseException as error:
+            self.told.append(error)
+
+
+@pytest.mark.parametrize("kinds", [*product([None, "mutex"], repeat=2)], ids=str)
+def test_what_a_run_referred_to_dies_under_no_lock(vm: VirtualSMP, kinds: tuple[str | None, str | None]) -> None:
+    """When the next run begins, also if that uses the record of the last: finalizers may use the engine."""
+    told: list[object] = []
+    other = Callout()
+    callout_init(other, 1)
+    callout_reset(other, 1000, ignore, None)
+    ran: list[int] = []
+
+    def note(number: int, _: object) -> None:
+        ran.append(number)
+
+    for number, kind in enumerate(kinds):
+        c = Callout()
+        if kind is None:
+            callout_init(c, 1)
+        else:
+            callout_init_mtx(c, Mtx("m"))
+        callout_reset(c, 1, partial(note, number), Stops(other, told))
+        del c
+    vm.tick()
+
+    assert ran == [0, 1]
+    assert told == [1, -1]
+
+
+def test_a_record_that_is_used_again_keeps_no_move(vm: VirtualSMP) -> None:
+    """What a deferred migration referred to dies with the run, though another one follows at once."""
+    told: list[object] = []
+    other, c, after = Callout(), Callout(), Callout()
+    for each in (other, c, after):
+        callout_init(each, 1)
+    callout_reset(other, 1000, ignore, None)
+
+    def move(_: object) -> None:
+        callout_reset_on(c, 5, ignore, Stops(other, told), 1)
+        callout_stop(c)
+
+    callout_reset(c, 1, move, None)
+    callout_reset(after, 1, lambda _: told.append("after"), None)
+    vm.tick()
+
+    assert told == [1, "after"]

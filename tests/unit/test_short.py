@@ -33,11 +33,11 @@ from callout import (
 from callout._core.phases import Phase
 from callout._core.short import arm_at_tick, callout_arm_curcpu
 from callout._core.state import CAREFUL
-from callout._core.wheel import SHIFT
+from callout._core.wheel import COARSE
 from callout.testing import VirtualSMP
 
 TICK: Final = 1_000_000  # ns
-SLOT: Final = (1 << SHIFT) // TICK + 1  # ticks that reach into the next slot of the wheel
+SLOT: Final = (1 << COARSE) // TICK + 1  # ticks that reach into the next slot of the wheel
 FAR: Final = 300 * SLOT  # a slot of the second level
 
 Fired = list[tuple[str, int]]
@@ -356,15 +356,23 @@ def test_a_tick_that_begins_now_has_begun() -> None:
     assert times == [TICK, TICK]
 
 
-def test_the_interrupt_looks_when_the_slot_of_an_arming_begins() -> None:
-    """Where the slot of an idle callout begins before the event timer fires, it is set to that, not to the time."""
-    with stage(None, short=True, checking=False) as s:
-        s.vm.tick(100 * SLOT)  # so that a slot of the lowest level can begin within one of the next
-        callout_reset(s.before, 200 * SLOT, s.new, "before")
-        callout_reset(s.c, 300 * SLOT, s.new, "c")
+@pytest.mark.parametrize("ahead", [10 * SLOT, 20, 21])
+@pytest.mark.parametrize("call", ["callout_reset", "callout_arm_curcpu"])
+def test_an_arming_for_a_slot_in_use_that_is_the_first_sets_the_event_timer(call: str, ahead: int) -> None:
+    """The place in the wheel is there already, but nothing was due so early: the interrupt has to come for it."""
+    for short in (True, False):
+        with stage(None, short=short, checking=False) as s:
+            callout_reset(s.before, ahead + 1, s.new, "before")
+            if call == "callout_reset":
+                callout_reset(s.c, ahead, s.new, "c")
+            else:
+                callout_reset(s.c, 1, s.new, "c")
+                callout_stop(s.c)
+                callout_arm_curcpu(s.c, ticks() + ahead, s.new, "c")
 
-        assert s.cpu.deadline == s.cpu.wheel.next_event()
-        assert s.cpu.deadline < s.before.filed >> SHIFT << SHIFT
+            assert s.c.time < s.before.time
+            assert s.cpu.deadline <= s.c.time
+            assert s.vm.platform.events[0] == s.cpu.deadline
 
 
 @pytest.mark.parametrize("short", [True, False])
@@ -374,12 +382,14 @@ def test_an_idle_callout_is_not_armed_once_the_end_has_begun_to_stop_what_is_pen
         has_run(s)
         machine = s.cpu.machine
         before, machine.phase = machine.phase, Phase.QUIESCING
+        s.cpu.quiet = True
         try:
             for act in (callout_reset, arm_later):
                 assert act(s.c, 5, s.old, "c") == 0
                 assert callout_pending(s.c) == 0
         finally:
             machine.phase = before
+            s.cpu.quiet = False
 
 
 def arm_later(c: Callout, count: int, func: Callable[[str], None], arg: str) -> int:

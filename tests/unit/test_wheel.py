@@ -6,7 +6,6 @@ import random
 import sys
 import weakref
 from collections.abc import Callable
-from itertools import pairwise
 from types import FrameType, SimpleNamespace
 from typing import Any, cast
 
@@ -15,14 +14,14 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, rule
 
-from callout._core import arm as arming
-from callout._core.arm import schedule
+from callout._core.arm import schedule, unschedule
 from callout._core.cpu import Cpu
 from callout._core.state import ACTIVE, MOVING, PENDING, QUEUED, Callout, Ring
 from callout._core.units import NEVER
-from callout._core.wheel import CHUNK, LEVELS, SHIFT, Wheel, callouts_of
+from callout._core.wheel import CHUNK, COARSE, FEW, FINE, LEVELS, Bucket, Wheel, callouts_of
 
-SLOT = 1 << SHIFT
+SLOT = 1 << COARSE
+SHORT = 1 << FINE
 BEGIN = 7 * SLOT + 12_345  # time does not begin at nought
 
 # From the next nanosecond to the end of time: within a slot, at its edges, beyond it, on every level.
@@ -45,12 +44,6 @@ def cpu_of() -> Cpu:
     return cast("Cpu", cpu)
 
 
-def unschedule(cpu: Cpu, c: Callout) -> None:
-    """Remove what is scheduled, and tidy the wheel, as every caller does in the end."""
-    arming.unschedule(cpu, c)
-    cpu.wheel.tidy()
-
-
 def callout_on(cpu: Cpu) -> Callout:
     """Return an idle callout of *cpu*."""
     c = Callout()
@@ -66,7 +59,7 @@ def arm(c: Callout, when: int) -> None:
 
 def push_out(c: Callout, when: int) -> bool:
     """Arm *c* the short way, which touches no queue, if that will do."""
-    if c.state & (PENDING | MOVING | QUEUED) == PENDING and c.filed <= when:
+    if c.state & (PENDING | MOVING | QUEUED) == PENDING and c.time <= when:
         c.cpu.seq += 1
         c.seq = c.cpu.seq
         c.time = when
@@ -196,7 +189,7 @@ class Walk(RuleBasedStateMachine):
     @rule()
     def pass_to_the_next_event(self) -> None:
         """Move the time on to when the wheels want to be looked at."""
-        when = min(cpu.wheel.next_event() for cpu in self.cpus)
+        when = min(cpu.deadline for cpu in self.cpus)
         if when != NEVER:
             self._pass(max(when, self.now))
 
@@ -216,6 +209,7 @@ class Walk(RuleBasedStateMachine):
         cpu = self.cpus[0]
         mine = {c for c, (where, _, _) in self.model.items() if where is cpu}
         cleared = cpu.wheel.clear()
+        cpu.deadline = NEVER
         for c in cleared:
             c.state &= ~PENDING
             del self.model[c]
@@ -237,8 +231,8 @@ class Walk(RuleBasedStateMachine):
             times = [time for where, time, _ in self.model.values() if where is cpu]
 
             assert len(cpu.wheel) == len(times)
-            assert cpu.wheel.next_event() <= min(times, default=NEVER)
-            assert (cpu.wheel.next_event() == NEVER) == (not times)
+            assert cpu.wheel.wanted() == min(times, default=NEVER)
+            assert cpu.deadline <= min(times, default=NEVER)
 
 
 Walk.TestCase.settings = settings(max_examples=150, stateful_step_count=60, deadline=None, derandomize=True)
@@ -259,14 +253,14 @@ def test_pushing_out_touches_no_queue() -> None:
     assert len(cpu.wheel) == 0
 
 
-def parts(wheel: Wheel) -> tuple[int, ...]:
-    """Return how much of each part of the wheel is in use."""
-    return len(wheel._buckets), len(wheel._keys), len(wheel._open)
+def parts(wheel: Wheel) -> tuple[int, int, int]:
+    """Return how many buckets there are, how many keys of buckets, and how many callouts in the open ring."""
+    return sum(map(len, wheel._levels)), len(wheel._keys), len(callouts_of(wheel._open))
 
 
 @pytest.mark.parametrize("spread", [SLOT, 50 * SLOT, 1 << 50, 1 << 60], ids=["a slot", "some", "days", "years"])
 def test_what_is_stopped_leaves_nothing_behind(spread: int) -> None:
-    """However callouts were armed, when all are stopped no bucket, no key and no reference is left."""
+    """However callouts were armed, no reference is left of one that was stopped, and the next look forgets the rest."""
     cpu = cpu_of()
     for number in range(500):
         c = callout_on(cpu)
@@ -277,8 +271,19 @@ def test_what_is_stopped_leaves_nothing_behind(spread: int) -> None:
 
         assert gone() is None
 
-    assert parts(cpu.wheel) == (0, 0, 0)
     assert cpu.wheel.next_event() == NEVER
+    assert parts(cpu.wheel) == (0, 0, 0)
+
+
+def test_a_bucket_that_was_emptied_is_used_again() -> None:
+    """A timeout that is armed and cancelled all the time, for a time that moves on, makes no bucket for each."""
+    cpu = cpu_of()
+    c = callout_on(cpu)
+    for number in range(5000):
+        arm(c, BEGIN + 100 * SLOT + number * SLOT // 1000)
+        unschedule(cpu, c)
+
+    assert parts(cpu.wheel)[0] <= 6
 
 
 def lines_of(func: Callable[..., object], *args: object) -> int:
@@ -307,43 +312,93 @@ def test_no_stop_does_the_work_of_others() -> None:
         arm(c, BEGIN + 1 + number * SLOT // 100)
     random.Random(1).shuffle(callouts)
 
-    assert max(lines_of(unschedule, cpu, c) for c in callouts) < 40
-    assert parts(cpu.wheel)[0] == 0
+    assert max(lines_of(unschedule, cpu, c) for c in callouts) < 25
 
 
-def test_in_the_open_slot_only_integers_stay_and_only_until_their_time() -> None:
-    """A callout that is stopped in the open slot is freed at once; its key goes when its time has passed."""
+def test_what_is_stopped_in_the_open_ring_is_freed_at_once() -> None:
+    """Also if it has fallen due with others, or was put between them."""
     cpu = cpu_of()
-    keep = callout_on(cpu)
-    arm(keep, BEGIN + SLOT // 2)
-    c = callout_on(cpu)
-    arm(c, BEGIN + 10)
-    gone = weakref.ref(c)
-    unschedule(cpu, c)
-    del c
+    keep = [callout_on(cpu) for _ in range(3)]
+    for number, c in enumerate(keep):
+        arm(c, BEGIN + 2 * SHORT + 100 * number)
+    expire(cpu, BEGIN + 2 * SHORT)
 
-    assert gone() is None
+    for when in (BEGIN + 2 * SHORT + 150, BEGIN + 2 * SHORT + 1):
+        c = callout_on(cpu)
+        arm(c, when)
+        assert c in callouts_of(cpu.wheel._open)
+        gone = weakref.ref(c)
+        unschedule(cpu, c)
+        del c
 
-    expire(cpu, BEGIN + 11)
+        assert gone() is None
 
-    assert len(cpu.wheel._sorted) == 1
+    assert expire(cpu, BEGIN + 3 * SHORT) == keep[1:]
 
 
-def test_what_was_stopped_in_the_open_slot_is_forgotten_in_chunks() -> None:
-    """However many callouts were stopped in the open slot, one look forgets no more of their keys than a chunk."""
+def test_what_is_armed_for_the_open_ring_is_put_into_its_place() -> None:
+    """Before what is due later, behind what is due at the same time, whatever was pushed out meanwhile."""
+    cpu = cpu_of()
+    callouts = [callout_on(cpu) for _ in range(6)]
+    base = BEGIN + 4 * SHORT
+    for c, when in zip(callouts, (10, 20, 30, 40), strict=False):
+        arm(c, base + when)
+    expire(cpu, base)
+    push_out(callouts[1], base + 35)
+    arm(callouts[4], base + 35)
+    push_out(callouts[0], base + 30)
+    arm(callouts[5], base + 5)
+    cpu.wheel.check()
+
+    assert expire(cpu, base + 50) == [callouts[number] for number in (5, 2, 0, 1, 4, 3)]
+
+
+def test_what_is_armed_again_where_it_stands_stays_in_the_ring() -> None:
+    """The place that was found for a callout may be before itself."""
+    cpu = cpu_of()
+    callouts = [callout_on(cpu) for _ in range(3)]
+    for number, c in enumerate(callouts):
+        arm(c, BEGIN + 2 * SHORT + 100 * number)
+    expire(cpu, BEGIN + 2 * SHORT - 1)
+    cpu.seq += 1
+    c = callouts[1]
+    at = cpu.wheel.spot(c.time - 1, cpu.seq, BEGIN)
+    assert at is c
+    cpu.wheel.put(c, at, c.time - 1, cpu.seq)
+    cpu.wheel.check()
+
+    assert expire(cpu, BEGIN + 3 * SHORT) == callouts
+
+
+def test_the_wheel_is_looked_at_once_for_a_callout_alone() -> None:
+    """At its very time, however far ahead: no slot of it is opened before that."""
     cpu = cpu_of()
     c = callout_on(cpu)
-    for number in range(3 * CHUNK):
-        arm(c, BEGIN + 10 + number)
-    unschedule(cpu, c)
-    left = [3 * CHUNK]
-    while (look := cpu.wheel.next_event()) != NEVER:
-        assert look < BEGIN + 10 + 3 * CHUNK
+    arm(c, BEGIN + 12_345 * SLOT)
+    expire(cpu, BEGIN + 1)
 
-        left.append(len(cpu.wheel._sorted))
+    assert cpu.deadline == BEGIN + 12_345 * SLOT
 
-    assert all(0 < before - after <= CHUNK for before, after in pairwise([*left, 0]))
-    assert parts(cpu.wheel) == (0, 0, 0)
+    push_out(c, BEGIN + 54_321 * SLOT)
+    expire(cpu, BEGIN + 12_345 * SLOT)
+
+    assert cpu.deadline == BEGIN + 54_321 * SLOT
+
+
+def test_where_many_share_a_slot_the_wheel_is_looked_at_when_it_begins() -> None:
+    """It would take too long to find the first of them."""
+    cpu = cpu_of()
+    for number in range(FEW + 1):
+        arm(callout_on(cpu), 100 * SLOT + 1000 + number)
+    expire(cpu, BEGIN)
+
+    assert cpu.deadline == 100 * SLOT
+
+    for number in range(3 * FEW):
+        arm(callout_on(cpu), (50 + number) * SLOT + 1000)
+    cpu.deadline = cpu.wheel.next_event()
+
+    assert cpu.deadline == 50 * SLOT + 1000
 
 
 def test_however_far_callouts_are_spread_the_buckets_are_few() -> None:
@@ -353,7 +408,7 @@ def test_however_far_callouts_are_spread_the_buckets_are_few() -> None:
     for number, c in enumerate(callouts):
         arm(c, BEGIN + number * 12_345_678_901_234)
 
-    assert len(cpu.wheel._buckets) <= 256 * len(LEVELS)
+    assert parts(cpu.wheel)[0] <= 256 * len(LEVELS)
     cpu.wheel.check()
 
 
@@ -394,12 +449,14 @@ def harm_keys(cpu: Cpu, c: Callout) -> None:
 
 def harm_time(cpu: Cpu, c: Callout) -> None:
     """File a callout for later than it is due."""
-    c.time = c.filed - 1
+    c.time -= SLOT
 
 
-def harm_slot(cpu: Cpu, c: Callout) -> None:
-    """Have it in the wrong slot."""
-    c.time = c.filed = c.filed + SLOT
+def harm_place(cpu: Cpu, c: Callout) -> None:
+    """Have a bucket in the place of another."""
+    for buckets in cpu.wheel._levels:
+        for bucket in buckets.values():
+            bucket.level += 1
 
 
 def harm_state(cpu: Cpu, c: Callout) -> None:
@@ -414,11 +471,30 @@ def harm_ring(cpu: Cpu, c: Callout) -> None:
 
 
 def harm_open(cpu: Cpu, c: Callout) -> None:
-    """Have it in the open slot, too."""
-    cpu.wheel._open[1] = c
+    """Have it in the open ring, before its slot has begun."""
+    cpu.wheel.remove(c)
+    cpu.wheel._open.append(c)
+    c.filed = c.seq
 
 
-@pytest.mark.parametrize("harm", [harm_keys, harm_time, harm_slot, harm_state, harm_ring, harm_open])
+def harm_order(cpu: Cpu, c: Callout) -> None:
+    """Have two in the open ring in the wrong order."""
+    harm_open(cpu, c)
+    cpu.wheel.horizon = c.time + 1
+    other = callout_on(cpu)
+    other.state = PENDING
+    cpu.wheel._open.append(other)
+
+
+def harm_horizon(cpu: Cpu, c: Callout) -> None:
+    """Have its slot be past."""
+    cpu.wheel.horizon = c.time + SLOT
+
+
+HARMS = [harm_keys, harm_time, harm_place, harm_state, harm_ring, harm_open, harm_order, harm_horizon]
+
+
+@pytest.mark.parametrize("harm", HARMS)
 def test_check_sees_what_is_wrong(harm: Callable[[Cpu, Callout], None]) -> None:
     """check() is no formality: it fails for each way in which a wheel can be wrong."""
     cpu = cpu_of()
@@ -431,36 +507,17 @@ def test_check_sees_what_is_wrong(harm: Callable[[Cpu, Callout], None]) -> None:
 
 
 def test_what_was_cut_short_does_no_harm() -> None:
-    """A key or an empty bucket that is left when an exception cuts an arming short delays nothing and loses nothing."""
+    """A place that was found and not used, when an exception cuts an arming short, delays nothing and loses nothing."""
     cpu = cpu_of()
     c = callout_on(cpu)
-    for when in (BEGIN + 5, BEGIN + 3 * SLOT, BEGIN + 400 * SLOT):  # found the place, and got no further
+    for when in (BEGIN + 5, BEGIN + 3 * SLOT, BEGIN + 400 * SLOT):
         cpu.wheel.spot(when, 77, BEGIN)
-    arm(c, BEGIN + 3 * SLOT)
-    cpu.wheel.remove(c)  # removed, and not tidied
-    c.state = 0
     arm(c, BEGIN + 3 * SLOT + 1)
     cpu.wheel.check()
 
     assert expire(cpu, BEGIN + 3 * SLOT) == []
     assert expire(cpu, BEGIN + 3 * SLOT + 1) == [c]
     assert expire(cpu, BEGIN + 500 * SLOT) == []
-    assert parts(cpu.wheel) == (0, 0, 0)
-
-
-def test_a_bucket_that_is_forgotten_already_is_tidied_without_harm() -> None:
-    """A bucket that was left empty for once, and opened before the wheel was tidied, is not looked for any more."""
-    cpu = cpu_of()
-    c = callout_on(cpu)
-    arm(c, BEGIN + 3 * SLOT)
-    cpu.wheel.remove(c)  # cut short: not tidied
-    c.state = 0
-
-    assert expire(cpu, BEGIN + 4 * SLOT) == []
-
-    cpu.wheel.tidy()
-    cpu.wheel.check()
-
     assert parts(cpu.wheel) == (0, 0, 0)
 
 
@@ -472,9 +529,9 @@ def test_what_has_left_a_bucket_keeps_no_neighbour(to: str) -> None:
     for each in (before, c, behind):
         arm(each, BEGIN + 3 * SLOT)
     if to == "removed":
-        cpu.wheel.remove(c)  # as if cut short: the wheel is not tidied
+        cpu.wheel.remove(c)
     else:
-        cpu.wheel.put(c, cpu.wheel.spot(BEGIN + 9 * SLOT, 77, BEGIN), BEGIN + 9 * SLOT, 77, cpu.wheel)
+        cpu.wheel.put(c, cpu.wheel.spot(BEGIN + 9 * SLOT, 77, BEGIN), BEGIN + 9 * SLOT, 77)
     cpu.wheel.clear()
     gone = [weakref.ref(before), weakref.ref(behind)]
     del before, behind, each
@@ -492,7 +549,7 @@ def test_what_is_armed_for_the_slot_in_which_we_are_is_exact(slots: int) -> None
     cpu.time = BEGIN + SLOT  # type: ignore[attr-defined]  # see cpu_of()
     arm(c, BEGIN + SLOT + 1)
 
-    assert cpu.wheel.next_event() == BEGIN + SLOT + 1
+    assert cpu.deadline == BEGIN + SLOT + 1
     assert expire(cpu, BEGIN + SLOT + 1) == [c]
 
 
@@ -525,23 +582,65 @@ def test_a_look_leaves_later_slots_alone() -> None:
     cpu = cpu_of()
     callouts = [callout_on(cpu) for _ in range(3)]
     for number, c in enumerate(callouts):
-        arm(c, BEGIN + 1 + (number * 300 << SHIFT))
+        arm(c, BEGIN + 1 + (number * 300 << COARSE))
 
     assert expire(cpu, BEGIN + 1) == callouts[:1]
     assert parts(cpu.wheel) == (2, 2, 0)
 
 
 @pytest.mark.parametrize(("count", "left"), [(CHUNK, 0), (CHUNK + 1, 1)])
-def test_a_slot_is_opened_in_chunks_and_forgotten_with_its_last_callout(count: int, left: int) -> None:
-    """One look moves no more than a chunk to the open slot, and the look that moves the last one forgets the bucket."""
+def test_a_long_slot_is_distributed_in_chunks_and_forgotten_with_its_last_callout(count: int, left: int) -> None:
+    """One look moves no more than a chunk, and the look that finds no more forgets the bucket."""
     cpu = cpu_of()
     for _ in range(count):
-        arm(callout_on(cpu), BEGIN + 2 * SLOT)
+        arm(callout_on(cpu), 20 * SLOT)
     due: list[Callout] = []
 
-    assert cpu.wheel.expire(BEGIN + 2 * SLOT, due)
+    assert cpu.wheel.expire(20 * SLOT, due)
     assert due == []
-    assert parts(cpu.wheel) == (left, left, CHUNK)
+    assert [len(callouts_of(bucket)) for bucket in cpu.wheel.coarse.values()] == [left]
+    assert cpu.wheel.expire(20 * SLOT, due)
+    assert not cpu.wheel.coarse
+    assert len(due + expire(cpu, 20 * SLOT)) == count
+
+
+@pytest.mark.parametrize(("count", "opened"), [(CHUNK, True), (CHUNK + 1, False)])
+def test_a_slot_with_more_than_a_chunk_is_not_sorted_at_once(count: int, opened: bool) -> None:
+    """It is distributed, a chunk at a look; with a chunk or less it is the open ring then, sorted."""
+    cpu = cpu_of()
+    begins = 100 * SHORT + (BEGIN >> FINE << FINE)
+    callouts = [callout_on(cpu) for _ in range(count)]
+    for number, c in enumerate(callouts):
+        arm(c, begins + number * 7919 % SHORT)
+    due: list[Callout] = []
+
+    cpu.wheel.expire(begins, due)
+
+    assert (len(callouts_of(cpu.wheel._open)) + len(due) == count) is opened
+    assert due + expire(cpu, begins + SHORT) == sorted(callouts, key=lambda c: (c.time, c.seq))
+
+
+def test_a_slot_with_shorter_ones_in_use_is_distributed() -> None:
+    """What was armed when its time was near is in a shorter slot, and falls due between those of the longer one."""
+    cpu = cpu_of()
+    begins = 100 * SHORT + (BEGIN >> FINE << FINE)
+    callouts = [callout_on(cpu) for _ in range(3)]
+    arm(callouts[0], begins + 100_000)
+    arm(callouts[2], begins + 300_000)
+    cpu.time = begins - 500_000  # type: ignore[attr-defined]  # see cpu_of()
+    expire(cpu, begins - 500_000)
+    cpu.wheel.fine.clear()  # as if it were not known: the short paths look there first
+    cpu.wheel._levels[1][begins >> FINE] = bucket = Bucket(begins, 1)
+    for c in (callouts[0], callouts[2]):
+        cpu.wheel.remove(c)
+        bucket.append(c)
+    arm(callouts[1], begins + 200_000)
+    assert callouts[1] not in callouts_of(bucket)
+    cpu.wheel.check()
+
+    assert expire(cpu, begins + 150_000) == callouts[:1]
+    assert expire(cpu, begins + 250_000) == callouts[1:2]
+    assert expire(cpu, begins + 350_000) == callouts[2:]
 
 
 def test_a_key_without_a_bucket_does_no_harm() -> None:
@@ -574,14 +673,15 @@ def test_a_wheel_that_was_cleared_wants_nothing_and_can_be_used() -> None:
 
 
 def test_an_empty_bucket_is_not_waited_for() -> None:
-    """What an exception has left of a slot needs no event timer, and the invariants do not ask for one."""
+    """A slot from which all were stopped needs no event timer, also between others."""
     cpu = cpu_of()
-    c = callout_on(cpu)
-    arm(c, BEGIN + 2 * SLOT)
-    assert cpu.wheel.wanted() <= BEGIN + 2 * SLOT
-    cpu.wheel.remove(c)  # removed, and not tidied
+    callouts = [callout_on(cpu) for _ in range(3)]
+    for number, c in enumerate(callouts, 10):
+        arm(c, number * SLOT)
+    unschedule(cpu, callouts[1])
+    unschedule(cpu, callouts[0])
 
-    assert cpu.wheel.wanted() == NEVER
+    assert cpu.wheel.wanted() == cpu.wheel.next_event() == 12 * SLOT
 
 
 class Queue(RuleBasedStateMachine):
