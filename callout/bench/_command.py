@@ -205,7 +205,7 @@ def _report(plan: Plan, samples: Sequence[Sample], cells: Sequence[Cell]) -> dic
     return {
         "machine": {
             "python": sys.version,
-            "platform": platform.platform(),
+            "platform": f"{platform.system()} {platform.machine()}",
             "cpus": os.cpu_count(),
             "date": datetime.now(tz=UTC).isoformat(timespec="seconds"),
         },

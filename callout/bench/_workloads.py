@@ -15,8 +15,6 @@ from collections.abc import Callable, Generator, Mapping
 from statistics import median
 from typing import Any, Final, NamedTuple
 
-import psutil
-
 from ._peer import Peer
 
 NEVER: Final = (30.0, 90.0)  # seconds until what is not to expire would
@@ -50,6 +48,8 @@ class Load(NamedTuple):
 
 
 def _rss() -> int:
+    import psutil  # of the extra: the command line knows the workloads without it
+
     gc.collect()
     rss: int = psutil.Process().memory_info().rss
     return rss

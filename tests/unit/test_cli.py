@@ -528,3 +528,29 @@ def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert out.startswith("callout ")
     assert "conformance" in out
     assert "demo" in out
+
+
+@pytest.mark.parametrize(
+    ("argv", "status", "told"),
+    [
+        (["conformance", "--impl", "freebsd", "--platform", "trio", "--id", "fn15-0001"], 0, " passed, 0 failed"),
+        (["bench", "--list"], 2, "callout: callout bench needs psutil: pip install 'callout[bench]'"),
+        (["explore", "--list"], 2, "pip install"),
+    ],
+    ids=lambda each: each[0] if isinstance(each, list) else "",
+)
+def test_without_any_extra_the_others_work(argv: list[str], status: int, told: str) -> None:
+    """What a command needs is asked for when that command runs, and named then."""
+    code = (
+        "import sys\n"
+        "for name in ('greenlet', 'matplotlib', 'psutil', 'pytest', 'rich'):\n"
+        "    sys.modules[name] = None\n"
+        "from callout.cli import main\n"
+        f"sys.exit(main({argv!r}))\n"
+    )
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+    assert done.returncode == status, done.stderr
+    assert told in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
