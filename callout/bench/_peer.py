@@ -80,7 +80,7 @@ PEERS: Final = (
     Entry("rloop", "_asyncio", "rloop_loop", "rloop", "the same in Rust"),
     Entry("gevent", "_gevent", "Gevent", "gevent", "timers of its loop: start(), again() and stop()"),
     Entry("twisted", "_twisted", "Twisted", "twisted", "callLater(), reset() and cancel()"),
-    Entry("trio", "_trio", "Trio", "trio", "a task that sleeps, and the deadline of its cancel scope", 100_000),
+    Entry("trio", "_trio", "Trio", "trio", "a task that sleeps, and the deadline of its cancel scope", 10_000),
 )
 BASE: Final = "asyncio"  # what the ratios are to
 
