@@ -1,0 +1,109 @@
+"""Makes the tables of docs/benchmark.md, and its picture, from what ``callout bench --json`` has written.
+
+``callout bench --json docs/benchmark.json`` measures; ``python tests/bench/page.py`` writes the page and the picture,
+test_page.py compares. In the page a comment ``<!-- bench: 1000 -->``, up to ``<!-- end -->``, is the place of a size's
+table; ``<!-- made -->`` that of how the figures were made.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any, Final
+
+from callout.bench._peer import BASE
+from callout.bench._rounds import Plan
+from callout.bench._summary import Cell
+from callout.bench._workloads import ROWS, WORKLOADS
+
+ROOT: Final = Path(__file__).parents[2]
+FIGURES: Final = ROOT / "docs" / "benchmark.json"
+PAGES: Final = (ROOT / "docs" / "benchmark.md", ROOT / "README.md")
+PICTURE: Final = ROOT / "docs" / "benchmark.svg"
+DRAWN: Final = 100_000  # the size of which there is a picture
+
+BY_NAME: Final = {row.name: row for rows in ROWS.values() for row in rows}
+
+
+def read() -> Any:  # noqa: ANN401 - what JSON is
+    """Return the figures."""
+    return json.loads(FIGURES.read_text("utf-8"))
+
+
+def cells_of(report: Any) -> list[Cell]:  # noqa: ANN401 - as above
+    """Return the medians, as the command has them."""
+    return [
+        Cell(each["size"], BY_NAME[each["figure"]], each["peer"], each["value"], each[f"ratio to {BASE}"])
+        for each in report["medians"]
+    ]
+
+
+def number(value: float) -> str:
+    """Return three digits of it that mean something."""
+    return f"{value:,.0f}" if value >= 99.5 else f"{value:.1f}" if value >= 9.95 else f"{value:.2f}"
+
+
+def table(report: Any, size: int) -> str:  # noqa: ANN401 - as above
+    """Return the table of a size: what the base takes, and how many times less the others do."""
+    cells = [cell for cell in cells_of(report) if cell.size == size]
+    present = {cell.peer for cell in cells}
+    peers = [BASE, *(peer for peer in report["plan"]["peers"] if peer != BASE and peer in present)]
+    lines = [f"| {size:,} timers | {' | '.join(peers)} |", f"| --- |{' ---: |' * len(peers)}"]
+    for row in BY_NAME.values():
+        mine = {cell.peer: cell for cell in cells if cell.row == row}
+        if not mine:
+            continue
+        best = min(cell.value for cell in mine.values())
+        shown: list[str] = []
+        for peer in peers:
+            cell = mine.get(peer)
+            if cell is None:
+                shown.append("-")
+                continue
+            text = number(cell.value) if peer == BASE or cell.ratio is None else f"{number(cell.ratio)}x"
+            shown.append(f"**{text}**" if cell.value == best else text)
+        lines.append(f"| {row.name}, {row.unit} | {' | '.join(shown)} |")
+    return "\n".join(lines)
+
+
+def made(report: Any) -> str:  # noqa: ANN401 - as above
+    """Return how the figures were made."""
+    machine, plan = report["machine"], report["plan"]
+    versions = ", ".join(f"{name} {version}" for name, version in report["versions"].items() if name[:7] != "callout")
+    return (
+        f"Made on {machine['date'][:10]} by `callout bench`: {plan['rounds']} rounds, {machine['cpus']} CPUs of a "
+        f"shared virtual machine ({machine['platform']}), CPython {machine['python'].split()[0]}; {versions}."
+    )
+
+
+def page(text: str, report: Any) -> str:  # noqa: ANN401 - as above
+    """Return a page with its places filled."""
+
+    def fill(place: re.Match[str]) -> str:
+        what = place[2]
+        new = made(report) if what == "made" else table(report, int(what.partition(": ")[2]))
+        return f"{place[1]}\n\n{new}\n\n<!-- end -->"
+
+    return re.sub(r"(<!-- (made|bench: \d+) -->).*?<!-- end -->", fill, text, flags=re.DOTALL)
+
+
+def draw() -> None:
+    """Draw the picture."""
+    from callout.bench import _plot
+
+    report = read()
+    plan = report["plan"]
+    workloads = tuple(WORKLOADS)
+    _plot.draw(
+        Plan(tuple(plan["peers"]), tuple(plan["sizes"]), workloads, plan["rounds"], plan["calls"]),
+        cells_of(report),
+        DRAWN,
+        PICTURE,
+    )
+
+
+if __name__ == "__main__":
+    for file in PAGES:
+        file.write_text(page(file.read_text("utf-8"), read()), "utf-8")
+    draw()
