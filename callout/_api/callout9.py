@@ -21,7 +21,7 @@ from .._core.deadline import after_ticks, at_sbt, ticks_since_boot
 from .._core.describe import shown
 from .._core.drain import drain_async, wait, wait_blocking
 from .._core.errors import LockClassError
-from .._core.machine import CURRENT, Machine, current_machine
+from .._core.machine import Machine, current_machine
 from .._core.results import DRAIN_RESULT, RESET_RESULT, WAITED_RESULT
 from .._core.state import ACTIVE, FRESH, PENDING, Callout, Func
 from .._core.stop import deactivate
@@ -46,34 +46,6 @@ T = TypeVar("T")
 _LOCK_FLAGS = CALLOUT_RETURNUNLOCKED | CALLOUT_SHAREDLOCK | CALLOUT_TRYLOCK
 
 # -- initialisation ------------------------------------------------------------------------------------------------
-
-
-def callout_init(c: Callout, mpsafe: int, /) -> None:
-    """Make *c* a callout of the current system, on CPU 0. Never blocks.
-
-    With *mpsafe* true its callbacks run without a lock, on the CPU to which it is assigned; with false they run under
-    Giant, on CPU 0.
-
-    Raises:
-        NoSystemError: no system is open here.
-        BusyError: *c* is pending or running.
-
-    See callout(9), ``callout_init()``.
-    """
-    known = CURRENT.get(None)
-    # Used for the first time, where nothing but the state and the CPU has to change.
-    if known is not None and known.fresh is not None and mpsafe and issubclass(type(c), Callout):
-        try:
-            is_fresh = c.state == FRESH
-        except AttributeError:
-            is_fresh = False
-        if is_fresh:
-            c.state = known.fresh
-            c.cpu = known.cpus[0]
-            return
-    machine = current_machine("callout_init")
-    check_callout("callout_init", c)
-    initialize("callout_init", machine, c, None if mpsafe else machine.giant, 0)
 
 
 def callout_init_mtx(c: Callout, mtx: Mtx, flags: int = 0, /) -> None:
@@ -461,7 +433,6 @@ __all__ = [
     "callout_drain",
     "callout_drain_async",
     "callout_drain_sync",
-    "callout_init",
     "callout_init_mtx",
     "callout_init_rm",
     "callout_init_rw",

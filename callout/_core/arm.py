@@ -271,7 +271,7 @@ def initialize(call: str, machine: Machine, c: Callout, lock: Lock | None, flags
         lock.check_usable(call)
     place(call, lock_class_of(lock, flags), direct=False)
     home = machine.cpus[0]
-    if c.state == FRESH and machine.fresh is not None:
+    if machine.fresh is not None and c.state == FRESH:
         c.lock = lock
         c.flags = flags
         c.state = machine.fresh

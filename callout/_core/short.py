@@ -3,6 +3,7 @@
 Each does what the long way does (``arm``, ``stop``) for a callout that is plain: on the CPU where it was found, with
 nothing in progress, and with no bit in its state but ARMED, pending in the wheel or idle. One lock is acquired, once,
 and no queue is touched. Whatever is not plain goes the long way: a bit in the state makes the comparison fail.
+Initialising has a short path on real loops, for what is used for the first time: its record needs two stores.
 
 These are public functions, so that no call is spent on a wrapper; nor on a function of the lines that they share: that
 would make ``callout_stop()`` and ``callout_dequeue()`` a tenth slower, measured. ``clock = cpu.now; clock()`` is
@@ -18,14 +19,26 @@ from types import FunctionType
 from typing import Final, TypeVar
 
 from . import signatures
-from .arm import IF_EARLIER, IF_IDLE, IF_PENDING, STAY, UNCHANGED, arm, default_precision, destination, prepare
-from .checks import REFUSED_CODE, check_func, check_tick, machine_of, not_a_callout
+from .arm import (
+    IF_EARLIER,
+    IF_IDLE,
+    IF_PENDING,
+    STAY,
+    UNCHANGED,
+    arm,
+    default_precision,
+    destination,
+    initialize,
+    prepare,
+)
+from .checks import REFUSED_CODE, check_callout, check_func, check_tick, machine_of, not_a_callout
 from .cpu import Cpu
 from .cpulock import refuse_reentry, release_if_owned
 from .deadline import FAR, after_ticks, at_tick
 from .guard import protected
+from .machine import CURRENT, current_machine
 from .results import RESET_RESULT, STOP_RESULT
-from .state import ARMED, ARMED_TRACED, NOT_IDLE, REMOVED, TRACED, Callout, Link
+from .state import ARMED, ARMED_TRACED, FRESH, NOT_IDLE, REMOVED, TRACED, Callout, Link
 from .stop import dequeue, stop
 from .units import check_flags, check_ticks
 from .wheel import COARSE, FINE
@@ -37,6 +50,33 @@ ARM_ALL: Final = IF_IDLE | IF_PENDING | IF_EARLIER | STAY | UNCHANGED
 _LONG_IF_PENDING: Final = ~(IF_PENDING | STAY | UNCHANGED)
 _LONG_IF_IDLE: Final = ~(IF_IDLE | IF_EARLIER | STAY | UNCHANGED)
 _ONE_DIGIT: Final = 2**30 - 1  # what Python compares fastest; any more ticks are looked at more closely
+
+
+def callout_init(c: Callout, mpsafe: int, /) -> None:
+    """Make *c* a callout of the current system, on CPU 0. Never blocks.
+
+    With *mpsafe* true its callbacks run without a lock, on the CPU to which it is assigned; with false they run under
+    Giant, on CPU 0.
+
+    Raises:
+        NoSystemError: no system is open here.
+        BusyError: *c* is pending or running.
+
+    See callout(9), ``callout_init()``.
+    """
+    machine = CURRENT.get(None)
+    # For the first time, where nothing but the state and the CPU has to change.
+    if machine is not None and machine.fresh is not None and mpsafe and issubclass(type(c), Callout):
+        try:
+            if c.state == FRESH:
+                c.state = machine.fresh
+                c.cpu = machine.cpus[0]
+                return
+        except AttributeError:
+            pass  # it was never made, as is said below
+    machine = current_machine("callout_init")
+    check_callout("callout_init", c)
+    initialize("callout_init", machine, c, None if mpsafe else machine.giant, 0)
 
 
 @signatures.reset
