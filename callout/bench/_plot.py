@@ -10,8 +10,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from ._rounds import Plan
-from ._summary import Cell, rows
-from ._table import number
+from ._summary import Cell, number, rows
 
 COLUMNS: Final = 3
 OURS: Final = "#2b6cb0"

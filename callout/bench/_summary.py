@@ -20,6 +20,21 @@ class Cell(NamedTuple):
     value: float  # the median over the rounds
     ratio: float | None  # of the base to it, the median over the rounds that have both: above 1 it is ahead
 
+    def shown(self) -> str:
+        """Return what a table has of it: of the base what it takes, of the others how many times less they do."""
+        return number(self.value) if self.peer == BASE or self.ratio is None else f"{number(self.ratio)}x"
+
+
+def number(value: float) -> str:
+    """Return three digits of it that mean something."""
+    size = abs(value)
+    return f"{value:,.0f}" if size >= 99.5 else f"{value:.1f}" if size >= 9.95 else f"{value:.2f}"
+
+
+def columns(plan: Plan) -> list[str]:
+    """Return the peers of a plan, the base first."""
+    return sorted(plan.peers, key=lambda peer: peer != BASE)
+
 
 def rows(plan: Plan) -> Iterator[Row]:
     """Yield the rows that a plan's workloads fill."""

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from callout.bench._peer import BASE
 from callout.bench._rounds import Plan
-from callout.bench._summary import Cell
+from callout.bench._summary import Cell, columns, rows
 from callout.bench._workloads import ROWS, WORKLOADS
 
 ROOT: Final = Path(__file__).parents[2]
@@ -39,30 +39,23 @@ def cells_of(report: Any) -> list[Cell]:  # noqa: ANN401 - as above
     ]
 
 
-def number(value: float) -> str:
-    """Return three digits of it that mean something."""
-    return f"{value:,.0f}" if value >= 99.5 else f"{value:.1f}" if value >= 9.95 else f"{value:.2f}"
+def plan_of(report: Any) -> Plan:  # noqa: ANN401 - as above
+    """Return what was measured."""
+    plan = report["plan"]
+    return Plan(tuple(plan["peers"]), tuple(plan["sizes"]), tuple(WORKLOADS), plan["rounds"], plan["calls"])
 
 
 def table(report: Any, size: int) -> str:  # noqa: ANN401 - as above
-    """Return the table of a size: what the base takes, and how many times less the others do."""
+    """Return the table of a size, as the command has it."""
     cells = [cell for cell in cells_of(report) if cell.size == size]
     present = {cell.peer for cell in cells}
-    peers = [BASE, *(peer for peer in report["plan"]["peers"] if peer != BASE and peer in present)]
+    peers = [peer for peer in columns(plan_of(report)) if peer in present]
     lines = [f"| {size:,} timers | {' | '.join(peers)} |", f"| --- |{' ---: |' * len(peers)}"]
-    for row in BY_NAME.values():
+    for row in rows(plan_of(report)):
         mine = {cell.peer: cell for cell in cells if cell.row == row}
-        if not mine:
-            continue
         best = min(cell.value for cell in mine.values())
-        shown: list[str] = []
-        for peer in peers:
-            cell = mine.get(peer)
-            if cell is None:
-                shown.append("-")
-                continue
-            text = number(cell.value) if peer == BASE or cell.ratio is None else f"{number(cell.ratio)}x"
-            shown.append(f"**{text}**" if cell.value == best else text)
+        bold = {peer: "**" if cell.value == best else "" for peer, cell in mine.items()}
+        shown = [f"{bold[peer]}{mine[peer].shown()}{bold[peer]}" if peer in mine else "-" for peer in peers]
         lines.append(f"| {row.name}, {row.unit} | {' | '.join(shown)} |")
     return "\n".join(lines)
 
@@ -93,14 +86,7 @@ def draw() -> None:
     from callout.bench import _plot
 
     report = read()
-    plan = report["plan"]
-    workloads = tuple(WORKLOADS)
-    _plot.draw(
-        Plan(tuple(plan["peers"]), tuple(plan["sizes"]), workloads, plan["rounds"], plan["calls"]),
-        cells_of(report),
-        DRAWN,
-        PICTURE,
-    )
+    _plot.draw(plan_of(report), cells_of(report), DRAWN, PICTURE)
 
 
 if __name__ == "__main__":
