@@ -319,7 +319,7 @@ def _scan(cpu: Cpu) -> bool:
         for c in due:
             state = c.state
             ring = cpu.interrupt.queue if state & DIRECT and c.run is None else queue
-            last = ring.prev
+            last = ring.prev  # as Ring.append() does, without a call for each
             c.prev = last
             c.next = ring
             last.next = ring.prev = c

@@ -144,13 +144,15 @@ class Wheel:
     def _first(self) -> Bucket | None:
         """Return the first bucket, which may have been emptied; None if there is none."""
         while self._keys:
-            key = self._keys[0]
-            level = -key & 7
-            bucket = self._levels[level].get(_begins(key) >> LEVELS[level])
+            bucket = self._bucket(self._keys[0])
             if bucket is not None:
                 return bucket
             del self._keys[0]  # cut short before it had a bucket
         return None
+
+    def _bucket(self, key: int) -> Bucket | None:
+        level = -key & 7
+        return self._levels[level].get(_begins(key) >> LEVELS[level])
 
     def _forget(self, bucket: Bucket) -> None:
         """Forget the first bucket."""
@@ -168,16 +170,14 @@ class Wheel:
         front: Any = self._open.next
         if front is not self._open:
             when = front.time  # expire() leaves no callout there that was pushed out
-        for key in self._keys[:FEW]:
+        for looks, key in enumerate(self._keys):
             begins = _begins(key)
             if begins >= when:
                 break
-            level = begins - key
-            bucket = self._levels[level].get(begins >> LEVELS[level])
+            if looks == FEW:
+                return begins
+            bucket = self._bucket(key)
             when = min(when, begins if bucket is None else _look(bucket))
-        else:
-            if len(self._keys) > FEW:
-                when = min(when, _begins(self._keys[FEW]))
         return when
 
     def expire(self, now: int, due: list[Callout]) -> bool:
@@ -211,10 +211,14 @@ class Wheel:
         """Open the first bucket, or distribute it; return how many callouts were handled, one at least."""
         level = bucket.level
         ends = bucket.begins + (1 << LEVELS[level])
-        if level == 0 or (level == 1 and (len(self._keys) == 1 or _begins(self._keys[1]) >= ends)):
-            # What is due within the same 8 us is sorted at once, however much it is.
-            some = _some(bucket, NEVER if level == 0 else CHUNK + 1)
-            if level == 0 or len(some) <= CHUNK:
+        most = 0
+        if level == 0:
+            most = NEVER  # what is due within the same 8 us is sorted at once, however much it is
+        elif level == 1 and (len(self._keys) == 1 or _begins(self._keys[1]) >= ends):
+            most = CHUNK
+        if most:
+            some = _some(bucket, most + 1)
+            if len(some) <= most:
                 self._open_up(bucket, some, ends)
                 return max(len(some), 1)
         return self._distribute(bucket, level - 1, ends, budget)
@@ -274,13 +278,10 @@ class Wheel:
         self._open = Ring()
         return out
 
-    def rings(self) -> list[Ring]:
-        """Return the open ring and the buckets."""
-        return [self._open, *(bucket for buckets in self._levels for bucket in buckets.values())]
-
     def callouts(self) -> list[Callout]:
         """Return every callout that is filed, in no particular order."""
-        return [c for ring in self.rings() for c in callouts_of(ring)]
+        rings = [self._open, *(bucket for buckets in self._levels for bucket in buckets.values())]
+        return [c for ring in rings for c in callouts_of(ring)]
 
     def wanted(self) -> int:
         """Return when the first callout is due."""
