@@ -11,13 +11,17 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from .. import MissingExtraError
+from .._files import try_writing
 from ._peer import BASE, PEERS, installed
 from ._rounds import Plan, Sample, sample
 from ._summary import Cell, summarize
 from ._workloads import CALLS, ROWS, WORKLOADS
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 DESCRIPTION: Final = (
     "Time these timers against those of event loops: each round, size and peer in a process of its own, interleaved. "
@@ -137,12 +141,8 @@ def _writable(option: str, name: str | None) -> Path | None:
     if name is None:
         return None
     file = Path(name)
-    there = file.exists()
     try:
-        with file.open("a", encoding="utf-8"):
-            pass
-        if not there:
-            file.unlink()
+        try_writing(file)
     except OSError as error:
         raise UsageError(f"{option}: cannot write {name}: {error.strerror or error}") from None
     return file
@@ -162,11 +162,9 @@ def _list() -> None:
 # -- carrying it out -----------------------------------------------------------------------------------------------
 
 
-def _measure(plan: Plan, samples: list[Sample], console: object) -> None:
-    from rich.console import Console
+def _measure(plan: Plan, samples: list[Sample], console: Console) -> None:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    assert isinstance(console, Console)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     steps = list(plan.steps())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
@@ -177,12 +175,9 @@ def _measure(plan: Plan, samples: list[Sample], console: object) -> None:
             progress.advance(task)
 
 
-def _show(plan: Plan, cells: Sequence[Cell], console: object) -> None:
-    from rich.console import Console
-
+def _show(plan: Plan, cells: Sequence[Cell], console: Console) -> None:
     from ._table import tables
 
-    assert isinstance(console, Console)
     for table in tables(plan, cells):
         console.print(table)
 

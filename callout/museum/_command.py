@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import textwrap
 from pathlib import Path
 from typing import Final
 
 from .. import ArgumentTypeError, ArgumentValueError
+from .._files import try_writing
 from ..explore import Certificate, Violation, explore, replay
 from ..explore._report import Names
 from ..explore._schedule import Setting, name_of, parse
@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     svg = None if args.svg is None else Path(args.svg)
     if svg is not None:
         try:
-            _try(svg)
+            try_writing(svg)
         except OSError as error:
             return _unwritable(svg, error)
     return _show(exhibit, variants, args.bound, svg)
@@ -80,16 +80,6 @@ def run(args: argparse.Namespace) -> int:
 def _wrong(text: str) -> int:
     print(f"callout explore: {text}", file=sys.stderr)
     return 2
-
-
-def _try(file: Path) -> None:
-    """Raise unless *file* can be written. It stays as it is, and if it is not there it will not be: there may be
-    nothing to write.
-    """
-    new = not os.path.lexists(file)
-    file.open("ab").close()
-    if new:
-        file.unlink()
 
 
 def _unwritable(svg: Path, error: OSError) -> int:
