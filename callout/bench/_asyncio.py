@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
-from ._peer import Func, Steps, nothing
+from ._peer import Func, Peer, Steps
 
 
-class Asyncio:
+class Asyncio(Peer):
     """Any loop with asyncio's interface."""
 
     def __init__(self, new_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
@@ -35,17 +35,11 @@ class Asyncio:
         """Set the event, on the loop."""
         self._loop.call_soon_threadsafe(self._woken.set)
 
-    def delays(self, seconds: Sequence[float]) -> list[float]:
-        """Return seconds."""
-        return list(seconds)
-
     def arm(self, delays: list[float], func: Func, timers: list[asyncio.TimerHandle]) -> None:
         """Call later."""
         loop = self._loop
         for delay in delays:
             timers.append(loop.call_later(delay, func, None))  # noqa: PERF401 - as the other peers
-
-    idle = arm
 
     def rearm(self, delays: list[float], func: Func, timers: list[asyncio.TimerHandle]) -> None:
         """Cancel, and call later: there is nothing else."""
@@ -64,10 +58,6 @@ class Asyncio:
         """Cancel."""
         for timer in timers:
             timer.cancel()
-
-    def hold(self) -> Callable[[], None]:
-        """There is one loop."""
-        return nothing
 
     def arm_elsewhere(self, delays: list[float], func: Func) -> None:
         """Have the loop call later: its timers are no business of other threads."""

@@ -5,9 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from itertools import cycle
-from typing import ClassVar
-
-import trio
+from typing import Any, ClassVar
 
 from .. import (
     Callout,
@@ -20,43 +18,30 @@ from .. import (
     callout_stop,
     open_callouts,
 )
-from ._peer import Func, Steps, nothing
+from ._peer import Func, Steps
+from ._trio_loop import TrioLoop
 
 
-class OnTrio:
+class OnTrio(TrioLoop):
     """A callout system, and a workload in a task of its loop."""
 
     cpus: ClassVar = 1
     system: CalloutSystem
 
-    def __init__(self) -> None:
-        self._woken = trio.Event()
-
-    def run(self, body: Callable[[], Steps]) -> None:
-        """Run trio, open a system, and run the workload."""
-        trio.run(self._main, body)
-
-    async def _main(self, body: Callable[[], Steps]) -> None:
-        self._token = trio.lowlevel.current_trio_token()
+    async def main(self, body: Callable[[], Steps]) -> None:
+        """Open a system."""
         async with open_callouts(cpus=self.cpus, checking=False) as self.system:
-            for wait in body():
-                if wait is None:
-                    await self._woken.wait()
-                    self._woken = trio.Event()
-                else:
-                    await trio.sleep(wait)
-
-    def wake(self) -> None:
-        """Set the event, on the loop."""
-        self._token.run_sync_soon(lambda: self._woken.set())
-
-    def hold(self) -> Callable[[], None]:
-        """There is one loop."""
-        return nothing
+            await self.drive(body)
 
     def delays(self, seconds: Sequence[float]) -> list[int]:
         """Return clock ticks, of a millisecond each."""
         return [round(each * 1000) for each in seconds]
+
+    def arm_elsewhere(self, delays: list[int], func: Func) -> None:
+        """Arm, in a thread to which the system was bound."""
+        self._kept: list[Any] = []
+        with self.system.bound():
+            self.arm(delays, func, self._kept)
 
 
 class Plain(OnTrio):
@@ -69,8 +54,6 @@ class Plain(OnTrio):
             callout_init(c, 1)
             callout_reset(c, ticks, func, None)
             timers.append(c)
-
-    idle = arm
 
     def rearm(self, delays: list[int], func: Func, timers: list[Callout]) -> None:
         """Reset."""
@@ -89,13 +72,6 @@ class Plain(OnTrio):
         """Stop."""
         for c in timers:
             callout_stop(c)
-
-    def arm_elsewhere(self, delays: list[int], func: Func) -> None:
-        """Initialise and reset, in a thread to which the system was bound."""
-        keep: list[Callout] = []
-        with self.system.bound():
-            self.arm(delays, func, keep)
-        self.kept = keep
 
 
 class Guarded(Callout):
@@ -131,8 +107,6 @@ class WithMutex(OnTrio):
             callout_reset(c, ticks, func, None)
             timers.append(c)
 
-    idle = arm
-
     def rearm(self, delays: list[int], func: Func, timers: list[Guarded]) -> None:
         """Reset."""
         for c, ticks in zip(timers, delays, strict=True):
@@ -153,13 +127,6 @@ class WithMutex(OnTrio):
         for c in timers:
             with c.mtx:
                 callout_stop(c)
-
-    def arm_elsewhere(self, delays: list[int], func: Func) -> None:
-        """Initialise and reset, in a thread to which the system was bound."""
-        keep: list[Guarded] = []
-        with self.system.bound():
-            self.arm(delays, func, keep)
-        self.kept = keep
 
 
 class TwoCpus(Plain):
@@ -184,5 +151,3 @@ class TwoCpus(Plain):
             callout_init(c, 1)
             callout_reset_on(c, ticks, func, None, cpu)
             timers.append(c)
-
-    idle = arm

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import gevent
 from gevent.event import Event
 
-from ._peer import Func, Steps, nothing
+from ._peer import Func, Peer, Steps
 
 
-class Gevent:
+class Gevent(Peer):
     """The hub's loop, and a workload in the main greenlet.
 
     A timer that repeats can be told to begin again: that is what libev has for idle timeouts.
@@ -34,10 +34,6 @@ class Gevent:
     def wake(self) -> None:
         """Ring the hub."""
         self._bell.send()
-
-    def delays(self, seconds: Sequence[float]) -> list[float]:
-        """Return seconds."""
-        return list(seconds)
 
     def arm(self, delays: list[float], func: Func, timers: list[Any]) -> None:
         """Make and start."""
@@ -72,10 +68,6 @@ class Gevent:
         """Stop."""
         for timer in timers:
             timer.stop()
-
-    def hold(self) -> Callable[[], None]:
-        """There is one loop."""
-        return nothing
 
     def arm_elsewhere(self, delays: list[float], func: Func) -> None:
         """Have the hub make and start."""

@@ -20,8 +20,6 @@ class Linux(OnTrio):
             add_timer(t)
             timers.append(t)
 
-    idle = arm
-
     def rearm(self, delays: list[int], func: Func, timers: list[timer_list]) -> None:
         """Modify."""
         for t, ticks in zip(timers, delays, strict=True):
@@ -40,10 +38,3 @@ class Linux(OnTrio):
         """Delete."""
         for t in timers:
             timer_delete(t)
-
-    def arm_elsewhere(self, delays: list[int], func: Func) -> None:
-        """Set up and add, in a thread to which the system was bound."""
-        keep: list[timer_list] = []
-        with self.system.bound():
-            self.arm(delays, func, keep)
-        self.kept = keep

@@ -8,55 +8,55 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Generator, Sequence
 from importlib.util import find_spec
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple
 
 Func = Callable[[Any], object]
 # A workload, as it runs on a peer's loop. It yields what it waits for: a number of seconds, or, None, ``wake()``.
 Steps = Generator[float | None, None, None]
 
 
-class Peer(Protocol):
+class Peer:
     """A kind of timer. Delays are what ``delays()`` has made of seconds; timers are whatever the peer's are."""
 
     def run(self, body: Callable[[], Steps]) -> None:
         """Run the loop, and *body* on it, until that has ended; throw away what is pending then."""
-        ...
+        raise NotImplementedError
 
     def wake(self) -> None:
         """Have the workload go on that waits for this. From any thread."""
-        ...
+        raise NotImplementedError
 
     def delays(self, seconds: Sequence[float]) -> list[Any]:
-        """Return delays as the peer's users write them."""
-        ...
+        """Return delays as the peer's users write them: seconds, if nothing else."""
+        return list(seconds)
 
     def arm(self, delays: list[Any], func: Func, timers: list[Any]) -> None:
         """Make and arm a timer for each delay, and append it to *timers*."""
-        ...
+        raise NotImplementedError
 
     def idle(self, delays: list[Any], func: Func, timers: list[Any]) -> None:
         """Make and arm timers as ``arm()`` does, such as ``rearm()`` may be asked to begin again."""
-        ...
+        self.arm(delays, func, timers)
 
     def rearm(self, delays: list[Any], func: Func, timers: list[Any]) -> None:
         """Have each timer that ``idle()`` has made, and that is pending, begin again: an idle timeout."""
-        ...
+        raise NotImplementedError
 
     def churn(self, delays: list[Any], func: Func) -> None:
         """For each delay make, arm and cancel a timer: a timeout around something that is done in time."""
-        ...
+        raise NotImplementedError
 
     def cancel(self, timers: list[Any]) -> None:
         """Cancel the timers, in this order."""
-        ...
+        raise NotImplementedError
 
     def hold(self) -> Callable[[], None]:
         """Keep the peer's other loops, if it has any, from running until what is returned is called."""
-        ...
+        return lambda: None
 
     def arm_elsewhere(self, delays: list[Any], func: Func) -> None:
         """Make and arm a timer for each delay, from a thread that has no loop."""
-        ...
+        raise NotImplementedError
 
 
 class Entry(NamedTuple):
@@ -83,10 +83,6 @@ PEERS: Final = (
     Entry("trio", "_trio", "Trio", "trio", "a task that sleeps, and the deadline of its cancel scope", 10_000),
 )
 BASE: Final = "asyncio"  # what the ratios are to
-
-
-def nothing() -> None:
-    """Do nothing: for ``hold()``, where there is one loop."""
 
 
 def installed(entry: Entry) -> bool:

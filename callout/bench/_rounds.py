@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from ._peer import PEERS
-from ._workloads import Load
 
 
 @dataclass(frozen=True)
@@ -48,8 +47,7 @@ def sample(plan: Plan, turn: int, size: int, peer: str) -> Sample:
     most = next(entry.most for entry in PEERS if entry.name == peer)
     if size > most:
         return Sample(turn, size, peer, error=f"not asked for more than {most:,} timers", spared=True)
-    load = Load(size, plan.calls)
-    command = [sys.executable, "-m", f"{__package__}._one", peer, str(load.n), str(load.calls), *plan.workloads]
+    command = [sys.executable, "-m", f"{__package__}._one", peer, str(size), str(plan.calls), *plan.workloads]
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - this very program
     if done.returncode:
         return Sample(turn, size, peer, error=_last_line(done.stderr) or f"ended with status {done.returncode}")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import trio
 
-from ._peer import Func, Steps, nothing
+from ._peer import Func, Steps
+from ._trio_loop import TrioLoop
 
 
 async def _sleep(scope: trio.CancelScope, func: Func) -> None:
@@ -16,32 +17,14 @@ async def _sleep(scope: trio.CancelScope, func: Func) -> None:
         func(None)
 
 
-class Trio:
+class Trio(TrioLoop):
     """Tasks with a cancel scope each: the deadline of the scope is the timer."""
 
-    def run(self, body: Callable[[], Steps]) -> None:
-        """Run trio, and the workload."""
-        trio.run(self._main, body)
-
-    async def _main(self, body: Callable[[], Steps]) -> None:
-        self._token = trio.lowlevel.current_trio_token()
-        self._woken = trio.Event()
+    async def main(self, body: Callable[[], Steps]) -> None:
+        """Open a nursery for the tasks."""
         async with trio.open_nursery() as self._nursery:
-            for wait in body():
-                if wait is None:
-                    await self._woken.wait()
-                    self._woken = trio.Event()
-                else:
-                    await trio.sleep(wait)
+            await self.drive(body)
             self._nursery.cancel_scope.cancel()
-
-    def wake(self) -> None:
-        """Set the event, on the loop."""
-        self._token.run_sync_soon(lambda: self._woken.set())
-
-    def delays(self, seconds: Sequence[float]) -> list[float]:
-        """Return seconds."""
-        return list(seconds)
 
     def arm(self, delays: list[float], func: Func, timers: list[trio.CancelScope]) -> None:
         """Start a task for each."""
@@ -50,8 +33,6 @@ class Trio:
             scope = trio.CancelScope(deadline=now + delay)
             self._nursery.start_soon(_sleep, scope, func)
             timers.append(scope)
-
-    idle = arm
 
     def rearm(self, delays: list[float], func: Func, timers: list[trio.CancelScope]) -> None:
         """Move the deadlines."""
@@ -71,11 +52,7 @@ class Trio:
         for scope in timers:
             scope.cancel()
 
-    def hold(self) -> Callable[[], None]:
-        """There is one loop."""
-        return nothing
-
     def arm_elsewhere(self, delays: list[float], func: Func) -> None:
         """Have the loop start the tasks."""
         for delay in delays:
-            self._token.run_sync_soon(self.arm, [delay], func, [])
+            self.token.run_sync_soon(self.arm, [delay], func, [])

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
-from ._peer import Func, Steps, nothing
+from ._peer import Func, Peer, Steps
 
 
-class Twisted:
+class Twisted(Peer):
     """The reactor, which can be run once, so all workloads of a process share it."""
 
     def __init__(self) -> None:
@@ -41,17 +41,11 @@ class Twisted:
         """Have the reactor go on."""
         self._reactor.callFromThread(self._step)
 
-    def delays(self, seconds: Sequence[float]) -> list[float]:
-        """Return seconds."""
-        return list(seconds)
-
     def arm(self, delays: list[float], func: Func, timers: list[Any]) -> None:
         """Call later."""
         reactor = self._reactor
         for delay in delays:
             timers.append(reactor.callLater(delay, func, None))  # noqa: PERF401 - as the other peers
-
-    idle = arm
 
     def rearm(self, delays: list[float], func: Func, timers: list[Any]) -> None:
         """Reset."""
@@ -68,10 +62,6 @@ class Twisted:
         """Cancel."""
         for timer in timers:
             timer.cancel()
-
-    def hold(self) -> Callable[[], None]:
-        """There is one loop."""
-        return nothing
 
     def arm_elsewhere(self, delays: list[float], func: Func) -> None:
         """Have the reactor call later."""

@@ -12,6 +12,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Generator, Mapping
+from functools import partial
 from statistics import median
 from typing import Any, Final, NamedTuple
 
@@ -45,6 +46,14 @@ class Load(NamedTuple):
     def passes(self) -> range:
         """Return as many passes over all timers as that takes."""
         return range(max(1, self.calls // self.n))
+
+
+def _time(call: Callable[[], None], n: int, wait: float | None = 0.0) -> Generator[float | None, None, float]:
+    """Return nanoseconds for each of the *n* timers of a call, and of what the loop does afterwards."""
+    begin = time.perf_counter_ns()
+    call()
+    yield wait
+    return (time.perf_counter_ns() - begin) / n
 
 
 def _rss() -> int:
@@ -101,10 +110,7 @@ def arm(peer: Peer, load: Load) -> Figure:
     spent: list[float] = []
     for _ in load.passes():
         timers: list[Any] = []
-        begin = time.perf_counter_ns()
-        peer.arm(delays, ignore, timers)
-        yield 0.0
-        spent.append((time.perf_counter_ns() - begin) / n)
+        spent.append((yield from _time(partial(peer.arm, delays, ignore, timers), n)))
         peer.cancel(timers)
         del timers
         yield 0.0
@@ -120,10 +126,7 @@ def rearm(peer: Peer, load: Load) -> Figure:
     yield 0.0
     spent: list[float] = []
     for _ in load.passes():
-        begin = time.perf_counter_ns()
-        peer.rearm(delays, ignore, timers)
-        yield 0.0
-        spent.append((time.perf_counter_ns() - begin) / n)
+        spent.append((yield from _time(partial(peer.rearm, delays, ignore, timers), n)))  # noqa: PERF401 - it yields
     peer.cancel(timers)
     return {"rearm": median(spent)}
 
@@ -137,10 +140,7 @@ def churn(peer: Peer, load: Load) -> Figure:
     yield 0.0
     spent: list[float] = []
     for _ in load.passes():
-        begin = time.perf_counter_ns()
-        peer.churn(delays, ignore)
-        yield 0.0
-        spent.append((time.perf_counter_ns() - begin) / n)
+        spent.append((yield from _time(partial(peer.churn, delays, ignore), n)))  # noqa: PERF401 - it yields
     peer.cancel(timers)
     return {"churn": median(spent)}
 
@@ -158,10 +158,7 @@ def cancel(peer: Peer, load: Load) -> Figure:
             if name == "cancel-random":
                 random.Random(n).shuffle(timers)
             yield 0.0
-            begin = time.perf_counter_ns()
-            peer.cancel(timers)
-            yield 0.0
-            spent.append((time.perf_counter_ns() - begin) / n)
+            spent.append((yield from _time(partial(peer.cancel, timers), n)))
             del timers
         figures[name] = median(spent)
     return figures
@@ -184,10 +181,7 @@ def expire(peer: Peer, load: Load) -> Figure:
         release = peer.hold()
         peer.arm(delays, fire, timers)
         time.sleep(2 * SOON)  # with the loop blocked, until all are due
-        begin = time.perf_counter_ns()
-        release()
-        yield None
-        spent.append((time.perf_counter_ns() - begin) / n)
+        spent.append((yield from _time(release, n, None)))
         del timers
         yield 0.0
     return {"expire": median(spent)}
@@ -269,12 +263,9 @@ def elsewhere(peer: Peer, load: Load) -> Figure:
         peer.wake()
 
     thread = threading.Thread(target=work)
-    begin = time.perf_counter_ns()
-    thread.start()
-    yield None
-    spent = time.perf_counter_ns() - begin
+    spent = yield from _time(thread.start, n, None)
     thread.join()
-    return {"elsewhere": spent / n}
+    return {"elsewhere": spent}
 
 
 class Row(NamedTuple):
