@@ -32,12 +32,12 @@ CORE: Final = (
     ("_core.state",),
     ("_core.refusal", "_core.signatures", "_core.units", "_core.guard", "_core.phases"),
     ("_core.frames", "_core.describe"),
-    ("_core.errors", "_core.weak"),
+    ("_core.errors", "_core.rawlock", "_core.weak"),
 )
 
 # The seam between the core and the worlds stands beside the core: what it sees, and which core modules see it.
 SEAM: Final = "_core.platform"
-SEAM_SEES: Final = {"_core.state", "_core.units", "_core.errors"}
+SEAM_SEES: Final = {"_core.rawlock", "_core.state", "_core.units", "_core.errors"}
 SEAM_SEEN_BY: Final = {
     "_core.lifecycle",
     "_core.softclock",

@@ -7,14 +7,14 @@ from contextlib import asynccontextmanager
 from functools import partial
 
 from .._core.checks import check_callout, machine_of
-from .._core.cpu import DRAIN
+from .._core.cpu import DRAIN, NOWHERE
 from .._core.drain import wait
 from .._core.errors import CalloutError, ClosedError
 from .._core.guard import protected
 from .._core.machine import current_machine
 from .._core.once import AsyncBlock
 from .._core.phases import Phase
-from .._core.state import NOWHERE, Callout
+from .._core.state import Callout
 from .awaitable import refuse_loop
 
 

@@ -22,7 +22,7 @@ from typing import Final
 
 from .._locks.lock import Lock
 from .checks import machine_of
-from .cpu import CANCELLED, WAITING, Cpu, Move, Run
+from .cpu import CANCELLED, NOWHERE, WAITING, Cpu, Move, Run
 from .cpulock import lock_callout, lock_callout_and
 from .deadline import share
 from .errors import ArgumentValueError, BusyError, NeverArmedError
@@ -37,7 +37,6 @@ from .state import (
     DIRECT,
     FRESH,
     MOVING,
-    NOWHERE,
     PENDING,
     QUEUED,
     REMOVED,

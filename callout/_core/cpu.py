@@ -15,13 +15,17 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final
 
+from . import state
+from .errors import NotInitializedError
+from .refusal import Refusal
 from .state import Callout, Func, Ring
 from .units import NEVER
 from .wheel import Wheel
 
 if TYPE_CHECKING:
     from .machine import Machine
-    from .platform import RawLock, Thread, Waiter
+    from .platform import Thread, Waiter
+    from .rawlock import RawLock
 
 # The state of a run in progress.
 WAITING: Final = 0  # dequeued; softclock is at the callout's lock: may still be cancelled
@@ -194,3 +198,20 @@ class Cpu:
         self.thread: Thread = None  # whose loop this is
         self.open = True
         self.calls: deque[Callable[[], None]] = deque()
+
+
+class NoCpu(Cpu):
+    """Stands where a callout has no CPU. Its number is nobody's, and its lock refuses."""
+
+    __slots__ = ()
+
+    def __init__(self, number: int, lock: Refusal) -> None:
+        self.id = number
+        self.lock = lock
+        self.now = lock.refuse
+
+
+NOWHERE: Final = NoCpu(
+    -1, Refusal(NotInitializedError, "this callout was never initialised: call callout_init(c, 1) first")
+)
+state.NOWHERE = NOWHERE

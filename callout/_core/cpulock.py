@@ -31,7 +31,7 @@ from . import frames
 from .cpu import Cpu
 from .errors import ReentrantCallError
 from .guard import protected
-from .platform import RawLock
+from .rawlock import RawLock
 from .state import Callout
 
 

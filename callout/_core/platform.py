@@ -12,26 +12,12 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
+from .rawlock import RawLock
+
 T = TypeVar("T")
 
 # What owns locks: a thread. On the virtual platform the tasks of one CPU count as one thread, as those of a loop do.
 Thread = Hashable
-
-
-class RawLock(Protocol):
-    """A recursive mutual exclusion lock, as ``threading.RLock``: what interrupts a thread may acquire it again."""
-
-    def acquire(self, blocking: bool = True, /) -> bool:
-        """Acquire the lock; without *blocking*, return False if another thread holds it."""
-        ...
-
-    def release(self, /) -> None:
-        """Release the lock; only its holder may."""
-        ...
-
-    def _is_owned(self, /) -> bool:
-        """Whether this thread holds the lock."""
-        ...
 
 
 class Waiter(Protocol):

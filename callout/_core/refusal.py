@@ -6,16 +6,14 @@ lock that was destroyed and memory that was freed are all found out where a lock
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 from . import frames
 from .errors import CalloutError
-
-if TYPE_CHECKING:
-    from .platform import RawLock
+from .rawlock import RawLock
 
 
-class Refusal:
+class Refusal(RawLock):
     """Raises one error whenever it is acquired."""
 
     __slots__ = ("_error", "_inner", "_text")
@@ -31,14 +29,14 @@ class Refusal:
             call = entry if entry.startswith("callout_") else ""
         raise self._error(f"{call}: {self._text}" if call else self._text, call=call)
 
-    def acquire(self, blocking: bool = True) -> NoReturn:
+    def acquire(self, blocking: bool = True, /) -> NoReturn:
         """Raise the error."""
         self.refuse()
 
-    def release(self) -> None:
+    def release(self, /) -> None:
         """Release the lock that was replaced, if it is still held: this one is never."""
         if self._inner is not None and self._inner._is_owned():
             self._inner.release()
 
-    def _is_owned(self) -> bool:
+    def _is_owned(self, /) -> bool:
         return False

@@ -15,8 +15,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, NoReturn, SupportsIndex, cast
 
 from . import describe
-from .errors import ArgumentTypeError, NotInitializedError
-from .refusal import Refusal
+from .errors import ArgumentTypeError
 
 if TYPE_CHECKING:
     from .._locks.lock import Lock
@@ -78,29 +77,16 @@ class Ring(Link):
         last.next = self.prev = link
 
 
-class Nowhere:
-    """The CPU of a callout that was never initialised."""
-
-    id: Final = -1
-    lock: Final = Refusal(NotInitializedError, "this callout was never initialised: call callout_init(c, 1) first")
-
-    def now(self) -> NoReturn:
-        """Raise what the lock raises."""
-        self.lock.refuse()
-
-
-NOWHERE: Final = cast("Cpu", Nowhere())
+NOWHERE: Cpu = cast("Cpu", None)  # the CPU of a callout that was never initialised: ``cpu`` puts it here
 
 # What a callout is at, for repr: by the state of its run.
 RUN_WORDS: Final = ("waiting for its lock", "cancelled at its lock", "running")
 
 
-class Callout(Link):
-    """One callout: a function, its argument, and when and where to call it.
+class Record(Link):
+    """The fields of a callout.
 
-    A fresh record is unusable until ``callout_init()`` or a relative has bound it to the current system.
-    It may be embedded in any object; it holds no resources of its own while it is neither pending nor running, and
-    nothing of the package refers to it then. It cannot be copied or pickled.
+    Of the compiled core this is a structure of C, whose objects keep their class for ever: hence ``Callout``.
     """
 
     __slots__ = (
@@ -162,3 +148,23 @@ class Callout(Link):
         raise ArgumentTypeError(
             f"{self!r} cannot be copied or pickled; make a new Callout and initialise it", callout=self
         )
+
+
+class Callout(Record):
+    """One callout: a function, its argument, and when and where to call it.
+
+    Making one never blocks. It is unusable until ``callout_init()`` or a relative has bound it to the current system.
+    It may be embedded in any object; it holds no resources of its own while it is neither pending nor running, and
+    nothing of the package refers to it then. It cannot be copied or pickled.
+    """
+
+    __slots__ = ()
+
+
+# What reads and writes a field of a callout, by its name: also if its class would do something else.
+FIELDS: Final = {
+    name: field
+    for kind in (Link, Record)
+    for name, field in vars(kind).items()
+    if hasattr(field, "__set__") and not name.startswith("__")
+}

@@ -23,7 +23,7 @@ SBT_MAX: Final = 0x7FFF_FFFF_FFFF_FFFF
 
 INT_MAX: Final = 0x7FFF_FFFF
 NS_PER_S: Final = 1_000_000_000
-NEVER: Final = 1 << 63  # nanoseconds: later than every time that can be asked for
+NEVER: Final = (1 << 63) - 1  # nanoseconds: later than every time that can be asked for
 
 # Flags of callout_reset_sbt() and callout_schedule_sbt().
 C_DIRECT_EXEC: Final = 0x0001

@@ -20,7 +20,8 @@ from .._core import frames
 from .._core.describe import shown
 from .._core.errors import ArgumentTypeError, ArgumentValueError, LockDestroyedError, LockError
 from .._core.machine import Machine, current_machine
-from .._core.platform import RawLock, Thread
+from .._core.platform import Thread
+from .._core.rawlock import RawLock
 from .._core.refusal import Refusal
 from .._core.rules import LockClass
 from .._core.units import exact_int

@@ -10,7 +10,8 @@ from typing import Final, NoReturn, Self
 from .._core.errors import ArgumentValueError, LockClassError, LockError, LockHeldError, LockNotHeldError
 from .._core.guard import protected
 from .._core.machine import Machine
-from .._core.platform import RawLock, Thread
+from .._core.platform import Thread
+from .._core.rawlock import RawLock
 from .._core.refusal import Refusal
 from .._core.rules import LockClass
 from .lock import Lock, check_options

@@ -21,7 +21,7 @@ from .._core.describe import name_of
 from .._core.errors import CalloutError, ResultError
 from .._core.machine import Machine
 from .._core.results import DRAIN_RESULT, RESET_RESULT, STOP_RESULT, WAITED_RESULT
-from .._core.state import ACTIVE, DIRECT, Callout
+from .._core.state import ACTIVE, DIRECT, FIELDS, Callout
 from .._core.units import CALLOUT_TRYLOCK
 from .._worlds.virtual.footprints import READS, RELEASES, TRIES, WRITES
 from .._worlds.virtual.platform import VirtualPlatform
@@ -31,8 +31,8 @@ from ._profile import watched
 from ._sequential import Asked, Happened, History, explained
 
 # Read in this way they are no switch points.
-_cpu_of: Final = Callout.__dict__["cpu"].__get__
-_state_of: Final = Callout.__dict__["state"].__get__
+_cpu_of: Final = FIELDS["cpu"].__get__
+_state_of: Final = FIELDS["state"].__get__
 
 RUN: Final = "run"
 OTHER: Final = "other"  # it makes a callout one that is not judged

@@ -23,7 +23,7 @@ from typing import Final, NamedTuple
 from .._core import frames
 from .._core.describe import name_of
 from .._core.errors import DeadlockError
-from .._core.state import Callout
+from .._core.state import FIELDS, Callout
 from .._worlds.virtual import records
 from .._worlds.virtual.context import INTERRUPT, SOFTCLOCK, Context
 from .._worlds.virtual.locks import CpuLock
@@ -67,7 +67,7 @@ AFTER_A_WAIT: Final = {
 }
 
 CALLS: Final = VirtualSMP._call.__code__  # what runs callbacks and completions
-_func_of = Callout.__dict__["func"].__get__  # also that of a freed one
+_func_of = FIELDS["func"].__get__  # also that of a freed one
 
 
 class Place(NamedTuple):

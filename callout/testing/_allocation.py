@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Final, Generic, NoReturn, TypeVar, cast
 import trio
 
 from .._core import frames, softclock
-from .._core.cpu import Lane, Run
+from .._core.cpu import Lane, NoCpu, Run
 from .._core.errors import NoSystemError, UseAfterFree
 from .._core.machine import CURRENT, FINDERS, Machine
-from .._core.platform import RawLock
+from .._core.rawlock import RawLock
 from .._core.refusal import Refusal
 
 if TYPE_CHECKING:
@@ -171,29 +171,23 @@ class GraveLock(Refusal):
         """Raise: a lock is acquired, or a callout used."""
         raise self._allocation.used(self._what, self._cpu) if self._cpu is not None else self.used("was acquired")
 
-    def release(self) -> None:
+    def release(self, /) -> None:
         """Release what was held when it was freed, and raise: releasing a lock is a use, too."""
         super().release()
         raise self.used("was released")
 
 
-class GraveCpu:
-    """Stands where the CPU of a freed callout was. Its number is nobody's, so each call looks here before anything."""
+class GraveCpu(NoCpu):
+    """Stands where the CPU of a freed callout was, so that each call looks here before anything."""
 
-    __slots__ = ("allocation", "armed", "function", "lock", "name")
-
-    id: Final = -2
+    __slots__ = ("allocation", "armed", "function", "name")
 
     def __init__(self, allocation: Allocation[object], name: str, function: str, armed: str) -> None:
+        super().__init__(-2, GraveLock(allocation, f"a call was made for its callout {name!r}", cpu=self))
         self.allocation = allocation
         self.name = name
         self.function = function
         self.armed = armed
-        self.lock = GraveLock(allocation, f"a call was made for its callout {name!r}", cpu=self)
-
-    def now(self) -> NoReturn:
-        """Raise what the lock raises."""
-        self.lock.refuse()
 
     def fired(self, arg: object = None) -> None:
         """Raise, in the place of the callback."""

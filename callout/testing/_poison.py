@@ -30,7 +30,7 @@ from .._core.guard import exposed, protected
 from .._core.machine import Machine
 from .._core.platform import Platform
 from .._core.sleep import Why, wake
-from .._core.state import MOVING, Callout, Link
+from .._core.state import FIELDS, MOVING, Callout
 from .._core.weak import WeakValues
 from .._locks.lock import Lock
 from .._locks.mutex import Mtx
@@ -275,15 +275,12 @@ def _namespace(cls: type) -> dict[str, object]:
 
 # -- a freed callout: softclock may still be about to end its run, and reads and writes the record for that ------------
 
-_SLOTS: Final = {
-    name: Callout.__dict__.get(name) or Link.__dict__[name] for name in (*Link.__slots__, *Callout.__slots__)
-}
-_run = _SLOTS["run"]
-_cpu = _SLOTS["cpu"]
+_run = FIELDS["run"]
+_cpu = FIELDS["cpu"]
 
 
 def _read_callout(self: Callout, name: str) -> object:
-    slot = _SLOTS.get(name)
+    slot = FIELDS.get(name)
     if slot is not None and (name != "state" or _run.__get__(self) is not None):
         return slot.__get__(self)
     if name == "__class__":
@@ -295,9 +292,9 @@ def _read_callout(self: Callout, name: str) -> object:
 
 def _write_callout(self: Callout, name: str, value: object) -> None:
     if name in ("run", "state") and _run.__get__(self) is not None:
-        _SLOTS[name].__set__(self, value)
+        FIELDS[name].__set__(self, value)
         return
-    if name in _SLOTS or name == "__class__":  # callout_init()
+    if name in FIELDS or name == "__class__":  # callout_init()
         _cpu.__get__(self).lock.refuse()
     _use(self, f"attribute {name!r}", "was set")
 

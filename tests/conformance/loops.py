@@ -53,8 +53,12 @@ class Tell:
 
 
 def holdings() -> tuple[set[threading.Thread], int]:
-    """Return the threads of this process and the number of its open descriptors, as far as that can be known."""
-    return set(threading.enumerate()), len(list(FDS.iterdir())) if FDS.exists() else 0
+    """Return the threads of this process and the number of its open descriptors, as far as that can be known.
+
+    trio keeps threads for some seconds after they have done something: those come and go by themselves.
+    """
+    threads = {thread for thread in threading.enumerate() if not thread.name.startswith("Trio thread")}
+    return threads, len(list(FDS.iterdir())) if FDS.exists() else 0
 
 
 def when_the_end_waits(monkeypatch: pytest.MonkeyPatch, then: Callable[[], object], *, at_last: bool = False) -> None:

@@ -15,11 +15,12 @@ import pytest
 
 from callout import Callout
 from callout._core.cpu import BY_BOTH, BY_LOOP, GUARDED, Cpu, Lane, Run
+from callout._core.state import FIELDS
 from callout._worlds.virtual.locks import CpuLock
 from callout._worlds.virtual.platform import VirtualPlatform
 
 _RECORDS: Final[Mapping[str, type]] = {"Cpu": Cpu, "Lane": Lane, "Run": Run, "Callout": Callout}
-_slot: Final = Callout.__dict__["cpu"]
+_slot: Final = FIELDS["cpu"]
 
 
 def _cpu_of(record: object) -> object:
@@ -38,7 +39,7 @@ def _itself(record: object) -> object:
 
 def _breaks(cpu: object, guard: str) -> bool:
     """Whether the current context may not store what *guard* guards on *cpu*, a virtual one that is powered on."""
-    if not isinstance(cpu, Cpu):  # of a callout that was never initialised, or was freed
+    if not isinstance(cpu, Cpu) or getattr(cpu, "id", -1) < 0:  # of a callout that was never initialised, or was freed
         return False
     lock = getattr(cpu, "lock", None)
     platform = cpu.machine.platform

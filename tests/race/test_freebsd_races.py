@@ -35,7 +35,7 @@ from callout import (
     mtx_lock,
     mtx_unlock,
 )
-from callout._core.state import NOWHERE
+from callout._core.cpu import NOWHERE
 from callout._core.stop import stop_locked
 from callout.explore import Certificate, Violation, explore
 from callout.testing import VirtualSMP

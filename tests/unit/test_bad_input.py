@@ -56,6 +56,7 @@ from callout import (
     open_callouts,
 )
 from callout._api import mutex9
+from callout._core.state import FIELDS
 from callout.freebsd13 import callout_async_drain
 from callout.testing import VirtualSMP
 
@@ -136,7 +137,7 @@ CHANGING: Final[dict[str, Use]] = {
 
 def record(c: Callout) -> tuple[object, ...]:
     """Return all that is known of a callout and of the CPUs of its system."""
-    fields = [getattr(c, name) for name in Callout.__slots__ if name != "__weakref__"]
+    fields = [getattr(c, name) for name in FIELDS]
     cpus = () if c.cpu.id < 0 else c.cpu.machine.cpus
     return (*fields, *((len(cpu.wheel), cpu.deadline, bool(cpu.softclock.queue)) for cpu in cpus))
 

@@ -58,7 +58,7 @@ from callout._core.drain import begin
 from callout._core.invariants import check, check_cpu
 from callout._core.lifecycle import enter
 from callout._core.phases import Phase
-from callout._core.platform import RawLock
+from callout._core.rawlock import RawLock
 from callout._core.units import NEVER
 from callout.testing import VirtualSMP
 
@@ -392,7 +392,7 @@ def test_an_exception_in_a_call_that_is_refused_leaves_the_lock_as_it_was(
     assert cuts >= 3
 
 
-class Overtaken:
+class Overtaken(RawLock):
     """The lock of a CPU, for which the next call waits while another thread does something."""
 
     def __init__(self, lock: RawLock) -> None:

@@ -26,6 +26,7 @@ from callout import (
     callout_stop,
     open_callouts,
 )
+from callout._core.state import FIELDS
 
 WAYS: Final[dict[str, Callable[[Callout], None]]] = {
     "no lock": lambda c: callout_init(c, 1),
@@ -48,8 +49,7 @@ def ignore(_: object) -> None:
 
 def record(c: Callout) -> dict[str, object]:
     """Return what the record says."""
-    names = [name for name in Callout.__slots__ if not name.startswith("__")]
-    return {name: getattr(c, name) for name in names if name != "lock"} | {"lock": repr(c.lock)}
+    return {name: getattr(c, name) for name in FIELDS if name != "lock"} | {"lock": repr(c.lock)}
 
 
 @pytest.mark.trio

@@ -28,7 +28,8 @@ from callout import (
 from callout._core import phases
 from callout._core.drain import run_blocking
 from callout._core.lifecycle import fork
-from callout._core.platform import RawLock, Waiter
+from callout._core.platform import Waiter
+from callout._core.rawlock import RawLock
 from callout._core.refusal import Refusal
 from callout._locks.lock import Lock
 from callout._locks.parking import Parked, acquire_parked
@@ -53,7 +54,7 @@ def raises() -> NoReturn:
     raise Handler
 
 
-class Raw:
+class Raw(RawLock):
     """A raw lock; something is done just after it was acquired, and just before it is released."""
 
     def __init__(
@@ -427,7 +428,7 @@ def test_a_callout_that_moves_before_the_lock_is_acquired_is_armed_where_it_is()
         inner = cpu.lock
         moved: list[int] = []
 
-        class Late:
+        class Late(RawLock):
             """The lock of the CPU, and somebody who is faster."""
 
             def acquire(self, blocking: bool = True, /) -> bool:

@@ -74,7 +74,8 @@ from callout import (
     rw_wowned,
     rw_wunlock,
 )
-from callout._core.platform import RawLock, Waiter
+from callout._core.platform import Waiter
+from callout._core.rawlock import RawLock
 from callout._locks.lock import Lock
 from callout._locks.parking import Parked, acquire_parked
 from callout.testing import VirtualSMP
@@ -444,7 +445,7 @@ def test_the_locks_that_a_thread_holds_are_known(vm: VirtualSMP) -> None:
 # -- real threads ------------------------------------------------------------------------------------------------------
 
 
-class Telling:
+class Telling(RawLock):
     """A raw lock that says when somebody begins to wait for it."""
 
     def __init__(self, lock: RawLock) -> None:

@@ -22,7 +22,7 @@ async def test_a_thread_that_cannot_be_started_leaves_nothing_behind(
     which: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The error leaves the block, and the threads that did start are joined."""
-    before = threading.active_count()
+    before = holdings()
     start = threading.Thread.start
     started: list[str] = []
 
@@ -38,7 +38,7 @@ async def test_a_thread_that_cannot_be_started_leaves_nothing_behind(
         async with open_callouts(cpus=4):
             pytest.fail("the block must not be entered")
 
-    assert threading.active_count() == before
+    assert holdings() == before
 
 
 @pytest.mark.trio

@@ -16,7 +16,8 @@ import pytest
 import trio
 
 from callout._core.drain import run_blocking
-from callout._core.platform import Entry, Platform, RawLock, Waiter
+from callout._core.platform import Entry, Platform, Waiter
+from callout._core.rawlock import RawLock
 from callout._core.units import NEVER
 from callout._worlds.trio.platform import TrioPlatform
 from callout._worlds.virtual.platform import VirtualPlatform

@@ -50,6 +50,7 @@ from callout import (
 from callout._core import lifecycle
 from callout._core.cpu import Cpu
 from callout._core.machine import Machine
+from callout._core.rawlock import RawLock
 from callout.freebsd13 import callout_async_drain
 
 PACKAGE: Final = str(Path(callout.__file__).parent)
@@ -539,7 +540,7 @@ def test_a_contended_lock_is_not_mistaken_for_an_interruption() -> None:
             waiting = threading.Event()
             results: list[int] = []
 
-            class Contended:
+            class Contended(RawLock):
                 """The CPU's lock; a thread that finds it held says so."""
 
                 def __init__(self) -> None:

@@ -54,7 +54,8 @@ from callout import (
     tick_sbt,
 )
 from callout._core import arm
-from callout._core.platform import RawLock, Waiter
+from callout._core.platform import Waiter
+from callout._core.rawlock import RawLock
 from callout._locks.parking import Parked
 from callout.explore import Violation, explore
 from callout.testing import Slab, VirtualSMP, _poison
@@ -522,7 +523,7 @@ def test_a_callback_may_free_a_lock_that_it_has_released(vm: VirtualSMP, slab: S
     assert slab.freed == 1
 
 
-class Signalling:
+class Signalling(RawLock):
     """A raw lock that says when somebody is about to block at it."""
 
     def __init__(self, inner: RawLock) -> None:

@@ -10,9 +10,10 @@ from typing import cast
 import pytest
 
 from callout import Callout, ClosedError, NotInitializedError
-from callout._core.platform import RawLock
+from callout._core.cpu import NOWHERE
+from callout._core.rawlock import RawLock
 from callout._core.refusal import Refusal
-from callout._core.state import ACTIVE, CLOSED, DIRECT, NOWHERE, PENDING
+from callout._core.state import ACTIVE, CLOSED, DIRECT, PENDING
 
 
 def ignore(arg: object) -> None:

@@ -19,7 +19,8 @@ import trio
 
 from ..._core.errors import LoopError
 from ..._core.guard import keep_interrupts_out
-from ..._core.platform import Entry, RawLock, Thread, Waiter
+from ..._core.platform import Entry, Thread, Waiter
+from ..._core.rawlock import RawLock
 from ..._core.units import NEVER
 from .event_timer import HAS_TIMERFD, DeadlineTimer, EventTimer, TimerFd, to_ns
 from .forked import end_if_forked

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from ..._core.rawlock import RawLock
 from .context import Context
 from .footprints import READS, RELEASES, TRIES, WRITES
 from .trail import At
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from .platform import VirtualPlatform
 
 
-class LockState:
+class LockState(RawLock):
     """What every kind of lock here has: a name, a holder, and words for what is done with it."""
 
     __slots__ = ("_acquires", "_platform", "_releases", "_waits", "holder", "name", "number")

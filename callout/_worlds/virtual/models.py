@@ -129,7 +129,7 @@ class SpinLock(LockState, Visible):
     def __repr__(self) -> str:
         return f"<SpinLock {self.name!r}{'' if self.holder is None else f' held by {self.holder.name}'}>"
 
-    def acquire(self) -> None:
+    def acquire(self) -> None:  # type: ignore[override]  # nobody tries it
         """Acquire it, waiting while another context holds it."""
         platform = self._platform
         me = platform.me()

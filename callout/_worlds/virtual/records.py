@@ -15,6 +15,7 @@ from ..._core.invariants import check_cpu
 from ..._core.lifecycle import stop_all
 from ..._core.machine import Machine
 from ..._core.platform import Waiter
+from ..._core.rawlock import RawLock
 from ..._core.refusal import Refusal
 from ..._core.state import RUN_WORDS, Callout
 from ..._core.wheel import callouts_of
@@ -96,7 +97,7 @@ def check_released(machine: Machine) -> None:
         raise LockError(f"{name} has ended, or idles, and still holds {locks}: they were never released")
 
 
-class _FreeLock:
+class _FreeLock(RawLock):
     """A lock that nobody holds: the contexts are gone."""
 
     def acquire(self, blocking: bool = True, /) -> bool:

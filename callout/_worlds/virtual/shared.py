@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from ..._core.cpu import Cpu
-from ..._core.state import PENDING, Callout
+from ..._core.state import FIELDS, PENDING, Callout
 from ..._core.weak import WeakValues
 from .footprints import READS, WRITES
 
@@ -30,7 +30,7 @@ class Racy:
 
 
 def _racy_field(name: str) -> property:
-    slot = Callout.__dict__[name]
+    slot = FIELDS[name]
     get, cpu_of = slot.__get__, _slot_cpu.__get__
     reads = f"reads the {name} of"
     is_state = name == "state"
@@ -54,14 +54,14 @@ def _racy_field(name: str) -> property:
             if is_state and value & PENDING and not get(self) & PENDING:  # type: ignore[operator]  # ints, both
                 platform.asks_for_run(cpu.id)
         slot.__set__(self, value)
-        if slot is _slot_cpu and isinstance(value, Cpu):
+        if slot is _slot_cpu and isinstance(value, Cpu) and value.id >= 0:
             platform = cast("VirtualPlatform", value.machine.platform)
             platform.number_of(self)  # in the order in which they are initialised
 
     return property(read, write)
 
 
-_slot_cpu = Callout.__dict__["cpu"]
+_slot_cpu = FIELDS["cpu"]
 for _part in PARTS:
     setattr(Racy, _part, _racy_field(_part))
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from ..._core.lifecycle import stop_all
+from ..._core.rawlock import RawLock
 from ..._core.units import NEVER, NS_PER_S
 from ..._worlds.trio.event_timer import EventTimer, fire_until_done
 from ..._worlds.trio.opening import open_on
@@ -25,7 +26,7 @@ from ..._worlds.trio.system import CalloutSystem
 from .._format import Scenario
 
 if TYPE_CHECKING:
-    from ..._core.platform import RawLock, Waiter
+    from ..._core.platform import Waiter
 
 
 class _Actor:
@@ -86,7 +87,7 @@ class _Monitor:
         self.changed.notify_all()
 
 
-class _Lock:
+class _Lock(RawLock):
     """A raw lock. It is handed to who has waited longest, so that it is known who will run."""
 
     def __init__(self, monitor: _Monitor) -> None:
