@@ -21,6 +21,7 @@ from ._api.callout9 import (
     callout_init_rm,
     callout_init_rw,
     callout_pending,
+    callout_reset,
     callout_reset_curcpu,
     callout_reset_on,
     callout_reset_sbt,
@@ -171,7 +172,7 @@ from ._core.errors import (
     TraceError,
     UseAfterFree,
 )
-from ._core.short import callout_arm_curcpu, callout_dequeue, callout_init, callout_reset, callout_stop
+from ._core.short import callout_arm_curcpu, callout_dequeue, callout_init, callout_stop
 from ._core.state import Callout
 from ._core.units import (
     C_ABSOLUTE,

@@ -18,7 +18,7 @@ ROOT: Final = Path(__file__).parent.parent
 # The core, top to bottom. A module sees the rows below its own; not its own, not those above.
 CORE: Final = (
     ("_core.lifecycle",),
-    ("_core.softclock", "_core.calls", "_core.invariants"),
+    ("_core.softclock", "_core.callback", "_core.calls", "_core.invariants"),
     ("_core.short", "_core.drain", "_core.sleep"),
     ("_core.stop",),
     ("_core.arm",),

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-from .._core import phases, signatures
+from .._core import phases, short, signatures
 from .._core.arm import arm, default_precision, destination, initialize
 from .._core.checks import check_callout, check_cpu, check_func, machine_of
 from .._core.cpu import BARRIER, DRAIN, T_CLOSE, Cpu
@@ -142,6 +142,9 @@ def callout_deactivate(c: Callout, /) -> None:
 
 
 # -- arming --------------------------------------------------------------------------------------------------------
+
+
+callout_reset = signatures.reset(short.callout_reset)
 
 
 def _reset(

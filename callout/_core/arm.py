@@ -26,7 +26,7 @@ from .cpu import CANCELLED, NOWHERE, WAITING, Cpu, Move, Run
 from .cpulock import lock_callout, lock_callout_and
 from .deadline import share
 from .errors import ArgumentValueError, BusyError, NeverArmedError
-from .guard import protected
+from .guard import protect
 from .machine import Machine
 from .phases import Phase
 from .rules import LockClass, Place, place
@@ -127,7 +127,6 @@ def schedule(cpu: Cpu, c: Callout, when: int) -> None:
     cpu.deadline = deadline
 
 
-@protected
 def arm(
     call: str,
     c: Callout,
@@ -261,7 +260,6 @@ def fresh_state(machine: Machine) -> int:
     return state if machine.origins is None else state | TRACED
 
 
-@protected
 def initialize(call: str, machine: Machine, c: Callout, lock: Lock | None, flags: int) -> None:
     """Bind *c* to CPU 0 of *machine*; a callout that was initialised before must be neither pending nor running."""
     if lock is not None and lock.machine is not machine:
@@ -308,3 +306,6 @@ def initialize(call: str, machine: Machine, c: Callout, lock: Lock | None, flags
             if cpu is not None:
                 cpu.busy = False
                 cpu.lock.release()
+
+
+protect(arm, initialize)

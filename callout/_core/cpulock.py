@@ -30,12 +30,12 @@ from typing import NoReturn
 from . import frames
 from .cpu import Cpu
 from .errors import ReentrantCallError
-from .guard import protected
+from .guard import protect
 from .rawlock import RawLock
+from .refusal import Refusal
 from .state import Callout
 
 
-@protected
 def acquire(cpu: Cpu) -> None:
     """Acquire the lock of *cpu*. Raises what refuses it: ClosedError, ForkedError or NotInitializedError."""
     while True:
@@ -54,15 +54,19 @@ def acquire(cpu: Cpu) -> None:
         lock.release()
 
 
-def release_if_owned(lock: RawLock) -> None:
-    """Release *lock* if an exception came between its being acquired and that being known."""
+def release_if_owned(lock: RawLock, call: str = "") -> None:
+    """Release *lock* if an exception came between its being acquired and that being known. If it refuses, have it say
+    so in the name of *call*: what is compiled leaves no frame to be read.
+    """
     if lock._is_owned():
         lock.release()
+    elif call and type(lock) is Refusal:
+        lock.refuse(call)
 
 
-def refuse_reentry(cpu: Cpu) -> NoReturn:
-    """Raise. The caller has released the lock, which it acquired a second time."""
-    call = frames.entry()
+def refuse_reentry(cpu: Cpu, call: str = "") -> NoReturn:
+    """Raise, in the name of *call*. The caller has released the lock, which it acquired a second time."""
+    call = call or frames.entry()
     raise ReentrantCallError(
         f"{call}() was called by a finalizer, weakref callback or signal handler that interrupted the engine on this "
         "thread in the middle of another call, and cannot be done before that has ended; "
@@ -72,7 +76,6 @@ def refuse_reentry(cpu: Cpu) -> NoReturn:
     )
 
 
-@protected
 def acquire_both(cpu: Cpu, other: Cpu) -> None:
     """Acquire the locks of two CPUs, which may be one, in the order of their numbers."""
     if cpu is other:
@@ -88,7 +91,6 @@ def acquire_both(cpu: Cpu, other: Cpu) -> None:
         raise
 
 
-@protected
 def lock_callout(c: Callout) -> Cpu:
     """Acquire the lock of the CPU that *c* is on, and return that CPU."""
     while True:
@@ -100,7 +102,6 @@ def lock_callout(c: Callout) -> Cpu:
         cpu.lock.release()
 
 
-@protected
 def lock_callout_and(c: Callout, to: Cpu) -> Cpu:
     """Acquire the lock of the CPU that *c* is on and that of *to*, and return the former."""
     while True:
@@ -115,3 +116,6 @@ def lock_callout_and(c: Callout, to: Cpu) -> Cpu:
         finally:
             cpu.busy = False
             cpu.lock.release()
+
+
+protect(acquire, acquire_both, lock_callout, lock_callout_and)

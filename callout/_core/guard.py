@@ -11,6 +11,7 @@ it changes, it changes by plain stores with no call between (see ``cpulock``).
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import FunctionType
 from typing import Final, TypeVar
 
 F = TypeVar("F", bound=Callable[..., object])
@@ -24,10 +25,19 @@ _KEEPERS: Final[list[tuple[Mark, Mark]]] = []
 
 def protected(f: F) -> F:
     """Mark a function that KeyboardInterrupt must not cut in two."""
-    _PROTECTED.append(f)
-    for protect, _ in _KEEPERS:
-        protect(f)
+    protect(f)
     return f
+
+
+def protect(*functions: Callable[..., object]) -> None:
+    """Mark functions as ``protected()`` does. In modules that are compiled, where a decorator would hide from the C
+    code what it calls. A function of C needs no mark: no signal handler runs in it.
+    """
+    for f in functions:
+        if type(f) is FunctionType:
+            _PROTECTED.append(f)
+            for mark, _ in _KEEPERS:
+                mark(f)
 
 
 def exposed(f: F) -> F:

@@ -16,6 +16,7 @@ from .._locks.lock import Lock
 from .._locks.mutex import MTX_RECURSE, Mtx
 from . import phases
 from .arm import fresh_state, unschedule
+from .callback import call
 from .calls import cross_call, run_calls
 from .checks import check_int
 from .cpu import Cpu, Lane, Run
@@ -30,7 +31,7 @@ from .phases import CLOSED_TEXT, FORKED_TEXT, STEPS, Phase
 from .platform import Entry, Platform, Thread, Waiter
 from .refusal import Refusal
 from .sleep import wake_all
-from .softclock import call, end, hardclock, softclock
+from .softclock import end, hardclock, softclock
 from .state import ACTIVE, PENDING, QUEUED, Callout, Func
 from .units import NEVER
 from .wheel import callouts_of

@@ -9,6 +9,7 @@ These are public functions, so that no call is spent on a wrapper; nor on a func
 would make ``callout_stop()`` and ``callout_dequeue()`` a tenth slower, measured. ``clock = cpu.now; clock()`` is
 quicker than ``cpu.now()``: what a slot holds is no method, and Python looks for one first.
 
+``record`` is the callout once more: to the compiled core a structure of C, where what is none raises a TypeError.
 ``Cpu.busy`` is set where calls are made under the lock. What only stores is over before anything can interrupt it.
 """
 
@@ -18,7 +19,6 @@ from collections.abc import Callable
 from types import FunctionType
 from typing import Final, TypeVar
 
-from . import signatures
 from .arm import (
     IF_EARLIER,
     IF_IDLE,
@@ -35,7 +35,7 @@ from .checks import REFUSED_CODE, check_callout, check_func, check_tick, machine
 from .cpu import Cpu
 from .cpulock import refuse_reentry, release_if_owned
 from .deadline import FAR, after_ticks, at_tick
-from .guard import protected
+from .guard import protect
 from .machine import CURRENT, current_machine
 from .results import RESET_RESULT, STOP_RESULT
 from .state import ARMED, ARMED_TRACED, FRESH, NOT_IDLE, REMOVED, TRACED, Callout, Link
@@ -67,10 +67,11 @@ def callout_init(c: Callout, mpsafe: int, /) -> None:
     machine = CURRENT.get(None)
     # For the first time, where nothing but the state and the CPU has to change.
     if machine is not None and machine.fresh is not None and mpsafe and issubclass(type(c), Callout):
+        record = c
         try:
-            if c.state == FRESH:
-                c.state = machine.fresh
-                c.cpu = machine.cpus[0]
+            if record.state == FRESH:
+                record.state = machine.fresh
+                record.cpu = machine.cpus[0]
                 return
         except AttributeError:
             pass  # it was never made, as is said below
@@ -79,8 +80,6 @@ def callout_init(c: Callout, mpsafe: int, /) -> None:
     initialize("callout_init", machine, c, None if mpsafe else machine.giant, 0)
 
 
-@signatures.reset
-@protected
 def callout_reset(c: Callout, ticks: int, func: Callable[[T], object], arg: T, /) -> int:
     """Arm *c* to call ``func(arg)`` once, *ticks* clock ticks from now. Never blocks.
 
@@ -98,10 +97,11 @@ def callout_reset(c: Callout, ticks: int, func: Callable[[T], object], arg: T, /
     See callout(9), ``callout_reset()``; kern_timeout.c, callout_reset_sbt_on().
     """
     try:
-        known = c.func
-        cpu = c.cpu
+        record = c
+        known = record.func
+        cpu = record.cpu
         clock = cpu.now
-    except AttributeError:
+    except (AttributeError, TypeError):
         not_a_callout("callout_reset", c)
     if func is not known and (type(func) is not FunctionType or func.__code__.co_flags & REFUSED_CODE):
         check_func("callout_reset", func)
@@ -112,31 +112,31 @@ def callout_reset(c: Callout, ticks: int, func: Callable[[T], object], arg: T, /
     try:
         lock.acquire()
     except BaseException:
-        release_if_owned(lock)
+        release_if_owned(lock, "callout_reset")
         raise
     if cpu.busy:
         lock.release()
-        refuse_reentry(cpu)
+        refuse_reentry(cpu, "callout_reset")
     try:
-        state = c.state
+        state = record.state
         # Pushed out, the commonest call of all. With a run in progress there may be a drain that refuses the call.
-        if (state == ARMED or state == ARMED_TRACED) and c.run is None and c.cpu is cpu:
-            if c.time <= when:
+        if (state == ARMED or state == ARMED_TRACED) and record.run is None and record.cpu is cpu:
+            if record.time <= when:
                 if state != ARMED:
                     cpu.busy = True
-                    cpu.machine.note(c)
-                _func, _arg = c.func, c.arg  # they die with this frame, after the lock was released
-                c.seq = cpu.seq = cpu.seq + 1
-                c.time = when
-                c.func = func
-                c.arg = arg
-                c.precision = 0
+                    cpu.machine.note(record)
+                _func, _arg = record.func, record.arg  # they die with this frame, after the lock was released
+                record.seq = cpu.seq = cpu.seq + 1
+                record.time = when
+                record.func = func
+                record.arg = arg
+                record.precision = 0
                 return 1
         # Idle, and a function is given.
-        elif not state & NOT_IDLE and c.run is None and c.cpu is cpu and not cpu.quiet and func is not None:
+        elif not state & NOT_IDLE and record.run is None and record.cpu is cpu and not cpu.quiet and func is not None:
             cpu.busy = True
             if state & TRACED:
-                cpu.machine.note(c)
+                cpu.machine.note(record)
             wheel = cpu.wheel
             at: Link | None = wheel.coarse.get(when >> COARSE)
             if at is None:
@@ -145,17 +145,17 @@ def callout_reset(c: Callout, ticks: int, func: Callable[[T], object], arg: T, /
                 at, seq, deadline = prepare(cpu, when, clock())
             else:
                 seq, deadline = cpu.seq + 1, cpu.deadline
-            _func, _arg = c.func, c.arg  # as above
+            _func, _arg = record.func, record.arg  # as above
             last = at.prev
-            c.prev = last
-            c.next = at
-            last.next = at.prev = c  # type: ignore[union-attr]  # what it is put before is in a ring
-            c.time = when
-            c.seq = c.filed = cpu.seq = seq
-            c.func = func
-            c.arg = arg
-            c.precision = 0
-            c.state = state | ARMED
+            record.prev = last
+            record.next = at
+            last.next = at.prev = record  # type: ignore[union-attr]  # what it is put before is in a ring
+            record.time = when
+            record.seq = record.filed = cpu.seq = seq
+            record.func = func
+            record.arg = arg
+            record.precision = 0
+            record.state = state | ARMED
             cpu.deadline = deadline
             return 0
     finally:
@@ -163,13 +163,12 @@ def callout_reset(c: Callout, ticks: int, func: Callable[[T], object], arg: T, /
         lock.release()
     if func is None:  # so is c.func, until it is first armed
         check_func("callout_reset", func)
-    machine = machine_of(c)
+    machine = machine_of(record)
     when = after_ticks(machine, cpu.now(), ticks)
     precision = 0 if machine.precexp == 63 else default_precision(machine, when)
-    return RESET_RESULT[arm("callout_reset", c, when, precision, func, arg, None)]
+    return RESET_RESULT[arm("callout_reset", record, when, precision, func, arg, None)]
 
 
-@protected
 def callout_stop(c: Callout, /) -> int:
     """Cancel *c* if its callback has not begun. Never blocks. Hold the callout's lock.
 
@@ -185,38 +184,38 @@ def callout_stop(c: Callout, /) -> int:
     See callout(9), RETURN VALUES; kern_timeout.c, _callout_stop_safe().
     """
     try:
-        cpu = c.cpu
-        mine = c.lock
+        record = c
+        cpu = record.cpu
+        mine = record.lock
         lock = cpu.lock
-    except AttributeError:
+    except (AttributeError, TypeError):
         not_a_callout("callout_stop", c)
     if mine is not None and not mine.owned():
-        return STOP_RESULT[stop("callout_stop", c)]
+        return STOP_RESULT[stop("callout_stop", record)]
     try:
         lock.acquire()
     except BaseException:
-        release_if_owned(lock)
+        release_if_owned(lock, "callout_stop")
         raise
     if cpu.busy:
         lock.release()
-        refuse_reentry(cpu)
+        refuse_reentry(cpu, "callout_stop")
     try:
         cpu.busy = True
-        state = c.state
+        state = record.state
         # In the wheel and idle.
-        if (state == ARMED or state == ARMED_TRACED) and c.run is None and c.cpu is cpu:
-            before, after = c.prev, c.next
+        if (state == ARMED or state == ARMED_TRACED) and record.run is None and record.cpu is cpu:
+            before, after = record.prev, record.next
             before.next, after.prev = after, before  # type: ignore[union-attr]  # what is pending is in a ring
-            c.prev = c.next = None
-            c.state = state & TRACED
+            record.prev = record.next = None
+            record.state = state & TRACED
             return 1
     finally:
         cpu.busy = False
         lock.release()
-    return STOP_RESULT[stop("callout_stop", c)]
+    return STOP_RESULT[stop("callout_stop", record)]
 
 
-@protected
 def callout_dequeue(c: Callout, /, *, if_not_running: bool = False, close: bool = False) -> int:
     """Remove the scheduled run of *c*, a deferred migration included; a run in progress goes on, and may arm it again.
     Never blocks.
@@ -227,32 +226,33 @@ def callout_dequeue(c: Callout, /, *, if_not_running: bool = False, close: bool 
     Returns the facts: ``CALLOUT_REMOVED`` if a run was removed, ``CALLOUT_RUNNING`` if one is in progress.
     """
     try:
-        cpu = c.cpu
+        record = c
+        cpu = record.cpu
         lock = cpu.lock
-    except AttributeError:
+    except (AttributeError, TypeError):
         not_a_callout("callout_dequeue", c)
     try:
         lock.acquire()
     except BaseException:
-        release_if_owned(lock)
+        release_if_owned(lock, "callout_dequeue")
         raise
     if cpu.busy:
         lock.release()
-        refuse_reentry(cpu)
+        refuse_reentry(cpu, "callout_dequeue")
     try:
         cpu.busy = True
-        state = c.state
+        state = record.state
         # In the wheel and idle.
-        if (state == ARMED or state == ARMED_TRACED) and c.run is None and not close and c.cpu is cpu:
-            before, after = c.prev, c.next
+        if (state == ARMED or state == ARMED_TRACED) and record.run is None and not close and record.cpu is cpu:
+            before, after = record.prev, record.next
             before.next, after.prev = after, before  # type: ignore[union-attr]  # what is pending is in a ring
-            c.prev = c.next = None
-            c.state = state & TRACED
+            record.prev = record.next = None
+            record.state = state & TRACED
             return REMOVED
     finally:
         cpu.busy = False
         lock.release()
-    return dequeue(c, if_not_running, close)
+    return dequeue(record, if_not_running, close)
 
 
 def arm_at_tick(
@@ -268,13 +268,13 @@ def arm_at_tick(
     return arm(call, c, when, 0, func, arg, destination(call, c, to, direct=False), how=flags)
 
 
-@protected
 def callout_arm_curcpu(c: Callout, tick: int, func: Callable[[T], object], arg: T, flags: int = 0, /) -> int:
     """Arm *c* as ``callout_arm_on()`` does, on the CPU on which this code runs. Never blocks."""
     try:
-        cpu = c.cpu
+        record = c
+        cpu = record.cpu
         clock = cpu.now
-    except AttributeError:
+    except (AttributeError, TypeError):
         not_a_callout("callout_arm_curcpu", c)
     now = clock()
     when = cpu.boot + tick * cpu.tick if type(tick) is int and type(flags) is int else 0
@@ -286,32 +286,32 @@ def callout_arm_curcpu(c: Callout, tick: int, func: Callable[[T], object], arg: 
         try:
             lock.acquire()
         except BaseException:
-            release_if_owned(lock)
+            release_if_owned(lock, "callout_arm_curcpu")
             raise
         if cpu.busy:
             lock.release()
-            refuse_reentry(cpu)
+            refuse_reentry(cpu, "callout_arm_curcpu")
         try:
-            state = c.state
+            state = record.state
             # Staying there, with the function that it had.
-            if c.func is func and c.run is None and c.cpu is cpu:
+            if record.func is func and record.run is None and record.cpu is cpu:
                 # Pushed out.
                 if state == ARMED or state == ARMED_TRACED:
-                    if not flags & _LONG_IF_PENDING and c.time < when:
+                    if not flags & _LONG_IF_PENDING and record.time < when:
                         if state != ARMED:
                             cpu.busy = True
-                            cpu.machine.note(c)
-                        _arg = c.arg  # it dies with this frame, after the lock was released
-                        c.seq = cpu.seq = cpu.seq + 1
-                        c.time = when
-                        c.arg = arg
-                        c.precision = 0
+                            cpu.machine.note(record)
+                        _arg = record.arg  # it dies with this frame, after the lock was released
+                        record.seq = cpu.seq = cpu.seq + 1
+                        record.time = when
+                        record.arg = arg
+                        record.precision = 0
                         return REMOVED
                 # Idle.
                 elif not state & NOT_IDLE and not flags & _LONG_IF_IDLE and not cpu.quiet and func is not None:
                     cpu.busy = True
                     if state & TRACED:
-                        cpu.machine.note(c)
+                        cpu.machine.note(record)
                     wheel = cpu.wheel
                     at: Link | None = wheel.coarse.get(when >> COARSE)
                     if at is None:
@@ -320,20 +320,24 @@ def callout_arm_curcpu(c: Callout, tick: int, func: Callable[[T], object], arg: 
                         at, seq, deadline = prepare(cpu, when, now)
                     else:
                         seq, deadline = cpu.seq + 1, cpu.deadline
-                    _arg = c.arg  # as above
+                    _arg = record.arg  # as above
                     last = at.prev
-                    c.prev = last
-                    c.next = at
-                    last.next = at.prev = c  # type: ignore[union-attr]  # what it is put before is in a ring
-                    c.time = when
-                    c.seq = c.filed = cpu.seq = seq
-                    c.arg = arg
-                    c.precision = 0
-                    c.state = state | ARMED
+                    record.prev = last
+                    record.next = at
+                    last.next = at.prev = record  # type: ignore[union-attr]  # what it is put before is in a ring
+                    record.time = when
+                    record.seq = record.filed = cpu.seq = seq
+                    record.arg = arg
+                    record.precision = 0
+                    record.state = state | ARMED
                     cpu.deadline = deadline
                     return 0
         finally:
             cpu.busy = False
             lock.release()
-    machine = machine_of(c)
-    return arm_at_tick("callout_arm_curcpu", c, tick, func, arg, machine.cpus[machine.platform.current_cpu()], flags)
+    machine = machine_of(record)
+    to = machine.cpus[machine.platform.current_cpu()]
+    return arm_at_tick("callout_arm_curcpu", record, tick, func, arg, to, flags)
+
+
+protect(callout_reset, callout_stop, callout_dequeue, callout_arm_curcpu)

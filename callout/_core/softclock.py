@@ -26,28 +26,17 @@ from __future__ import annotations
 from .._locks.mutex import Mtx
 from .._locks.parking import acquire_parked
 from .arm import prepare, schedule, unschedule
-from .checks import refuse_unrun
 from .cpu import CANCELLED, STARTED, T_CLOSE, T_DEQUEUE, WAITING, Cpu, Lane, Move, Run, Ticket
 from .cpulock import acquire, acquire_both
 from .errors import CallbackLockError, CalloutError, UseAfterFree
-from .guard import exposed, protected
+from .guard import protect
 from .phases import Phase
-from .state import ACTIVE, CLOSED, DIRECT, MOVING, PENDING, QUEUED, Callout, Func
+from .state import ACTIVE, CLOSED, DIRECT, MOVING, PENDING, QUEUED, Callout
 from .units import CALLOUT_RETURNUNLOCKED, CALLOUT_SHAREDLOCK, CALLOUT_TRYLOCK
-
-
-@exposed
-def call(func: Func, arg: object) -> None:
-    """Run the user's code. What it returns must not be something that still wants to be run."""
-    result = func(arg)
-    if result is not None:
-        refuse_unrun(func, result)
-
 
 # -- one run -----------------------------------------------------------------------------------------------------------
 
 
-@protected
 def turn(lane: Lane) -> Run | None:
     """End the lane's run, if it has one, and begin the next; return that, or None if there is nothing to run.
 
@@ -130,7 +119,6 @@ def _file_again(cpu: Cpu, c: Callout) -> None:
     c.precision = precision
 
 
-@protected
 def confirm(run: Run) -> bool:
     """The callout's lock is held: start the run unless it was cancelled before that."""
     cpu = run.cpu
@@ -145,7 +133,6 @@ def confirm(run: Run) -> bool:
         cpu.lock.release()
 
 
-@protected
 def execute(run: Run, begun: int) -> int:
     """Call the function of a started run, and release its lock. Then report what went wrong, and whether it was slow.
 
@@ -171,7 +158,6 @@ def execute(run: Run, begun: int) -> int:
     return ended
 
 
-@protected
 def _release_after(run: Run, errors: list[BaseException]) -> None:
     """Release the lock after the callback, and add to *errors* what was wrong with it."""
     lock = run.lock
@@ -202,7 +188,6 @@ def _release_after(run: Run, errors: list[BaseException]) -> None:
         errors.append(CallbackLockError(problem, callout=run.callout, lock=lock, cpu=run.cpu.id))
 
 
-@protected
 def _skip(run: Run) -> None:
     """Release the lock of a run that was cancelled while softclock was acquiring it."""
     assert run.lock is not None
@@ -212,7 +197,6 @@ def _skip(run: Run) -> None:
         run.cpu.machine.report(error, run.callout)
 
 
-@protected
 def end(lane: Lane) -> None:
     """End the lane's run: carry out what was deferred until now, and serve its tickets."""
     run = lane.run
@@ -285,7 +269,6 @@ def _carry_out(cpu: Cpu, c: Callout, move: Move, old: list[object]) -> None:
     to.deadline = deadline
 
 
-@protected
 def serve(run: Run, tickets: list[Ticket]) -> None:
     """Wake the waiters and call the completions; what was served is removed. No lock is held, and the callout may be
     gone after the first.
@@ -307,7 +290,6 @@ def serve(run: Run, tickets: list[Ticket]) -> None:
 # -- the clock interrupt -----------------------------------------------------------------------------------------------
 
 
-@protected
 def _scan(cpu: Cpu) -> bool:
     """Move what is due from the wheel to the queues; return whether there is more."""
     acquire(cpu)
@@ -338,7 +320,6 @@ def _scan(cpu: Cpu) -> bool:
         cpu.lock.release()
 
 
-@protected
 def hardclock(cpu: Cpu) -> bool:
     """Do a clock interrupt on the loop of *cpu*; return whether there is more to do now. Direct callbacks run here."""
     if not cpu.open:
@@ -411,9 +392,6 @@ async def softclock(cpu: Cpu) -> None:
             begun = sliced = now()
 
 
-protected(softclock)
-
-
 async def _get_lock(run: Run) -> bool:
     """Acquire the lock of a waiting run, parking while another thread holds it; return whether the run may start."""
     lock = run.lock
@@ -432,4 +410,4 @@ async def _get_lock(run: Run) -> bool:
     return False
 
 
-protected(_get_lock)
+protect(turn, confirm, execute, _release_after, _skip, end, serve, _scan, hardclock, softclock, _get_lock)

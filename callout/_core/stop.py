@@ -9,12 +9,11 @@ from .arm import unschedule
 from .cpu import CANCELLED, WAITING, Cpu, Ticket
 from .cpulock import lock_callout
 from .errors import LockNotHeldError
-from .guard import protected
+from .guard import protect
 from .phases import Use, admit
 from .state import ACTIVE, CLOSED, REMOVED, RUNNING, Callout
 
 
-@protected
 def stop(call: str, c: Callout) -> int:
     """Remove what is scheduled of *c*, and cancel a run that waits for the lock which the caller holds; return the
     facts.
@@ -71,7 +70,6 @@ def stop_locked(cpu: Cpu, c: Callout, may_cancel: bool, ticket: Ticket | None = 
     return facts
 
 
-@protected
 def dequeue(c: Callout, if_not_running: bool = False, close: bool = False) -> int:
     """Remove the queued run or deferred migration of *c*, and never touch the run in progress; return the facts.
 
@@ -93,7 +91,6 @@ def dequeue(c: Callout, if_not_running: bool = False, close: bool = False) -> in
         cpu.lock.release()
 
 
-@protected
 def deactivate(c: Callout) -> None:
     """Clear ACTIVE."""
     cpu = lock_callout(c)
@@ -102,3 +99,6 @@ def deactivate(c: Callout) -> None:
     finally:
         cpu.busy = False
         cpu.lock.release()
+
+
+protect(stop, dequeue, deactivate)

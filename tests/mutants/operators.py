@@ -35,6 +35,7 @@ DATA_ONLY: Final = frozenset(
     {
         "callout._core",
         "callout._core.platform",
+        "callout._core.rawlock",
         "callout._core.results",
         "callout._core.signatures",
         "callout._locks",

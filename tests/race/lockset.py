@@ -52,7 +52,8 @@ def _breaks(cpu: object, guard: str) -> bool:
 
 
 def _checked(record: type, fields: Mapping[str, str]) -> Callable[[object, str, object], None]:
-    cpu_of: Callable[[object], Any] = _itself if record is Cpu else record.__dict__["cpu"].__get__
+    fields_of = FIELDS if record is Callout else record.__dict__
+    cpu_of: Callable[[object], Any] = _itself if record is Cpu else fields_of["cpu"].__get__
     by_one_lock = frozenset(name for name, guard in fields.items() if guard not in (BY_BOTH, BY_LOOP))
     store = object.__setattr__
 
@@ -70,7 +71,7 @@ def _checked(record: type, fields: Mapping[str, str]) -> Callable[[object, str, 
         guard = fields.get(name)
         if guard is not None:
             cpu = _cpu_of(self)
-            cpus = (cpu, value) if guard == BY_BOTH and isinstance(cpu, Cpu) else (cpu,)
+            cpus = (cpu, value) if guard == BY_BOTH and isinstance(cpu, Cpu) and cpu.id >= 0 else (cpu,)
             for each in cpus:
                 if _breaks(each, guard):
                     assert isinstance(each, Cpu)
