@@ -139,6 +139,7 @@ from ._api.sleep9 import (
     wakeup_one,
 )
 from ._api.variables import CPU_FOREACH, mp_maxid, tick_sbt
+from ._core.build import CORE as core  # noqa: N811 - callout.core, as callout.testing: no constant to its users
 from ._core.errors import (
     ArgumentTypeError,
     ArgumentValueError,
@@ -148,6 +149,7 @@ from ._core.errors import (
     CalloutError,
     ClockError,
     ClosedError,
+    CoreError,
     DeadlockError,
     ForkedError,
     LeakError,
@@ -234,6 +236,7 @@ from ._worlds.trio.opening import open_callouts
 from ._worlds.trio.system import CalloutSystem, CpuHandle
 
 __all__ = [
+    "core",
     "ARM_IF_EARLIER",
     "ARM_IF_IDLE",
     "ARM_IF_PENDING",
@@ -261,6 +264,7 @@ __all__ = [
     "CalloutSystem",
     "ClockError",
     "ClosedError",
+    "CoreError",
     "CpuHandle",
     "Cv",
     "DeadlockError",

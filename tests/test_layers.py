@@ -19,6 +19,7 @@ ROOT: Final = Path(__file__).parent.parent
 CORE: Final = (
     ("_core.lifecycle",),
     ("_core.softclock", "_core.callback", "_core.calls", "_core.invariants"),
+    ("_core.runs",),
     ("_core.short", "_core.drain", "_core.sleep"),
     ("_core.stop",),
     ("_core.arm",),
@@ -31,7 +32,8 @@ CORE: Final = (
     ("_core.wheel",),
     ("_core.state",),
     ("_core.refusal", "_core.signatures", "_core.units", "_core.guard", "_core.phases"),
-    ("_core.frames", "_core.describe"),
+    ("_core.frames", "_core.describe", "_core.build"),
+    ("_core.nativelock",),
     ("_core.errors", "_core.rawlock", "_core.weak"),
 )
 
@@ -40,7 +42,6 @@ SEAM: Final = "_core.platform"
 SEAM_SEES: Final = {"_core.rawlock", "_core.state", "_core.units", "_core.errors"}
 SEAM_SEEN_BY: Final = {
     "_core.lifecycle",
-    "_core.softclock",
     "_core.drain",
     "_core.sleep",
     "_core.cpulock",
@@ -106,7 +107,8 @@ def find(root: Path) -> dict[str, Path]:
     } | {
         ".".join(file.relative_to(source).with_suffix("").parts).removesuffix(".__init__"): file
         for source, package in ((root, "callout"), (root / "compat", "callout_linux"))
-        for file in sorted((source / package).rglob("*.py"))
+        for file in sorted((source / package).rglob("*.py*"))
+        if file.suffix in {".py", ".pyi"}  # a stub stands for what is compiled only
     }
 
 

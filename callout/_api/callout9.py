@@ -23,7 +23,7 @@ from .._core.drain import drain_async, wait, wait_blocking
 from .._core.errors import LockClassError
 from .._core.machine import Machine, current_machine
 from .._core.results import DRAIN_RESULT, RESET_RESULT, WAITED_RESULT
-from .._core.state import ACTIVE, FRESH, PENDING, Callout, Func
+from .._core.state import ACTIVE, FRESH, PENDING, UNMADE_IS_IDLE, Callout, Func
 from .._core.stop import deactivate
 from .._core.units import (
     C_ALL,
@@ -110,7 +110,7 @@ def callout_pending(c: Callout, /) -> int:
     if type(c) is not Callout:
         check_callout("callout_pending", c)
     state = c.state
-    if state & FRESH or phases.IN_CHILD:
+    if state & FRESH or phases.IN_CHILD or (UNMADE_IS_IDLE and not state):
         machine_of(c)  # raises
     return state & PENDING
 
@@ -126,7 +126,7 @@ def callout_active(c: Callout, /) -> int:
     if type(c) is not Callout:
         check_callout("callout_active", c)
     state = c.state
-    if state & FRESH or phases.IN_CHILD:
+    if state & FRESH or phases.IN_CHILD or (UNMADE_IS_IDLE and not state):
         machine_of(c)  # raises
     return (state & ACTIVE) // ACTIVE
 

@@ -24,7 +24,7 @@ from .._core.errors import ArgumentValueError, SelfDrainError
 from .._core.machine import CURRENT, Machine, current_machine
 from .._core.platform import Waiter
 from .._core.short import arm_at_tick, callout_arm_curcpu, callout_dequeue
-from .._core.state import CLOSED, FRESH, MOVING, PENDING, REMOVED, RUNNING, Callout
+from .._core.state import CLOSED, FRESH, MOVING, PENDING, REMOVED, RUNNING, UNMADE_IS_IDLE, Callout
 from .awaitable import must_await, refuse_closed, refuse_held_locks, refuse_loop, refuse_wait
 
 T = TypeVar("T")
@@ -125,7 +125,7 @@ def callout_terminated(c: Callout, /) -> int:
     if type(c) is not Callout:
         check_callout("callout_terminated", c)
     state = c.state
-    if state & FRESH or phases.IN_CHILD:
+    if state & FRESH or phases.IN_CHILD or (UNMADE_IS_IDLE and not state):
         machine_of(c)  # raises
     return (state & CLOSED) // CLOSED
 

@@ -79,12 +79,12 @@ def destination(call: str, c: Callout, cpu: Cpu | None, direct: bool) -> Cpu | N
     return machine.cpus[0] if where is Place.CPU0 else cpu
 
 
-def _lock_for(c: Callout, to: Cpu | None) -> tuple[Cpu, Cpu]:
+def _lock_for(call: str, c: Callout, to: Cpu | None) -> tuple[Cpu, Cpu]:
     """Acquire the locks for arming *c* onto *to*; return the CPU that it is on, and that to which it may go."""
     if to is None:
-        cpu = lock_callout(c)
+        cpu = lock_callout(c, call)
         return cpu, cpu
-    return lock_callout_and(c, to), to
+    return lock_callout_and(c, to, call), to
 
 
 # -- under the lock ----------------------------------------------------------------------------------------------------
@@ -143,7 +143,7 @@ def arm(
     *func* None keeps function and argument. *to* None keeps the CPU.
     """
     old: list[object] = []  # what is replaced; it dies with this frame
-    cpu, to = _lock_for(c, to)
+    cpu, to = _lock_for(call, c, to)
     try:
         return _arm_locked(call, cpu, c, when, precision, func, arg, to, direct, how, old)
     finally:

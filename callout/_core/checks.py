@@ -14,6 +14,7 @@ from .describe import name_of, shown
 from .errors import ArgumentTypeError, ArgumentValueError, NotInitializedError
 from .machine import Machine
 from .phases import Use, admit
+from .refusal import Refusal
 from .state import Callout
 from .units import exact_int
 
@@ -81,29 +82,30 @@ def not_a_callout(call: str, c: object, what: str = "the first argument") -> NoR
 
 def check_callout(call: str, c: object, what: str = "the first argument") -> None:
     """Raise unless *c* is a Callout."""
-    if not issubclass(type(c), Callout) or not hasattr(c, "cpu"):
+    if not issubclass(type(c), Callout) or getattr(c, "cpu", None) is None:
         not_a_callout(call, c, what)
 
 
-def machine_of(c: Callout) -> Machine:
-    """Return the machine of *c*, or raise if it has none."""
+def machine_of(c: Callout, call: str = "") -> Machine:
+    """Return the machine of *c*, or raise, in the name of *call*, if it has none."""
     if not issubclass(type(c), Callout):
-        not_a_callout(frames.entry(), c)
+        not_a_callout(call or frames.entry(), c)
     try:
         if c.cpu.id < 0:
-            never(c)
+            never(c, call)
         machine = c.cpu.machine
     except AttributeError:
-        not_a_callout(frames.entry(), c)
+        not_a_callout(call or frames.entry(), c)
     if phases.IN_CHILD:
-        admit(frames.entry(), machine, Use.LOOK)
+        admit(call or frames.entry(), machine, Use.LOOK)
     return machine
 
 
-def never(c: Callout) -> NoReturn:
-    """Raise, for a callout that was never initialised, or was freed."""
-    c.cpu.lock.acquire()
-    raise AssertionError("the lock of no CPU can be acquired")
+def never(c: Callout, call: str = "") -> NoReturn:
+    """Raise, in the name of *call*, for a callout that was never initialised, or was freed."""
+    lock = c.cpu.lock
+    assert isinstance(lock, Refusal)
+    lock.refuse(call)
 
 
 def check_tick(call: str, tick: object) -> int:

@@ -208,7 +208,11 @@ class NoCpu(Cpu):
     def __init__(self, number: int, lock: Refusal) -> None:
         self.id = number
         self.lock = lock
-        self.now = lock.refuse
+        # What is looked at before the lock is acquired, and must not raise.
+        self.now = int
+        self.only = True
+        self.boot = 0
+        self.tick = 1
 
 
 NOWHERE: Final = NoCpu(

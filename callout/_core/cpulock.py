@@ -36,19 +36,21 @@ from .refusal import Refusal
 from .state import Callout
 
 
-def acquire(cpu: Cpu) -> None:
-    """Acquire the lock of *cpu*. Raises what refuses it: ClosedError, ForkedError or NotInitializedError."""
+def acquire(cpu: Cpu, call: str = "") -> None:
+    """Acquire the lock of *cpu*, in the name of *call*. Raises what refuses it: ClosedError, ForkedError or
+    NotInitializedError.
+    """
     while True:
         lock = cpu.lock
         try:
             lock.acquire()
         except BaseException:
-            release_if_owned(lock)
+            release_if_owned(lock, call)
             raise
         if cpu.lock is lock:
             if cpu.busy:
                 lock.release()
-                refuse_reentry(cpu)
+                refuse_reentry(cpu, call)
             cpu.busy = True
             return
         lock.release()
@@ -76,37 +78,37 @@ def refuse_reentry(cpu: Cpu, call: str = "") -> NoReturn:
     )
 
 
-def acquire_both(cpu: Cpu, other: Cpu) -> None:
+def acquire_both(cpu: Cpu, other: Cpu, call: str = "") -> None:
     """Acquire the locks of two CPUs, which may be one, in the order of their numbers."""
     if cpu is other:
-        acquire(cpu)
+        acquire(cpu, call)
         return
     first, second = (cpu, other) if cpu.id < other.id else (other, cpu)
-    acquire(first)
+    acquire(first, call)
     try:
-        acquire(second)
+        acquire(second, call)
     except BaseException:
         first.busy = False
         first.lock.release()
         raise
 
 
-def lock_callout(c: Callout) -> Cpu:
+def lock_callout(c: Callout, call: str = "") -> Cpu:
     """Acquire the lock of the CPU that *c* is on, and return that CPU."""
     while True:
         cpu = c.cpu
-        acquire(cpu)
+        acquire(cpu, call)
         if c.cpu is cpu:
             return cpu
         cpu.busy = False
         cpu.lock.release()
 
 
-def lock_callout_and(c: Callout, to: Cpu) -> Cpu:
+def lock_callout_and(c: Callout, to: Cpu, call: str = "") -> Cpu:
     """Acquire the lock of the CPU that *c* is on and that of *to*, and return the former."""
     while True:
         cpu = c.cpu
-        acquire_both(cpu, to)
+        acquire_both(cpu, to, call)
         if c.cpu is cpu:
             return cpu
         try:

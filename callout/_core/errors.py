@@ -132,6 +132,10 @@ class ClockError(CalloutError, RuntimeError):
     """The clock of this trio run cannot drive what was asked for (a mock clock drives one CPU only)."""
 
 
+class CoreError(CalloutError, ImportError):
+    """The compiled core belongs to another Python or to other sources; or ``CALLOUT_PURE`` says neither 0 nor 1."""
+
+
 class MissingExtraError(CalloutError, ImportError):
     """An optional dependency is not installed; the message names the extra."""
 

@@ -30,8 +30,9 @@ from .origins import Origins
 from .phases import CLOSED_TEXT, FORKED_TEXT, STEPS, Phase
 from .platform import Entry, Platform, Thread, Waiter
 from .refusal import Refusal
+from .runs import end
 from .sleep import wake_all
-from .softclock import end, hardclock, softclock
+from .softclock import hardclock, softclock
 from .state import ACTIVE, PENDING, QUEUED, Callout, Func
 from .units import NEVER
 from .wheel import callouts_of

@@ -163,7 +163,7 @@ def callout_reset(c: Callout, ticks: int, func: Callable[[T], object], arg: T, /
         lock.release()
     if func is None:  # so is c.func, until it is first armed
         check_func("callout_reset", func)
-    machine = machine_of(record)
+    machine = machine_of(record, "callout_reset")
     when = after_ticks(machine, cpu.now(), ticks)
     precision = 0 if machine.precexp == 63 else default_precision(machine, when)
     return RESET_RESULT[arm("callout_reset", record, when, precision, func, arg, None)]
@@ -252,7 +252,7 @@ def callout_dequeue(c: Callout, /, *, if_not_running: bool = False, close: bool 
     finally:
         cpu.busy = False
         lock.release()
-    return dequeue(record, if_not_running, close)
+    return dequeue("callout_dequeue", record, if_not_running, close)
 
 
 def arm_at_tick(
@@ -335,7 +335,7 @@ def callout_arm_curcpu(c: Callout, tick: int, func: Callable[[T], object], arg: 
         finally:
             cpu.busy = False
             lock.release()
-    machine = machine_of(record)
+    machine = machine_of(record, "callout_arm_curcpu")
     to = machine.cpus[machine.platform.current_cpu()]
     return arm_at_tick("callout_arm_curcpu", record, tick, func, arg, to, flags)
 

@@ -1,340 +1,42 @@
 """The clock interrupt and softclock: what happens on a CPU by itself.
 
 The clock interrupt (``hardclock``) moves due callouts from the wheel to the queues of the CPU's two lanes and runs the
-direct ones on the spot. Softclock, one task a CPU, runs the others in order. For a callout with a lock that is::
+direct ones on the spot. Softclock, one task a CPU, runs the others in order. ``runs`` says how.
 
-    [cpu]  take it from the queue; PENDING off; the run is WAITING
-           acquire the callout's lock, parking while it is held by another thread
-    [cpu]  cancelled meanwhile? else the run is STARTED: it cannot be stopped now
-           call the function; release the callout's lock; report what it raised
-    [cpu]  the end: carry out a deferred migration, remove a queued next run if a drain wants that; take the next
-           wake the waiters, call the completions
+This is never compiled: a report finds the lane on the stack, and the marks that keep Ctrl-C out are on these frames.
 
-where [cpu] is one hold of the CPU's lock. "Was it cancelled?" and "it cannot be stopped now" are one step under that
-lock: a reset may come without the callout's lock, and with a step between, a run took place that the reset had
-returned 1 for.
-
-A lane has at most one run, and a run ends in one way only, in ``end()``, which ``turn()`` shortens where nobody waits
-and nothing is deferred. After the completions of a run were called its callout may be freed memory: nothing here
-touches it then.
-
-Source: kern_timeout.c, callout_process(), softclock_call_cc(), softclock_thread().
+Source: kern_timeout.c, callout_process(), softclock_thread().
 """
 
 from __future__ import annotations
 
 from .._locks.mutex import Mtx
 from .._locks.parking import acquire_parked
-from .arm import prepare, schedule, unschedule
-from .cpu import CANCELLED, STARTED, T_CLOSE, T_DEQUEUE, WAITING, Cpu, Lane, Move, Run, Ticket
-from .cpulock import acquire, acquire_both
-from .errors import CallbackLockError, CalloutError, UseAfterFree
-from .guard import protect
-from .phases import Phase
-from .state import ACTIVE, CLOSED, DIRECT, MOVING, PENDING, QUEUED, Callout
-from .units import CALLOUT_RETURNUNLOCKED, CALLOUT_SHAREDLOCK, CALLOUT_TRYLOCK
-
-# -- one run -----------------------------------------------------------------------------------------------------------
-
-
-def turn(lane: Lane) -> Run | None:
-    """End the lane's run, if it has one, and begin the next; return that, or None if there is nothing to run.
-
-    Softclock that has nothing to run has ``cpu.idle`` to wait for.
-    """
-    cpu = lane.cpu
-    while True:
-        acquire(cpu)
-        try:
-            done = lane.run
-            if done is None or (done.tickets is None and done.move is None):
-                if done is not None:
-                    done.callout.run = None
-                    lane.run = None
-                # What only the run refers to dies here, under no lock; also if the next one has its record.
-                _old = None if done is None else (done.callout, done.func, done.arg)
-                return _next(lane, done)
-        finally:
-            cpu.busy = False
-            cpu.lock.release()
-        end(lane)
-        done = None
-
-
-def _next(lane: Lane, done: Run | None) -> Run | None:
-    """Begin the first run in the queue that can be begun; the lock is held. *done* is the record of one that has ended
-    and for which nobody has waited: it is used again.
-    """
-    cpu = lane.cpu
-    # Direct ones go first. Where the interrupt has used up its time, softclock waits until it has run the rest.
-    if lane.direct or not cpu.interrupt.queue:
-        queue = lane.queue
-        while (c := queue.next) is not queue:
-            assert isinstance(c, Callout)
-            if c.lock is None and done is not None and done.lock is None and done.removed is None:
-                before, after = c.prev, c.next
-                before.next, after.prev = after, before  # type: ignore[union-attr]  # it is in a ring
-                c.prev = c.next = None
-                c.state &= ~(PENDING | QUEUED)
-                done.callout = c
-                done.func = c.func
-                done.arg = c.arg
-                c.run = lane.run = done
-                return done
-            run = _begin(lane, c)
-            if run is not None:
-                return run
-    if not lane.direct:
-        cpu.idle = cpu.machine.platform.waiter()
-    return None
-
-
-def _begin(lane: Lane, c: Callout) -> Run | None:
-    """Begin a run of *c*, whose turn it is; None if it was filed again. The lock is held."""
-    cpu, lock, flags = lane.cpu, c.lock, c.flags
-    state = STARTED
-    shared = bool(flags & CALLOUT_SHAREDLOCK)
-    if lock is not None:
-        state = WAITING
-        if flags & CALLOUT_TRYLOCK:
-            # Tried under the CPU's lock: success makes it unstoppable in the same step.
-            try:
-                if not lock.try_acquire(shared):
-                    _file_again(cpu, c)
-                    return None
-                state = STARTED
-            except CalloutError:
-                pass  # destroyed or freed: acquiring it will say so, where it can be reported
-    run = Run(c, lane, state, shared, bool(flags & CALLOUT_RETURNUNLOCKED))
-    cpu.wheel.remove(c)
-    c.state &= ~(PENDING | QUEUED)
-    c.run = lane.run = run
-    return run
-
-
-def _file_again(cpu: Cpu, c: Callout) -> None:
-    """File a refused TRYLOCK callout again: half its precision later, but not sooner than a tick. ACTIVE stays."""
-    precision = c.precision // 2
-    schedule(cpu, c, cpu.now() + max(precision, cpu.tick))
-    c.precision = precision
-
-
-def confirm(run: Run) -> bool:
-    """The callout's lock is held: start the run unless it was cancelled before that."""
-    cpu = run.cpu
-    acquire(cpu)
-    try:
-        if run.state == CANCELLED:
-            return False
-        run.state = STARTED
-        return True
-    finally:
-        cpu.busy = False
-        cpu.lock.release()
-
-
-def execute(run: Run, begun: int) -> int:
-    """Call the function of a started run, and release its lock. Then report what went wrong, and whether it was slow.
-
-    *begun*: what time it is. Returns when it ended.
-    """
-    func = run.func
-    assert func is not None
-    machine = run.cpu.machine
-    errors: list[BaseException] | None = None
-    try:
-        machine.call(func, run.arg)
-    except BaseException as error:
-        errors = [error]
-    if run.lock is not None:
-        errors = errors or []
-        _release_after(run, errors)
-    if errors:
-        for problem in errors:
-            machine.report(problem, run.callout)
-    ended = run.cpu.now()
-    if ended - begun > machine.slow:
-        machine.expensive(func, ended - begun)
-    return ended
-
-
-def _release_after(run: Run, errors: list[BaseException]) -> None:
-    """Release the lock after the callback, and add to *errors* what was wrong with it."""
-    lock = run.lock
-    assert lock is not None
-    problem = ""
-    try:
-        if not run.unlocked:
-            try:
-                lock.release_as(run.shared)
-            except UseAfterFree:
-                raise
-            except CalloutError as error:
-                problem = (
-                    f"the callback of {run.callout!r} returned without {lock!r} ({error}); "
-                    "use CALLOUT_RETURNUNLOCKED if it releases it"
-                )
-        # Softclock acquires no lock that its thread holds already, so what is held now is the callback's.
-        if lock.holds():
-            problem = problem or (
-                f"the callback of {run.callout!r} is CALLOUT_RETURNUNLOCKED and returned with {lock!r} held"
-                if run.unlocked
-                else f"the callback of {run.callout!r} has acquired {lock!r} once more and not released it"
-            )
-            lock.drop_all()
-    except UseAfterFree as error:  # it was freed while softclock held it: then that is what is reported
-        errors.append(error)
-    if problem:
-        errors.append(CallbackLockError(problem, callout=run.callout, lock=lock, cpu=run.cpu.id))
-
-
-def _skip(run: Run) -> None:
-    """Release the lock of a run that was cancelled while softclock was acquiring it."""
-    assert run.lock is not None
-    try:
-        run.lock.release_as(run.shared)
-    except UseAfterFree as error:
-        run.cpu.machine.report(error, run.callout)
-
-
-def end(lane: Lane) -> None:
-    """End the lane's run: carry out what was deferred until now, and serve its tickets."""
-    run = lane.run
-    assert run is not None
-    c, cpu = run.callout, run.cpu
-    move = run.move
-    to = cpu if move is None else move.cpu
-    promised: list[Ticket] | None = None
-    old: list[object] = []  # what is replaced; it dies with this frame
-    try:
-        while True:
-            # A migration needs both CPUs' locks. Until it is carried out the run counts as in progress: c stays put.
-            acquire_both(cpu, to)
-            try:
-                move = run.move
-                if move is None or move.cpu is to or move.cpu is cpu:
-                    tickets = run.tickets
-                    if tickets is not None:
-                        answer_tickets(cpu, c, tickets)
-                        move = run.move
-                    if move is not None:
-                        _carry_out(cpu, c, move, old)
-                    c.run = lane.run = None
-                    promised = tickets
-                    break
-            finally:
-                try:
-                    if to is not cpu:
-                        to.busy = False
-                        to.lock.release()
-                finally:
-                    cpu.busy = False
-                    cpu.lock.release()
-            to = move.cpu
-    finally:
-        if promised:
-            try:
-                serve(run, promised)
-            except BaseException:  # from a signal handler: what was promised to the others is kept all the same
-                serve(run, promised)
-                raise
-
-
-def answer_tickets(cpu: Cpu, c: Callout, tickets: list[Ticket]) -> None:
-    """Do what the tickets ask of the end of the run, and tell the first that asked for it what was removed."""
-    for ticket in tickets:
-        if ticket.asks & T_DEQUEUE:
-            if unschedule(cpu, c):
-                c.state &= ~ACTIVE
-                ticket.removed = True
-            break
-    if any(ticket.asks & T_CLOSE for ticket in tickets):
-        c.state |= CLOSED
-
-
-def _carry_out(cpu: Cpu, c: Callout, move: Move, old: list[object]) -> None:
-    """Arm the callout as the deferred reset wanted. Both locks are held."""
-    if cpu.machine.phase >= Phase.QUIESCING:  # what is pending was stopped, and this is as well
-        c.state &= ~(PENDING | ACTIVE | MOVING)
-        return
-    to = move.cpu
-    old += (c.func, c.arg)
-    at, seq, deadline = prepare(to, move.time, cpu.now())
-    to.wheel.put(c, at, move.time, seq)
-    c.cpu = to
-    c.func = move.func
-    c.arg = move.arg
-    c.precision = move.precision
-    c.state = c.state & ~(QUEUED | MOVING) | (PENDING | ACTIVE | DIRECT if move.direct else PENDING | ACTIVE)
-    to.deadline = deadline
-
-
-def serve(run: Run, tickets: list[Ticket]) -> None:
-    """Wake the waiters and call the completions; what was served is removed. No lock is held, and the callout may be
-    gone after the first.
-    """
-    while tickets:
-        if run.cpu.machine.dead is not None:
-            return  # a completion has forked, and this is the child: the others are the parent's
-        ticket = tickets[0]
-        if ticket.waiter is not None:
-            ticket.waiter.set()
-        del tickets[0]
-        if ticket.func is not None:
-            try:
-                run.cpu.machine.call(ticket.func, ticket.arg)
-            except BaseException as error:
-                run.cpu.machine.report(error, run.callout)
-
+from .cpu import Cpu, Run
+from .errors import CalloutError
+from .guard import protected
+from .runs import confirm, end, execute, run_started, scan, skip
+from .units import NEVER
 
 # -- the clock interrupt -----------------------------------------------------------------------------------------------
 
 
-def _scan(cpu: Cpu) -> bool:
-    """Move what is due from the wheel to the queues; return whether there is more."""
-    acquire(cpu)
-    due: list[Callout] = []
-    try:
-        now = cpu.now()
-        more = cpu.wheel.expire(now, due)
-        queue = cpu.softclock.queue
-        for c in due:
-            state = c.state
-            ring = cpu.interrupt.queue if state & DIRECT and c.run is None else queue
-            last = ring.prev  # as Ring.append() does, without a call for each
-            c.prev = last
-            c.next = ring
-            last.next = ring.prev = c
-            c.state = state | QUEUED
-        when = now if more else cpu.wheel.next_event()
-        cpu.machine.platform.set_event(cpu.id, when)
-        cpu.deadline = when
-        return more
-    except BaseException:  # from a signal handler: what has left the wheel is in no queue yet
-        for c in due:
-            if not c.state & QUEUED:
-                schedule(cpu, c, c.time)
-        raise
-    finally:
-        cpu.busy = False
-        cpu.lock.release()
-
-
+@protected
 def hardclock(cpu: Cpu) -> bool:
     """Do a clock interrupt on the loop of *cpu*; return whether there is more to do now. Direct callbacks run here."""
     if not cpu.open:
         return False  # closed by this loop since the timer fired
-    more = _scan(cpu)
+    more = scan(cpu)
     lane = cpu.interrupt
     now = cpu.now()
-    until = now + cpu.machine.budget
-    while True:
-        run = turn(lane)
-        if run is None:
+    until = min(now + cpu.machine.budget, NEVER)
+    while (run := run_started(lane, now, until)) is not None:
+        now = _run_locked(run)
+        if now > until:
             break
-        now = execute(run, now) if run.state == STARTED else _run_locked(run)
-        if lane.queue and now > until:
-            end(lane)
+    if lane.run is not None:  # the time is over
+        end(lane)
+        if lane.queue:
             return True
     idle = cpu.idle
     if idle is not None and cpu.softclock.queue:
@@ -354,44 +56,46 @@ def _run_locked(run: Run) -> int:
         return now()
     if confirm(run):
         return execute(run, now())
-    _skip(run)
+    skip(run)
     return now()
 
 
 # -- softclock ---------------------------------------------------------------------------------------------------------
 
 
+@protected
 async def softclock(cpu: Cpu) -> None:
     """Run the callouts of *cpu* until the machine is closed; yield to the loop after a time budget."""
     machine = cpu.machine
     lane = cpu.softclock
     cpu.thread = machine.platform.current_thread()
     now = cpu.now
-    begun = sliced = now()
+    begun = now()
+    until = min(begun + machine.budget, NEVER)
     while True:
-        run = turn(lane)
-        if run is None:
+        run = run_started(lane, begun, until)
+        if run is not None:
+            may_start = await _get_lock(run)
+            begun = now()
+            if may_start:
+                begun = execute(run, begun)
+            run = None  # an idle softclock keeps nobody's callout alive
+            if begun <= until:
+                continue
+        if lane.run is None:
             idle = cpu.idle
             assert idle is not None, "the interrupt, on this very loop, has not come between"
             await idle.wait()
-            if not cpu.open:
-                return
-            begun = sliced = now()
-            continue
-        if run.state != STARTED:
-            if not await _get_lock(run):
-                continue
-            begun = now()
-        begun = execute(run, begun)
-        run = None  # an idle softclock keeps nobody's callout alive
-        if begun - sliced > machine.budget:
+        else:  # the time is over
             end(lane)  # nobody shall wait for a run whose callback has returned
             await machine.platform.checkpoint()
-            if not cpu.open:
-                return
-            begun = sliced = now()
+        if not cpu.open:
+            return
+        begun = now()
+        until = min(begun + machine.budget, NEVER)
 
 
+@protected
 async def _get_lock(run: Run) -> bool:
     """Acquire the lock of a waiting run, parking while another thread holds it; return whether the run may start."""
     lock = run.lock
@@ -406,8 +110,5 @@ async def _get_lock(run: Run) -> bool:
         return False
     if confirm(run):
         return True
-    _skip(run)
+    skip(run)
     return False
-
-
-protect(turn, confirm, execute, _release_after, _skip, end, serve, _scan, hardclock, softclock, _get_lock)

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, NoReturn, SupportsIndex, cast
 
 from . import describe
+from .build import CORE
 from .errors import ArgumentTypeError
 
 if TYPE_CHECKING:
@@ -76,6 +77,9 @@ class Ring(Link):
         link.prev, link.next = last, self
         last.next = self.prev = link
 
+
+# Of the compiled core, what ``__init__()`` did not make looks idle, and has no CPU.
+UNMADE_IS_IDLE: Final = CORE == "compiled"
 
 NOWHERE: Cpu = cast("Cpu", None)  # the CPU of a callout that was never initialised: ``cpu`` puts it here
 

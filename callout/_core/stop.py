@@ -22,7 +22,7 @@ def stop(call: str, c: Callout) -> int:
     cancelled.
     """
     may_cancel = check_stop_lock(call, c)
-    cpu = lock_callout(c)
+    cpu = lock_callout(c, call)
     try:
         return stop_locked(cpu, c, may_cancel)
     finally:
@@ -70,12 +70,12 @@ def stop_locked(cpu: Cpu, c: Callout, may_cancel: bool, ticket: Ticket | None = 
     return facts
 
 
-def dequeue(c: Callout, if_not_running: bool = False, close: bool = False) -> int:
+def dequeue(call: str, c: Callout, if_not_running: bool = False, close: bool = False) -> int:
     """Remove the queued run or deferred migration of *c*, and never touch the run in progress; return the facts.
 
     *if_not_running*: leave everything as it is while it runs. *close*: never arm it again. Asks for no lock.
     """
-    cpu = lock_callout(c)
+    cpu = lock_callout(c, call)
     try:
         facts = 0 if c.run is None else RUNNING
         if if_not_running and facts:

@@ -112,11 +112,12 @@ class Wheel:
 
     def _place(self, time: int, seq: int) -> Link:
         """Find the place in the open ring, from its end: what is armed now is behind all that is due by then."""
-        ring = at = self._open
-        before: Any = ring.prev
-        while before is not ring and (before.time > time or (before.time == time and before.seq > seq)):
+        at: Link = self._open
+        while at.prev is not self._open:
+            before: Any = at.prev
+            if before.time < time or (before.time == time and before.seq <= seq):
+                break
             at = before
-            before = before.prev
         return at
 
     def put(self, c: Callout, at: Link, time: int, seq: int) -> None:
@@ -188,8 +189,8 @@ class Wheel:
         budget = CHUNK
         while budget > 0:
             ring = self._open
-            c: Any = ring.next
-            if c is not ring:
+            if ring.next is not ring:
+                c: Any = ring.next
                 if c.filed != c.seq:  # pushed out, or armed again for the same time: behind the others
                     self._file_again(c)
                 elif c.time > now:
@@ -213,7 +214,7 @@ class Wheel:
         ends = bucket.begins + (1 << LEVELS[level])
         most = 0
         if level == 0:
-            most = NEVER  # what is due within the same 8 us is sorted at once, however much it is
+            most = NEVER - 1  # what is due within the same 8 us is sorted at once, however much it is
         elif level == 1 and (len(self._keys) == 1 or _begins(self._keys[1]) >= ends):
             most = CHUNK
         if most:
@@ -249,10 +250,10 @@ class Wheel:
         slots = self._levels[level]
         handled = 0
         while handled < budget:
-            c: Any = bucket.next
-            if c is bucket:
+            if bucket.next is bucket:
                 self._forget(bucket)
                 break
+            c: Any = bucket.next
             handled += 1
             time = c.time
             at: Link | None = slots.get(time >> shift) if time < ends else None
@@ -314,7 +315,7 @@ class Wheel:
 def _look(bucket: Bucket) -> int:
     """Return when to look at a bucket: when its first callout is due, or if there are many, when its slot begins."""
     few = _some(bucket, FEW + 1)
-    return bucket.begins if len(few) > FEW else min((c.time for c in few), default=NEVER)
+    return bucket.begins if len(few) > FEW else min([c.time for c in few], default=NEVER)
 
 
 def _some(bucket: Bucket, most: int) -> list[Callout]:

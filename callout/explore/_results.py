@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Final
 
-from .._core import arm, cpu, drain, short, softclock, stop
+from .._core import arm, cpu, drain, runs, short, stop
 from .._core.describe import name_of
 from .._core.errors import CalloutError, ResultError
 from .._core.machine import Machine
@@ -48,7 +48,7 @@ _WATCHED: Final[Mapping[object, _Watched]] = {
     drain.wait: (_sequential.DRAIN, DRAIN_RESULT),
     drain.drain_async: (_sequential.DRAIN_ASYNC, WAITED_RESULT),
     drain.async_drain: (_sequential.ASYNC_DRAIN, STOP_RESULT),
-    softclock.execute: (RUN, None),
+    runs.execute: (RUN, None),
     arm.initialize: (OTHER, None),
     stop.dequeue: (OTHER, None),
     short.callout_dequeue: (OTHER, None),

@@ -49,7 +49,6 @@ def look() -> tuple[Where, Run | None]:
     frame: FrameType | None = sys._getframe(1)
     at = frame
     users: list[FrameType] = []
-    run: Run | None = None
     lane: Lane | None = None
     while frame is not None:
         at = frame
@@ -57,21 +56,18 @@ def look() -> tuple[Where, Run | None]:
             if frame.f_globals.get("__name__") != "contextlib":  # it leaves the user's `async with draining(c):`
                 users.append(frame)
         elif frame.f_globals is vars(softclock):
-            # What runs callouts keeps the run and the lane in its local variables, whatever their names are.
-            kept = frame.f_locals.values()
-            run = next((value for value in kept if isinstance(value, Run)), None)
-            lane = next((value for value in kept if isinstance(value, Lane)), lane)
-            if run is not None:
-                lane = run.lane
+            # What runs callouts keeps the run or the lane in its local variables, whatever its name is.
+            kept = next((value for value in frame.f_locals.values() if isinstance(value, Run | Lane)), None)
+            if kept is not None:
+                lane = kept.lane if isinstance(kept, Run) else kept
                 break
-        elif lane is not None:
-            break
         frame = frame.f_back
     at = users[0] if users else at
     assert at is not None
     callers = tuple(user.f_code.co_qualname for user in users[1 : 1 + CALLERS] if not _of_trio(user))
     who = _who() if lane is None else str(lane)
-    return Where(who, at.f_code.co_filename, at.f_lineno, at.f_code.co_qualname, callers), run
+    where = Where(who, at.f_code.co_filename, at.f_lineno, at.f_code.co_qualname, callers)
+    return where, None if lane is None else lane.run
 
 
 def _of_trio(frame: FrameType) -> bool:

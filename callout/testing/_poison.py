@@ -30,7 +30,7 @@ from .._core.guard import exposed, protected
 from .._core.machine import Machine
 from .._core.platform import Platform
 from .._core.sleep import Why, wake
-from .._core.state import FIELDS, MOVING, Callout
+from .._core.state import FIELDS, FRESH, MOVING, Callout
 from .._core.weak import WeakValues
 from .._locks.lock import Lock
 from .._locks.mutex import Mtx
@@ -613,6 +613,7 @@ class _CalloutPart(_Part):
             self._done = True
             if run is not None:
                 run.func, run.arg = fired, None
+            c.state &= ~FRESH  # what was never initialised is initialised by a short path
             c.func = None
             c.lock = None  # a call shall find out that c was freed before it finds that this lock is not held
             c.arg = None

@@ -36,11 +36,11 @@ from callout import (
     callout_stop,
     open_callouts,
 )
-from callout._core import lifecycle, softclock
+from callout._core import lifecycle, runs
 from callout._core.cpu import Cpu, Lane, Run
 from callout._core.machine import CURRENT
 from callout._core.phases import Phase
-from callout._core.softclock import turn
+from callout._core.runs import turn
 from callout._worlds.trio import leaving
 from callout._worlds.trio.tasks import Start
 
@@ -418,7 +418,7 @@ async def test_a_run_that_ends_between_the_stopping_of_two_cpus(way: str, monkey
     ran: list[object] = []
     callouts: list[Callout] = []
     holders: list[Holder] = []
-    stop_all, end = lifecycle.stop_all, softclock.end
+    stop_all, end = lifecycle.stop_all, runs.end
     ended = threading.Event()
 
     def end_and_tell(lane: Lane) -> None:
@@ -442,7 +442,7 @@ async def test_a_run_that_ends_between_the_stopping_of_two_cpus(way: str, monkey
 
         assert callout_reset_on(c, 1, ran.append, "moved", 0) == 1
 
-        monkeypatch.setattr(softclock, "end", end_and_tell)
+        monkeypatch.setattr(runs, "end", end_and_tell)
         monkeypatch.setattr(lifecycle, "stop_all", stop_and_let_the_run_end)
 
     await play(body, 2, way)
@@ -488,7 +488,7 @@ async def test_a_service_that_dies_leaves_through_the_block(
         def run(arg: object) -> None:
             callout_drain_async(c, drained.append, 1)
             tell(arg)
-            monkeypatch.setattr("callout._core.softclock._release_after", broken)
+            monkeypatch.setattr("callout._core.runs._release_after", broken)
 
         callout_reset_sbt_on(c, SBT_1MS, 0, run, None, cpus - 1, C_DIRECT_EXEC if direct else 0)
         await tell.ran.wait()
@@ -515,7 +515,7 @@ async def test_softclock_that_always_dies(cpus: int, monkeypatch: pytest.MonkeyP
             died.append(1)
             raise MemoryError("in the engine")
 
-        monkeypatch.setattr("callout._core.softclock.turn", broken)
+        monkeypatch.setattr("callout._core.runs.turn", broken)
         callout_reset_on(fresh(), 1, ignore, None, cpus - 1)
         try:
             await trio.sleep_forever()

@@ -27,7 +27,7 @@ from callout import (
     callout_stop,
     callout_terminate_sync,
 )
-from callout._core import drain, short, softclock, stop
+from callout._core import drain, runs, short, stop
 from callout.explore import Violation, _profile, explore, replay
 from callout.freebsd13 import callout_async_drain
 from callout.testing import VirtualSMP
@@ -121,14 +121,14 @@ LIES: Final[list[tuple[Mutant, tuple[str, ...], str]]] = [
         "mutex",
     ),
     (
-        Mutant("a run that a reset has cancelled takes place", softclock.confirm, "run.state == CANCELLED", "False"),
+        Mutant("a run that a reset has cancelled takes place", runs.confirm, "run.state == CANCELLED", "False"),
         ("reset",),
         "mutex",
     ),
     (
         Mutant(
             "a drain does not say that it has removed a reset of the run",
-            softclock.answer_tickets,
+            runs.answer_tickets,
             "ticket.removed = True",
             "pass",
         ),

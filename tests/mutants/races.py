@@ -32,6 +32,7 @@ MODULES: Final = frozenset(
         "_core.calls",
         "_core.cpulock",
         "_core.drain",
+        "_core.runs",
         "_core.softclock",
         "_core.stop",
         "_locks.mutex",

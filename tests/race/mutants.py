@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from callout import Mtx
 from callout._core import arm as engine
-from callout._core import cpulock, drain, softclock, stop
+from callout._core import cpulock, drain, runs, stop
 from callout._locks import parking
 
 
@@ -157,13 +157,13 @@ class _Change(ast.NodeTransformer):
 
 NO_RECHECK_AFTER_LOCK_SWITCH: Final = Mutant(
     "a run cancelled while softclock acquired the lock is run all the same",
-    softclock.confirm,
+    runs.confirm,
     "run.state == CANCELLED",
     "False",
 )
 STARTED_TOO_LATE: Final = Mutant(
     "'not cancelled' and 'cannot be stopped now' are two steps",
-    softclock.confirm,
+    runs.confirm,
     "run.state = STARTED",
     "cpu.busy = False; cpu.lock.release(); acquire(cpu); run.state = STARTED",
 )
@@ -253,19 +253,19 @@ SINGLE_PROMISE: Final = Mutant(
 )
 WAITER_FORGOTTEN: Final = Mutant(
     "a drain is not woken",
-    softclock.serve,
+    runs.serve,
     "ticket.waiter is not None",
     "False",
 )
 COMPLETED_TOO_SOON: Final = Mutant(
     "completions are called before the run is ended and the refusal lifted",
-    softclock.end,
+    runs.end,
     "c, cpu = run.callout, run.cpu",
     "c, cpu = run.callout, run.cpu; serve(run, run.tickets or []); run.tickets = None",
 )
 DRAIN_KEEPS_QUEUED_RUN: Final = Mutant(
     "the end of a drained run leaves the queued next run standing",
-    softclock.answer_tickets,
+    runs.answer_tickets,
     "unschedule(cpu, c)",
     "False",
 )
@@ -295,7 +295,7 @@ STOPPED_IN_QUEUE_RUNS: Final = Mutant(
 )
 PROGRAMMED_ONCE: Final = Mutant(
     "the clock interrupt does not program the event timer for what is due later",
-    softclock._scan,
+    runs.scan,
     "cpu.machine.platform.set_event(cpu.id, when)",
     "pass",
 )

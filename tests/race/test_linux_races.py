@@ -16,7 +16,7 @@ import pytest
 
 from callout import LockHeldError, Mtx, UseAfterFree
 from callout._core import arm as engine
-from callout._core import softclock
+from callout._core import runs
 from callout.explore import Violation, explore
 from callout.testing import Slab, VirtualSMP
 from callout_linux import v2_3
@@ -513,7 +513,7 @@ STAYS: Final = "        to = cpu\n"
     [
         (
             r01,
-            softclock._begin,
+            runs._begin,
             ((SET, REOPEN + SET),),
         ),
         (r02, engine._arm_locked, ((STAYS, "        pass\n"), (DEFER, "if False:"))),

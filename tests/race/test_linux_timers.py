@@ -14,7 +14,7 @@ import pytest
 
 from callout._api import primitives
 from callout._core import arm as engine
-from callout._core import cpulock, drain, short, softclock, stop
+from callout._core import cpulock, drain, runs, short, stop
 from callout.explore import Violation, explore
 from callout.testing import VirtualSMP
 from callout_linux.timer import (
@@ -264,7 +264,7 @@ Mutant = tuple[Callable[[VirtualSMP], None], Callable[..., Any], tuple[tuple[str
 MUTANTS: Final[dict[str, Mutant]] = {
     "pending is off before running is on, with the lock dropped between": (
         race(SYNC),
-        softclock._begin,
+        runs._begin,
         (("c.run = lane.run = run", "cpu.busy = False; cpu.lock.release(); acquire(cpu); c.run = lane.run = run"),),
     ),
     "a timer that runs is moved at once": (
@@ -299,12 +299,12 @@ MUTANTS: Final[dict[str, Mutant]] = {
     ),
     "the waiter is woken and the re-arming stays": (
         race(SYNC, function=(MOD,)),
-        softclock.answer_tickets,
+        runs.answer_tickets,
         (("if unschedule(cpu, c):", "if False:"),),
     ),
     "both waiters are told that they took the re-arming": (
         race(SYNC, SYNC, function=(MOD,)),
-        softclock.answer_tickets,
+        runs.answer_tickets,
         (("if unschedule(cpu, c):", "if unschedule(cpu, c) or True:"),),
     ),
     "the second waiter overwrites the first": (
@@ -314,12 +314,12 @@ MUTANTS: Final[dict[str, Mutant]] = {
     ),
     "the waiter is not woken": (
         race(SYNC),
-        softclock.serve,
+        runs.serve,
         (("if ticket.waiter is not None:", "if False:"),),
     ),
     "the waiter is woken before the run has ended": (
         race(SYNC),
-        softclock.execute,
+        runs.execute,
         (("func = run.func", "[t.waiter.set() for t in run.tickets or ()]; func = run.func"),),
     ),
     "del_sync does not wait": (
@@ -344,7 +344,7 @@ MUTANTS: Final[dict[str, Mutant]] = {
     ),
     "shutdown_sync closes nothing": (
         race(SHUTDOWN_SYNC, MOD),
-        softclock.answer_tickets,
+        runs.answer_tickets,
         (("if any(ticket.asks & T_CLOSE for ticket in tickets):", "if False:"),),
     ),
     "a closed timer is armed": (

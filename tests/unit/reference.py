@@ -99,6 +99,7 @@ MEANINGS: Final[Mapping[str, str]] = {
     "ARM_IF_EARLIER": "only if none is scheduled, or one for a later time",
     "ARM_STAY": "a callout that runs keeps its CPU, and a deferred migration is replaced",
     "ARM_UNCHANGED": "leave everything as it is if a run is scheduled for this very tick",
+    "core": '`"compiled"` or `"pure"`: which core runs; `CALLOUT_PURE=1` in the environment chooses the pure one',
     "CALLOUT_REMOVED": "fact: a scheduled run was there",
     "CALLOUT_RUNNING": "fact: a run is in progress",
     "MTX_DEF": "an ordinary mutex",
@@ -159,6 +160,7 @@ GROUPS: Final = (
             "CalloutSystem",
             "CpuHandle",
             "giant",
+            "core",
             "hz",
             "ticks",
             "sbinuptime",
@@ -432,7 +434,8 @@ def constants(names: Sequence[str], module: ModuleType) -> str:
     rows = ["| constant | value | meaning |", "| --- | --- | --- |"]
     for name in names:
         value = getattr(module, name)
-        rows.append(f"| `{name}` | {value if name.startswith('SBT') else hex(value)} | {MEANINGS[name]} |")
+        is_bits = isinstance(value, int) and not name.startswith("SBT")
+        rows.append(f"| `{name}` | {hex(value) if is_bits else value} | {MEANINGS[name]} |")
     return "\n".join(rows)
 
 

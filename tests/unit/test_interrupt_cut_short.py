@@ -26,7 +26,8 @@ from callout._core.drain import attach
 from callout._core.invariants import check, check_cpu
 from callout._core.lifecycle import abandon
 from callout._core.machine import Machine
-from callout._core.softclock import end, hardclock, turn
+from callout._core.runs import end, turn
+from callout._core.softclock import hardclock
 from callout._core.units import NS_PER_S
 from callout._core.wheel import callouts_of
 from callout._worlds.trio.waiters import TrioWaiter

@@ -9,22 +9,21 @@ from typing import Any, Final, cast
 import pytest
 
 from callout._core.arm import schedule
-from callout._core.cpu import STARTED, Cpu, Lane, Move, Run
+from callout._core.cpu import STARTED, Cpu, Move, Run
 from callout._core.invariants import check, check_cpu
+from callout._core.rawlock import RawLock
 from callout._core.state import ACTIVE, CLOSED, DIRECT, MOVING, NOWHERE, PENDING, QUEUED, Callout
 from callout._core.units import NEVER
-from callout._core.wheel import Wheel
 
 WHEN: Final = 1 << 40
 
 
 def cpu_of(number: int) -> Cpu:
     """Return what the invariants look at of a CPU."""
-    cpu: Any = SimpleNamespace(id=number, seq=0, deadline=NEVER, now=lambda: 0, wheel=Wheel())
-    cpu.machine = SimpleNamespace(platform=SimpleNamespace(set_event=lambda number, when: None))
-    cpu.softclock, cpu.interrupt = Lane(cpu, direct=False), Lane(cpu, direct=True)
-    cpu.lanes = (cpu.softclock, cpu.interrupt)
-    return cast("Cpu", cpu)
+    platform = SimpleNamespace(
+        cpu_lock=lambda number: RawLock(), now=lambda: 0, current_thread=lambda: 0, set_event=lambda *_: None
+    )
+    return Cpu(cast("Any", SimpleNamespace(platform=platform, tick=1, boot=0)), number)
 
 
 def idle(cpu: Cpu) -> Callout:

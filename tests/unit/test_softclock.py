@@ -33,11 +33,12 @@ from callout import (
     callout_reset_sbt_on,
 )
 from callout._core import phases
-from callout._core.cpu import BARRIER, Run, Ticket
+from callout._core.cpu import BARRIER, CANCELLED, STARTED, Run, Ticket
 from callout._core.invariants import check_cpu
 from callout._core.lifecycle import close, enter, fork, quiesce, stop_all
 from callout._core.phases import Phase
-from callout._core.softclock import _skip, hardclock, serve, turn
+from callout._core.runs import serve, skip, turn
+from callout._core.softclock import hardclock
 from callout._core.state import DIRECT, Func
 from callout.testing import VirtualSMP
 
@@ -337,8 +338,8 @@ def test_a_lock_that_was_freed_under_a_cancelled_run_is_reported(vm: VirtualSMP)
             raise UseAfterFree("it was freed")
 
     c = Callout()
-    run: Any = SimpleNamespace(lock=Freed(), shared=False, cpu=vm.machine.cpus[0], callout=c)
-    _skip(run)
+    c.lock = cast("Any", Freed())
+    skip(Run(c, vm.machine.cpus[0].softclock, CANCELLED, shared=False, unlocked=False))
 
     assert [type(error) for error in vm.errors] == [UseAfterFree]
 
@@ -348,7 +349,7 @@ def test_in_a_forked_child_nobody_else_is_served(vm: VirtualSMP, monkeypatch: py
     monkeypatch.setattr(phases, "IN_CHILD", False)
     served: list[str] = []
     waiter: Any = SimpleNamespace(set=lambda: served.append("waiter"))
-    run = cast("Run", SimpleNamespace(cpu=vm.machine.cpus[0], callout=Callout()))
+    run = Run(Callout(), vm.machine.cpus[0].softclock, STARTED, shared=False, unlocked=False)
     tickets = [
         Ticket(BARRIER, None, lambda _: fork(vm.machine)),
         Ticket(BARRIER, waiter),

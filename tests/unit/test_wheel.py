@@ -16,6 +16,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invar
 
 from callout._core.arm import schedule, unschedule
 from callout._core.cpu import Cpu
+from callout._core.rawlock import RawLock
 from callout._core.state import ACTIVE, MOVING, PENDING, QUEUED, Callout, Ring
 from callout._core.units import NEVER
 from callout._core.wheel import CHUNK, COARSE, FEW, FINE, LEVELS, Bucket, Wheel, callouts_of
@@ -35,13 +36,24 @@ delays = st.one_of(
 )
 
 
-def cpu_of() -> Cpu:
+class TimedCpu(Cpu):
+    """A CPU, and what time it is there."""
+
+    time = BEGIN
+
+    def __init__(self) -> None:
+        platform = SimpleNamespace(
+            cpu_lock=lambda number: RawLock(),
+            now=lambda: self.time,
+            current_thread=lambda: 0,
+            set_event=lambda number, when: None,
+        )
+        super().__init__(cast("Any", SimpleNamespace(platform=platform, tick=1, boot=0)), 0)
+
+
+def cpu_of() -> TimedCpu:
     """Return what the wheel and the functions over it need of a CPU."""
-    cpu: Any = SimpleNamespace(id=0, seq=0, deadline=NEVER, time=BEGIN)
-    cpu.machine = SimpleNamespace(platform=SimpleNamespace(set_event=lambda number, when: None))
-    cpu.now = lambda: cpu.time
-    cpu.wheel = Wheel()
-    return cast("Cpu", cpu)
+    return TimedCpu()
 
 
 def callout_on(cpu: Cpu) -> Callout:
@@ -69,7 +81,8 @@ def push_out(c: Callout, when: int) -> bool:
 
 def expire(cpu: Cpu, now: int) -> list[Callout]:
     """Take out what is due, as the clock interrupt does, and set the deadline."""
-    cpu.time = now  # type: ignore[attr-defined]  # see cpu_of()
+    assert isinstance(cpu, TimedCpu)
+    cpu.time = now
     due: list[Callout] = []
     while True:
         before = len(due)
@@ -155,7 +168,7 @@ class Walk(RuleBasedStateMachine):
         if c in self.moving:
             return
         unschedule(c.cpu, c)
-        c.cpu = self.cpus[1 - self.cpus.index(c.cpu)]
+        c.cpu = self.cpus[c.cpu is self.cpus[0]]
         schedule(c.cpu, c, self._at(delay))
         self._armed(c, self._at(delay))
 
@@ -177,7 +190,7 @@ class Walk(RuleBasedStateMachine):
         c.state &= ~(PENDING | MOVING)
         c.run = None
         if delay % 2:
-            c.cpu = self.cpus[1 - self.cpus.index(c.cpu)]
+            c.cpu = self.cpus[c.cpu is self.cpus[0]]
         schedule(c.cpu, c, self._at(delay))
         self._armed(c, self._at(delay))
 
@@ -546,7 +559,7 @@ def test_what_is_armed_for_the_slot_in_which_we_are_is_exact(slots: int) -> None
     later = callout_on(cpu)
     arm(later, (BEGIN // SLOT + 1 + slots) * SLOT)
     c = callout_on(cpu)
-    cpu.time = BEGIN + SLOT  # type: ignore[attr-defined]  # see cpu_of()
+    cpu.time = BEGIN + SLOT
     arm(c, BEGIN + SLOT + 1)
 
     assert cpu.deadline == BEGIN + SLOT + 1
@@ -558,7 +571,7 @@ def test_slots_that_have_passed_are_opened_in_their_order() -> None:
     cpu = cpu_of()
     callouts = [callout_on(cpu) for _ in range(3)]
     for number, c in enumerate(callouts, 1):
-        cpu.time = BEGIN + SLOT * number if number == 3 else BEGIN  # type: ignore[attr-defined]  # see cpu_of()
+        cpu.time = BEGIN + SLOT * number if number == 3 else BEGIN
         arm(c, BEGIN + SLOT * number + 1)
     cpu.wheel.check()
 
@@ -627,7 +640,7 @@ def test_a_slot_with_shorter_ones_in_use_is_distributed() -> None:
     callouts = [callout_on(cpu) for _ in range(3)]
     arm(callouts[0], begins + 100_000)
     arm(callouts[2], begins + 300_000)
-    cpu.time = begins - 500_000  # type: ignore[attr-defined]  # see cpu_of()
+    cpu.time = begins - 500_000
     expire(cpu, begins - 500_000)
     cpu.wheel.fine.clear()  # as if it were not known: the short paths look there first
     cpu.wheel._levels[1][begins >> FINE] = bucket = Bucket(begins, 1)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final, TypeVar, cast
 
 import trio
 
+from ..._core.build import CORE
 from ..._core.errors import LoopError
 from ..._core.guard import keep_interrupts_out
 from ..._core.platform import Entry, Thread, Waiter
@@ -28,6 +29,12 @@ from .waiters import ThreadWaiter, TrioWaiter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+new_lock: Callable[[], object] = threading.RLock
+if CORE == "compiled":
+    from ..._core.nativelock import NativeLock
+
+    new_lock = NativeLock
 
 __all__ = ["Loop", "TrioPlatform"]
 
@@ -208,8 +215,8 @@ class TrioPlatform:
             raise LoopError(f"{call}: {_NO_TASK}", call=call)
 
     def raw_lock(self, label: str) -> RawLock:
-        """Return a ``threading.RLock``."""
-        return cast("RawLock", threading.RLock())
+        """Return a ``threading.RLock``, or what the compiled core has instead."""
+        return cast("RawLock", new_lock())
 
     def cpu_lock(self, cpu: int) -> RawLock:
         """Return a lock like any other."""

@@ -1,0 +1,3 @@
+from .rawlock import RawLock
+
+class NativeLock(RawLock): ...

@@ -1,0 +1,25 @@
+# The types of state.py for the compiled core. What points upwards, to CPUs and runs, is an object here: a module
+# cannot be compiled before itself. Where it is used it is told its type.
+
+from libc.stdint cimport int64_t
+
+cdef class Link:
+    cdef public Link next
+    cdef public Link prev
+
+cdef class Ring(Link):
+    cpdef append(self, Link link)
+
+cdef class Record(Link):
+    cdef object __weakref__
+    cdef public object arg
+    cdef public object cpu
+    cdef public int64_t filed
+    cdef public int flags
+    cdef public object func
+    cdef public object lock
+    cdef public int64_t precision
+    cdef public object run
+    cdef public int64_t seq
+    cdef public int state
+    cdef public int64_t time
