@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Final, NoReturn
 
+from ._core.build import CORE, WHY
 from ._core.errors import MissingExtraError
 
 __all__ = ["main", "run"]
@@ -80,7 +81,7 @@ def _main(argv: Sequence[str] | None) -> int:
 
 def _command(argv: Sequence[str] | None) -> int:
     parser = argparse.ArgumentParser(prog="callout", description="FreeBSD's callout(9) for Python on trio.")
-    parser.add_argument("--version", action="version", version=f"callout {_version()}")
+    parser.add_argument("--version", action="version", version=f"callout {_version()} ({_core()})")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     from .conformance import _main as conformance
@@ -130,6 +131,10 @@ def _command(argv: Sequence[str] | None) -> int:
 def _names_command(argv: Sequence[str] | None, name: str) -> bool:
     """Return whether the command line begins with that command."""
     return next((word for word in (sys.argv[1:] if argv is None else argv) if not word.startswith("-")), "") == name
+
+
+def _core() -> str:
+    return f"{CORE} core{f': {WHY}' if WHY else ''}"
 
 
 def _version() -> str:

@@ -33,6 +33,7 @@ CORE: Final = (
     ("_core.state",),
     ("_core.refusal", "_core.signatures", "_core.units", "_core.guard", "_core.phases"),
     ("_core.frames", "_core.describe", "_core.build"),
+    ("_core.sources",),
     ("_core.nativelock",),
     ("_core.errors", "_core.rawlock", "_core.weak"),
 )

@@ -7,9 +7,10 @@ from concurrent.futures import Executor
 from contextlib import nullcontext
 from typing import Final
 
+from .._core.build import COMPILED, CORE, VARIABLE
 from .._core.checks import check_bool, check_int
 from .._core.describe import shown
-from .._core.errors import ArgumentTypeError, ArgumentValueError
+from .._core.errors import ArgumentTypeError, ArgumentValueError, CoreError
 from .._core.lifecycle import MAX_CPUS, MAX_HZ
 from .._worlds.virtual.vm import check_thread
 from ._chunks import Kind, sample
@@ -32,6 +33,16 @@ MAX_SECONDS: Final = 1_000_000_000  # what a thread can wait for
 STRATEGIES: Final = ("dfs", "random", "pct")
 MANY: Final = 1_000_000  # schedules of a search, unless told otherwise
 SOME: Final = 1000  # and of what is left to chance
+
+
+def check_core(call: str) -> None:
+    """Raise, in the compiled core: what it reads without a lock is no switch point there."""
+    if CORE == COMPILED:
+        raise CoreError(
+            f"{call}: the compiled core cannot be stopped at every step; set {VARIABLE}=1 in the environment, before "
+            "callout is imported, for the pure core",
+            call=call,
+        )
 
 
 def explore(
@@ -93,8 +104,10 @@ def explore(
         NondeterminismError: the same choices did not lead to the same run.
         NotModelledError: the first run uses real time, chance, or a real lock, thread, loop or process.
         ArgumentTypeError, ArgumentValueError: before anything is run.
+        CoreError: this is the compiled core.
         KeyboardInterrupt: Ctrl-C ends the search.
     """
+    check_core("explore")
     check_thread("explore", scenario)
     check_int("explore", "cpus", cpus, 1, MAX_CPUS)
     check_int("explore", "hz", hz, 1, MAX_HZ)
@@ -204,6 +217,7 @@ def replay(
     Raises:
         ArgumentTypeError, ArgumentValueError: it is no schedule; or it fits another scenario than this.
     """
+    check_core("replay")
     check_thread("replay", scenario)
     check_int("replay", "steps", steps, 1, MAX_SCHEDULES)
     check_bool("replay", "leaks", leaks)

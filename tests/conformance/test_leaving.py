@@ -409,6 +409,7 @@ async def test_a_completion_finds_every_cpu_when_nothing_else_is_left(
 # -- a migration that was deferred until after the end has begun -------------------------------------------------------
 
 
+@pytest.mark.pure
 @pytest.mark.trio
 @each_way
 async def test_a_run_that_ends_between_the_stopping_of_two_cpus(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -466,6 +467,7 @@ async def test_a_call_that_posts_itself_ends(autojump_clock: trio.testing.MockCl
 # -- services that die -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.pure
 @pytest.mark.trio
 @pytest.mark.parametrize("direct", [False, True])
 @each_count
@@ -502,6 +504,7 @@ async def test_a_service_that_dies_leaves_through_the_block(
     assert not mtxs[0].holds()
 
 
+@pytest.mark.pure
 @pytest.mark.trio
 @each_count
 async def test_softclock_that_always_dies(cpus: int, monkeypatch: pytest.MonkeyPatch) -> None:

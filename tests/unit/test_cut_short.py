@@ -62,6 +62,8 @@ from callout._core.rawlock import RawLock
 from callout._core.units import NEVER
 from callout.testing import VirtualSMP
 
+pytestmark = pytest.mark.pure
+
 CORE: Final = tuple(str(Path(callout.__file__).parent / room) for room in ("_core", "_locks", "_api"))
 AFTER: Final = frozenset(
     opcode for name, opcode in dis.opmap.items() if name.startswith(("CALL", "RESUME", "JUMP_BACKWARD"))

@@ -64,11 +64,13 @@ def functions_of(path: Path) -> set[str]:
     return {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
 
 
+@pytest.mark.pure
 def test_the_reference_is_made_from_the_docstrings_of_today() -> None:
     """docs/reference.md is what tests/unit/reference.py makes of the docstrings."""
     assert reference.PATH.read_text("utf-8") == reference.render(), "run: python tests/unit/reference.py"
 
 
+@pytest.mark.pure
 def test_the_design_page_has_the_modules_and_phases_of_today() -> None:
     """The map and the table of phases in docs/design.md are what tests/unit/reference.py makes of the code."""
     assert reference.DESIGN.read_text("utf-8") == reference.render_design(), "run: python tests/unit/reference.py"
@@ -175,6 +177,7 @@ def test_contributing_names_what_is_explored() -> None:
     assert re.findall(r"`(.*?)`", row) == list(explored)
 
 
+@pytest.mark.pure
 def test_the_bug_of_the_testing_page_is_found_in_the_schedule_that_the_pages_print(tmp_path: Path) -> None:
     """What the page prints is what its code prints today, saved in a file, and README.md names the same schedule."""
     text = (ROOT / "docs" / "testing.md").read_text("utf-8")

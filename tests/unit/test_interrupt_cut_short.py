@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from itertools import count
 
+import pytest
 import trio
 import trio.testing
 
@@ -33,6 +34,8 @@ from callout._core.wheel import callouts_of
 from callout._worlds.trio.waiters import TrioWaiter
 
 from .test_cut_short import CORE, Cut, Handler, open_alone
+
+pytestmark = pytest.mark.pure
 
 ROOMS = (*CORE, CORE[0].replace("_core", "_worlds"))
 

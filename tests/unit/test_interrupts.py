@@ -111,6 +111,7 @@ def check(cpu: Cpu, things: Things) -> None:
     assert free == [True]
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_ctrl_c_at_any_line_where_trio_is_in_another_thread(name: str) -> None:
     """Ctrl-C at any line of a call by a bound main thread arrives, once the call is over, and no lock is left held."""
@@ -233,6 +234,7 @@ def test_a_storm_of_interrupts() -> None:
     assert done.stdout == "[1, 0] 20 True\n", done.stderr
 
 
+@pytest.mark.pure
 def test_an_interrupt_in_the_last_call_of_the_block() -> None:
     """An interrupt that comes in the last call of the block is raised at its end, and not again after it."""
     with in_another_thread() as system:
@@ -251,6 +253,7 @@ def test_an_interrupt_in_the_last_call_of_the_block() -> None:
         assert callout_pending(things[0].c) == 1
 
 
+@pytest.mark.pure
 def test_every_marked_function_is_protected_where_trio_runs() -> None:
     """KeyboardInterrupt is kept out of the engine, whenever a function was marked, but not out of the user's code."""
     protected = trio.lowlevel.currently_ki_protected

@@ -15,6 +15,8 @@ from callout._worlds.virtual.purity import is_pure
 from callout.explore import Violation, explore
 from callout.testing import VirtualSMP
 
+pytestmark = pytest.mark.pure
+
 
 @pytest.fixture
 def vm() -> Iterator[VirtualSMP]:

@@ -6,9 +6,13 @@ import re
 import xml.etree.ElementTree as ET
 from functools import cache
 
+import pytest
+
 from callout.museum import EXHIBITS
 
 from . import racing
+
+pytestmark = pytest.mark.pure
 
 HINT = "run: python tests/unit/racing.py"
 made = cache(racing.make)

@@ -206,6 +206,7 @@ async def checkpoint() -> int:
 # -- KeyboardInterrupt -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_ctrl_c_at_any_line_of_an_operation(name: str) -> None:
     """Ctrl-C at any line of an operation arrives exactly once, and leaves nothing half done: everything still works."""
@@ -473,6 +474,7 @@ def goes_through(outer: str, inner: str, way: str) -> tuple[int, int]:
     return worked, refused
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize("inner", INNER)
 @pytest.mark.parametrize("outer", OPERATIONS)
 def test_an_engine_call_that_interrupts_the_engine(outer: str, inner: str) -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, rule
 
 from callout._core.arm import schedule, unschedule
-from callout._core.cpu import Cpu
+from callout._core.cpu import STARTED, Cpu, Run
 from callout._core.rawlock import RawLock
 from callout._core.state import ACTIVE, MOVING, PENDING, QUEUED, Callout, Ring
 from callout._core.units import NEVER
@@ -176,7 +176,7 @@ class Walk(RuleBasedStateMachine):
     def defer(self, c: Callout) -> None:
         """Defer a migration: pending, but in no wheel."""
         unschedule(c.cpu, c)
-        c.run = cast("Any", SimpleNamespace(move=None))
+        c.run = Run(c, c.cpu.softclock, STARTED, shared=False, unlocked=False)
         c.state |= PENDING | ACTIVE | MOVING
         self.model.pop(c, None)
         self.moving.add(c)
@@ -317,6 +317,7 @@ def lines_of(func: Callable[..., object], *args: object) -> int:
     return lines
 
 
+@pytest.mark.pure
 def test_no_stop_does_the_work_of_others() -> None:
     """Of thousands of stops in random order none takes more lines than a few: there is nothing to be swept."""
     cpu = cpu_of()
