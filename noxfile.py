@@ -42,8 +42,9 @@ if hasattr(nox.options, "allow_parallel"):
     nox.options.allow_parallel = True
 
 
-def install(session: nox.Session, *extras: str) -> None:
-    """Build and install the wheel, with these extras."""
+def install(session: nox.Session, *extras: str, compiled: bool = False) -> None:
+    """Build and install the wheel, with these extras, and have the session use the pure core or the *compiled* one."""
+    session.env["CALLOUT_PURE"] = "0" if compiled else "1"
     # Most of what is installed is never imported: the interpreter compiles the rest when it is.
     session.install("--no-compile", f".[{','.join(extras)}]" if extras else ".")
     # Else "python -m callout", run here by a test or a worker of pytest-xdist, would find ./callout before the wheel.
@@ -105,6 +106,22 @@ def tests(session: nox.Session) -> None:
             elsewhere += ENDS
     ignored = [f"--ignore={path}" for path in elsewhere]
     session.run("pytest", "--numprocesses=auto", *ignored, *session.posargs)
+
+
+@nox.session(python=PYTHONS)
+def compiled(session: nox.Session) -> None:
+    """Run the tests with the compiled core, and the recordings; what looks into the engine's code is left out."""
+    install(session, "test", compiled=True)
+    session.run("python", "-c", "import callout; assert callout.core == 'compiled', 'is there a C compiler?'")
+    elsewhere = [*EXPLORED, "tests/bench", "tests/mutants", "tests/pytest_plugin", "tests/test_layers.py"]
+    elsewhere += ["tests/unit/test_words.py", "tests/unit/test_project.py"]
+    if session.python != PYTHONS[-1]:
+        elsewhere += [*ONCE, *ENDS]
+    ignored = [f"--ignore={path}" for path in elsewhere]
+    session.run("pytest", "--numprocesses=auto", *ignored, *session.posargs)
+    for kernel in ("freebsd", "linux"):
+        for platform in ("trio", "virtual"):
+            session.run("callout", "conformance", "--impl", kernel, "--platform", platform)
 
 
 @nox.session(python=PYTHONS[-1])

@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import subprocess
 import sys
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Final, NoReturn
 
-from ._core.build import CORE, WHY
+from ._core.build import CORE, PURE, VARIABLE, WHY
 from ._core.errors import MissingExtraError
 
 __all__ = ["main", "run"]
@@ -121,11 +122,17 @@ def _command(argv: Sequence[str] | None) -> int:
 
         museum.add_arguments(exploring)
         args = parser.parse_args(argv)
-        return museum.run(args)
+        return museum.run(args) if CORE == PURE else _in_pure(sys.argv[1:] if argv is None else argv)
     args = parser.parse_args(argv)
     if args.command == "bench":
         return bench.run(args)
     return conformance.run(args) if args.command == "conformance" else demo(args)
+
+
+def _in_pure(argv: Sequence[str]) -> int:
+    """Carry out a command in a process that has the pure core; return the exit status."""
+    command = [sys.executable, "-m", __package__, *argv]
+    return subprocess.run(command, env=os.environ | {VARIABLE: "1"}, check=False).returncode  # noqa: S603 - itself
 
 
 def _names_command(argv: Sequence[str] | None, name: str) -> bool:

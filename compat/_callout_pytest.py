@@ -8,6 +8,7 @@ the first test that is explored, and for the first fixture of these that is used
 from __future__ import annotations
 
 import inspect
+import os
 import sys
 from argparse import ArgumentTypeError
 from collections.abc import AsyncIterator, Generator, Iterator
@@ -31,6 +32,9 @@ NOTHING = (
     "--explore-replay: none of the tests that were selected is marked explore; name the one to which the schedule "
     "belongs, as the failure has printed it"
 )
+
+# Under pytest the pure core runs, which can be explored, and whose code can be traced. Unless somebody has chosen.
+os.environ.setdefault("CALLOUT_PURE", "1")
 
 MODERN = getattr(pytest, "version_tuple", (0,)) >= (8,)
 

@@ -1,0 +1,1 @@
+"""The compiled core against the pure one, and under stress."""
