@@ -4,6 +4,7 @@ cimport cython
 from libc.stdint cimport int64_t
 
 from .cpu cimport Cpu, Lane, Move, Run
+from .machine cimport Machine
 from .state cimport Link, Record, Ring
 
 # Constants
@@ -11,7 +12,7 @@ cdef int CANCELLED, STARTED, T_CLOSE, T_DEQUEUE, WAITING, ACTIVE, CLOSED, DIRECT
 
 @cython.locals(run=Run)
 cpdef Run run_started(Lane lane, int64_t begun, int64_t until)
-@cython.locals(cpu=Cpu, done=Run)
+@cython.locals(cpu=Cpu, done=Run, _c=Record)
 cpdef Run turn(Lane lane)
 @cython.locals(cpu=Cpu, queue=Ring, c=Record, before=Link, after=Link, run=Run)
 cpdef Run _next(Lane lane, Run done)
@@ -21,7 +22,7 @@ cpdef Run _begin(Lane lane, Record c)
 cpdef object _file_again(Cpu cpu, Record c)
 @cython.locals(cpu=Cpu)
 cpdef bint confirm(Run run) except? -1
-@cython.locals(ended=int64_t, errors=list)
+@cython.locals(ended=int64_t, errors=list, machine=Machine)
 cpdef int64_t execute(Run run, int64_t begun) except? -1
 cpdef object _release_after(Run run, list errors)
 cpdef object skip(Run run)

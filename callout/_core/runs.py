@@ -61,10 +61,10 @@ def turn(lane: Lane) -> Run | None:
             done = lane.run
             if done is None or (done.tickets is None and done.move is None):
                 if done is not None:
-                    done.callout.run = None
+                    # What only the run refers to dies with this frame, under no lock, though its record is used again.
+                    _c, _func, _arg = done.callout, done.func, done.arg
+                    _c.run = None
                     lane.run = None
-                # What only the run refers to dies here, under no lock; also if the next one has its record.
-                _old = None if done is None else (done.callout, done.func, done.arg)
                 return _next(lane, done)
         finally:
             cpu.busy = False

@@ -66,7 +66,8 @@ def callout_init(c: Callout, mpsafe: int, /) -> None:
     """
     machine = CURRENT.get(None)
     # For the first time, where nothing but the state and the CPU has to change.
-    if machine is not None and machine.fresh is not None and mpsafe and issubclass(type(c), Callout):
+    kind = type(c)
+    if machine is not None and machine.fresh is not None and mpsafe and (kind is Callout or issubclass(kind, Callout)):
         record = c
         try:
             if record.state == FRESH:

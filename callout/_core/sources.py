@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 # What is compiled. The last is written for it, and has no pure twin.
-MODULES: Final = ("rawlock", "state", "wheel", "cpu", "cpulock", "arm", "stop", "short", "runs")
+MODULES: Final = ("rawlock", "state", "wheel", "cpu", "machine", "cpulock", "arm", "stop", "short", "runs")
 NATIVE: Final = ("nativelock",)
 
 HERE: Final = Path(__file__).parent

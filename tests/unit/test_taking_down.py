@@ -83,6 +83,7 @@ def test_who_wants_to_know_of_expensive_callbacks_is_told() -> None:
 # -- phases ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.pure
 def test_a_phase_is_entered_under_the_locks_of_all_cpus(vm: VirtualSMP, monkeypatch: pytest.MonkeyPatch) -> None:
     """The holder of any one CPU's lock may rely on the phase that it reads: it does not change meanwhile."""
     held: list[tuple[Phase, list[bool]]] = []
