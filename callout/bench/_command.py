@@ -13,9 +13,9 @@ from importlib.metadata import PackageNotFoundError, packages_distributions, ver
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from .. import MissingExtraError
+from .. import MissingExtraError, core
 from .._files import try_writing
-from ._peer import BASE, PEERS, installed
+from ._peer import BASE, PEERS, wants
 from ._rounds import Plan, Sample, sample
 from ._summary import Cell, summarize
 from ._workloads import CALLS, ROWS, WORKLOADS
@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
     except UsageError as error:
         print(f"callout bench: {error}", file=sys.stderr)
         return 2
-    left_out = [entry for entry in PEERS if entry.name not in plan.peers and not installed(entry)]
+    left_out = [entry for entry in PEERS if entry.name not in plan.peers and wants(entry)]
     if left_out and args.peers is None:
         names = ", ".join(entry.name for entry in left_out)
         print(f"not installed, and left out: {names}", file=sys.stderr)
@@ -105,12 +105,12 @@ def _plan(args: argparse.Namespace) -> Plan:
         rounds = _count("--rounds", args.rounds, 1000)
     names = [entry.name for entry in PEERS]
     if args.peers is None:
-        peers = [entry.name for entry in PEERS if installed(entry)]
+        peers = [entry.name for entry in PEERS if not wants(entry)]
     else:
         peers = _names("--peers", args.peers, names)
         for entry in PEERS:
-            if entry.name in peers and not installed(entry):
-                raise UsageError(f"the peer {entry.name} is not installed: pip install {entry.needs}")
+            if entry.name in peers and (cure := wants(entry)):
+                raise UsageError(f"the peer {entry.name} is not installed: {cure}")
     workloads = list(WORKLOADS)
     if args.workloads is not None:
         workloads = _names("--workloads", args.workloads, workloads)
@@ -151,7 +151,8 @@ def _writable(option: str, name: str | None) -> Path | None:
 def _list() -> None:
     print("peers:")
     for entry in PEERS:
-        missing = "" if installed(entry) else f"   [not installed: pip install {entry.needs}]"
+        cure = wants(entry)
+        missing = f"   [not installed: {cure}]" if cure else ""
         print(f"  {entry.name:14} {entry.about}{missing}")
     print("\nworkloads, and their figures:")
     for name, rows in ROWS.items():
@@ -200,6 +201,7 @@ def _report(plan: Plan, samples: Sequence[Sample], cells: Sequence[Cell]) -> dic
     return {
         "machine": {
             "python": sys.version,
+            "core": core,
             "platform": f"{platform.system()} {platform.machine()}",
             "cpus": os.cpu_count(),
             "date": datetime.now(tz=UTC).isoformat(timespec="seconds"),

@@ -10,6 +10,8 @@ from collections.abc import Callable, Generator, Sequence
 from importlib.util import find_spec
 from typing import Any, Final, NamedTuple
 
+from .. import core
+
 Func = Callable[[Any], object]
 # A workload, as it runs on a peer's loop. It yields what it waits for: a number of seconds, or, None, ``wake()``.
 Steps = Generator[float | None, None, None]
@@ -68,12 +70,14 @@ class Entry(NamedTuple):
     needs: str  # what must be installed for it, by the name under which it is imported
     about: str
     most: int = 10_000_000  # of how many timers at once it is asked
+    pure: bool = False  # it has the pure core, though there is a compiled one
 
 
 PEERS: Final = (
     Entry("callout", "_callouts", "Plain", "trio", "callout_reset() and callout_stop(), no lock"),
-    Entry("callout-mutex", "_callouts", "WithMutex", "trio", "the same, with a mutex each, held for stopping"),
-    Entry("callout-2cpus", "_callouts", "TwoCpus", "trio", "the same without, spread over two CPUs"),
+    Entry("callout-pure", "_callouts", "Plain", "trio", "the same with the pure core", pure=True),
+    Entry("callout-mutex", "_callouts", "WithMutex", "trio", "the first, with a mutex each, held for stopping"),
+    Entry("callout-2cpus", "_callouts", "TwoCpus", "trio", "the first, spread over two CPUs"),
     Entry("callout-linux", "_linux", "Linux", "trio", "mod_timer() and timer_delete() of the Linux shim"),
     Entry("asyncio", "_asyncio", "asyncio_loop", "asyncio", "call_later() and cancel()"),
     Entry("uvloop", "_asyncio", "uvloop_loop", "uvloop", "the same on libuv"),
@@ -85,9 +89,11 @@ PEERS: Final = (
 BASE: Final = "asyncio"  # what the ratios are to
 
 
-def installed(entry: Entry) -> bool:
-    """Return whether all that the peer needs is there."""
-    return find_spec(entry.needs) is not None
+def wants(entry: Entry) -> str:
+    """Return what to do for the peer to be there; "" if it is."""
+    if entry.pure and core == "pure":
+        return "the core is pure: install callout where there is a C compiler, to compare"
+    return "" if find_spec(entry.needs) is not None else f"pip install {entry.needs}"
 
 
 def make(name: str) -> Peer:

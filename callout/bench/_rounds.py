@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -44,11 +45,12 @@ class Sample:
 
 def sample(plan: Plan, turn: int, size: int, peer: str) -> Sample:
     """Run one process."""
-    most = next(entry.most for entry in PEERS if entry.name == peer)
-    if size > most:
-        return Sample(turn, size, peer, error=f"not asked for more than {most:,} timers", spared=True)
+    entry = next(entry for entry in PEERS if entry.name == peer)
+    if size > entry.most:
+        return Sample(turn, size, peer, error=f"not asked for more than {entry.most:,} timers", spared=True)
+    env = os.environ | {"CALLOUT_PURE": "1"} if entry.pure else None
     command = [sys.executable, "-m", f"{__package__}._one", peer, str(size), str(plan.calls), *plan.workloads]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - this very program
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=env)  # noqa: S603 - this very program
     if done.returncode:
         return Sample(turn, size, peer, error=_last_line(done.stderr) or f"ended with status {done.returncode}")
     return Sample(turn, size, peer, json.loads(_last_line(done.stdout)))

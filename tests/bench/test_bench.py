@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from callout.bench import _command, _rounds
-from callout.bench._peer import PEERS, Entry, installed
+from callout.bench._peer import PEERS, Entry, wants
 from callout.bench._rounds import Plan, Sample
 from callout.bench._summary import summarize
 from callout.bench._workloads import ROWS, WORKLOADS, Load
@@ -94,8 +94,8 @@ PROCESS_PEERS = [pytest.param(entry, id=entry.name) for entry in PEERS]
 @pytest.mark.parametrize("entry", PROCESS_PEERS)
 def test_every_peer_runs_every_workload(entry: Entry, bench: Run) -> None:
     """In a process of its own, with every figure that its rows promise."""
-    if not installed(entry):
-        pytest.skip(f"{entry.name} is not installed")
+    if wants(entry):
+        pytest.skip(wants(entry))
     plan = Plan((entry.name,), (200,), tuple(WORKLOADS), 1, 200)
 
     done = _rounds.sample(plan, 0, 200, entry.name)
@@ -204,7 +204,9 @@ def test_what_cannot_be_done_is_one_error(argv: list[str], told: str, bench: Run
 
 def test_a_peer_that_is_not_installed_is_named(bench: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """If it was asked for that is an error, which says what to install; else it is left out, and that is said."""
-    monkeypatch.setattr(_command, "installed", lambda entry: entry.name in {"callout", "asyncio"})
+    monkeypatch.setattr(
+        _command, "wants", lambda entry: "" if entry.name in {"callout", "asyncio"} else f"pip install {entry.needs}"
+    )
     monkeypatch.setattr(_command, "sample", lambda plan, turn, size, peer: Sample(turn, size, peer, {"arm": 1.0}))
 
     assert bench("--peers", "rloop") == (
@@ -214,7 +216,9 @@ def test_a_peer_that_is_not_installed_is_named(bench: Run, monkeypatch: pytest.M
     )
     status, _, err = bench("--workloads", "arm", "--sizes", "5", "--rounds", "1")
     assert status == 0
-    assert err.startswith("not installed, and left out: callout-mutex, callout-2cpus, callout-linux, uvloop, rloop,")
+    assert err.startswith(
+        "not installed, and left out: callout-pure, callout-mutex, callout-2cpus, callout-linux, uvloop, rloop,"
+    )
 
 
 def test_list_names_all(bench: Run) -> None:
