@@ -187,7 +187,7 @@ def test_ctrl_c_shows_what_was_measured(bench: Run, monkeypatch: pytest.MonkeyPa
         (["--sizes", "0"], "--sizes takes numbers from 1 to 10,000,000, not '0'"),
         (["--sizes", "1000,many"], "--sizes takes numbers from 1 to 10,000,000, not 'many'"),
         (["--rounds", "-1"], "--rounds takes numbers from 1 to 1,000, not '-1'"),
-        (["--peers", "tornado"], "--peers: there is no 'tornado'; there are callout, callout-mutex,"),
+        (["--peers", "tornado"], "--peers: there is no 'tornado'; there are callout, callout-pure, callout-mutex,"),
         (["--workloads", "arm,sleep"], "--workloads: there is no 'sleep'; there are memory, arm,"),
         (["--json", "/nowhere/figures.json"], "--json: cannot write /nowhere/figures.json: No such file or directory"),
         (["--svg", "/"], "--svg: cannot write /: Is a directory"),
