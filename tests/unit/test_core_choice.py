@@ -1,0 +1,117 @@
+"""Which core runs: what the environment says, and what was compiled."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
+
+import pytest
+
+import callout
+from callout import CoreError, cli
+from callout._core import build, sources
+from callout.explore import _explore, explore, replay
+
+HERE = {"suffix": EXTENSION_SUFFIXES[0], "sources": sources.digest()}
+
+
+@pytest.fixture
+def record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the build has something to say."""
+    monkeypatch.delenv("CALLOUT_PURE", raising=False)
+    monkeypatch.setattr(build, "RECORD", tmp_path / "built.json")
+    return tmp_path / "built.json"
+
+
+def test_this_is_the_core_that_was_asked_for() -> None:
+    """Nobody tests one core and believes it is the other."""
+    if os.environ.get("CALLOUT_PURE") == "1":
+        assert callout.core == "pure"
+    is_compiled = not callout._core.state.__file__.endswith(".py")
+    assert callout.core == ("compiled" if is_compiled else "pure")
+
+
+def test_without_a_record_it_is_pure(record: Path) -> None:
+    """A source tree, for instance."""
+    assert build.choose() == ("pure", "nothing was compiled")
+
+
+def test_what_was_compiled_of_these_sources_for_this_python_runs(record: Path) -> None:
+    """Both fit."""
+    record.write_text(json.dumps(HERE), "utf-8")
+
+    assert build.choose() == ("compiled", "")
+
+
+def test_the_build_says_why_nothing_was_compiled(record: Path) -> None:
+    """The command line shows it."""
+    record.write_text(json.dumps({"suffix": None, "why": "there was no C compiler"}), "utf-8")
+
+    assert build.choose() == ("pure", "there was no C compiler")
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ({"suffix": ".cpython-27-m68k.so"}, r"compiled for another Python \(.cpython-27-m68k.so, and this one takes "),
+        ({"sources": "0" * 64}, "compiled from other sources than those in "),
+    ],
+)
+def test_what_does_not_fit_is_an_error_that_says_what_to_do(
+    record: Path, monkeypatch: pytest.MonkeyPatch, said: dict[str, str], words: str
+) -> None:
+    """It is not run, and nothing else is quietly run instead, unless somebody wants that."""
+    record.write_text(json.dumps(HERE | said), "utf-8")
+    with pytest.raises(CoreError, match=words) as caught:
+        build.choose()
+    assert str(caught.value).endswith(": install callout anew, or set CALLOUT_PURE=1 for the pure core")
+
+    monkeypatch.setenv("CALLOUT_PURE", "1")
+    assert build.choose() == ("pure", "CALLOUT_PURE is set")
+
+
+@pytest.mark.parametrize("wish", ["yes", "2", " 1"])
+def test_a_wish_that_means_nothing_is_refused(record: Path, monkeypatch: pytest.MonkeyPatch, wish: str) -> None:
+    """It may have been meant for either."""
+    monkeypatch.setenv("CALLOUT_PURE", wish)
+    with pytest.raises(CoreError, match=r"^CALLOUT_PURE is '.*': say 1 for the pure core, or 0 or nothing for the "):
+        build.choose()
+
+
+@pytest.mark.parametrize("call", ["explore", "replay"])
+def test_the_compiled_core_is_not_explored(call: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says at once how to choose the other."""
+    if callout.core == "compiled":
+        pytest.skip("every test that explores shows it")
+    monkeypatch.setattr(_explore, "CORE", "compiled")
+    with pytest.raises(CoreError, match=f"^{call}: the compiled core cannot .* set CALLOUT_PURE=1 in the environment"):
+        explore(lambda vm: None) if call == "explore" else replay(lambda vm: None, "v4")
+
+
+def test_the_command_that_explores_chooses_the_pure_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the same words, in a process of its own, whose status is the command's."""
+    run: list[tuple[list[str], str]] = []
+
+    def instead(command: list[str], *, env: dict[str, str], check: bool) -> subprocess.CompletedProcess[str]:
+        run.append((command, env["CALLOUT_PURE"]))
+        return subprocess.CompletedProcess(command, 7)
+
+    monkeypatch.setattr(cli, "CORE", "compiled")
+    monkeypatch.setattr(subprocess, "run", instead)
+
+    assert cli.main(["explore", "R0.1", "--fixed"]) == 7
+    assert run == [([sys.executable, "-m", "callout", "explore", "R0.1", "--fixed"], "1")]
+
+
+def test_the_version_says_which_core_it_is() -> None:
+    """And why, if it is the pure one."""
+    command = [sys.executable, "-m", "callout", "--version"]
+    said = subprocess.run(
+        command, env=os.environ | {"CALLOUT_PURE": "1"}, capture_output=True, text=True, check=True
+    ).stdout
+
+    assert said.endswith("(pure core: CALLOUT_PURE is set)\n")
