@@ -36,7 +36,7 @@ from callout import (
     callout_stop,
     open_callouts,
 )
-from callout._core import lifecycle, runs
+from callout._core import lifecycle, runs, softclock
 from callout._core.cpu import Cpu, Lane, Run
 from callout._core.machine import CURRENT
 from callout._core.phases import Phase
@@ -444,6 +444,7 @@ async def test_a_run_that_ends_between_the_stopping_of_two_cpus(way: str, monkey
         assert callout_reset_on(c, 1, ran.append, "moved", 0) == 1
 
         monkeypatch.setattr(runs, "end", end_and_tell)
+        monkeypatch.setattr(softclock, "end", end_and_tell)  # where its time is over
         monkeypatch.setattr(lifecycle, "stop_all", stop_and_let_the_run_end)
 
     await play(body, 2, way)
