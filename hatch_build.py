@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-CORE: Final = "callout/_core"
+CORE: Final = Path("callout/_core")
 FLAGS: Final = [] if os.name == "nt" else ["-g0"]  # no debugging symbols: they are nine tenths
 DIRECTIVES: Final = {
     "annotation_typing": False,  # the .pxd files say what is typed how
@@ -37,8 +37,8 @@ def compile_core(sources: list[Path], build: Path) -> list[Path]:
         raise NotImplementedError("there was no compiled core for a Python without a GIL")
     extensions = cythonize(
         [
-            Extension(f"callout._core.{file.stem}", [f"{CORE}/{file.name}"], extra_compile_args=FLAGS)
-            for file in sources
+            Extension(".".join(file.with_suffix("").parts), [str(file)], extra_compile_args=FLAGS)
+            for file in (each.resolve().relative_to(Path.cwd()) for each in sources)
         ],
         build_dir=str(build / "c"),
         compiler_directives=DIRECTIVES,
@@ -49,7 +49,7 @@ def compile_core(sources: list[Path], build: Path) -> list[Path]:
     command.parallel = os.cpu_count()
     command.ensure_finalized()
     command.run()
-    return sorted((build / "lib" / CORE).iterdir())
+    return sorted(file for file in (build / "lib").rglob("*") if file.is_file())
 
 
 def _why(error: BaseException) -> str:
@@ -70,7 +70,7 @@ class CompilingHook(BuildHookInterface[Any]):
         self._build = tempfile.TemporaryDirectory()
         build = Path(self._build.name)
         os.chdir(self.root)
-        told = runpy.run_path(f"{CORE}/sources.py")
+        told = runpy.run_path(str(CORE / "sources.py"))
         record: dict[str, str | None]
         made: list[Path] = []
         try:
@@ -83,7 +83,8 @@ class CompilingHook(BuildHookInterface[Any]):
             record = {"suffix": None, "why": f"when it was installed, {why}"}
             self.app.display_warning(f"callout: {why}; the pure core is installed")
         (build / "built.json").write_text(json.dumps(record), "utf-8")
-        build_data["force_include"] |= {str(file): f"{CORE}/{file.name}" for file in (*made, build / "built.json")}
+        build_data["force_include"] |= {str(file): str(file.relative_to(build / "lib")) for file in made}
+        build_data["force_include"][str(build / "built.json")] = str(CORE / "built.json")
         if made:
             build_data["pure_python"] = False
             build_data["infer_tag"] = True

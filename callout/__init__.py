@@ -17,7 +17,6 @@ from ._api.callout9 import (
     callout_drain,
     callout_drain_async,
     callout_drain_sync,
-    callout_init_mtx,
     callout_init_rm,
     callout_init_rw,
     callout_pending,
@@ -174,7 +173,7 @@ from ._core.errors import (
     TraceError,
     UseAfterFree,
 )
-from ._core.short import callout_arm_curcpu, callout_dequeue, callout_init, callout_stop
+from ._core.short import callout_arm_curcpu, callout_dequeue, callout_init, callout_init_mtx, callout_stop
 from ._core.state import Callout
 from ._core.units import (
     C_ABSOLUTE,

@@ -31,7 +31,7 @@ CORE: Final = (
     ("_core.cpu", "_core.deadline"),
     ("_core.wheel",),
     ("_core.state",),
-    ("_core.refusal", "_core.signatures", "_core.units", "_core.guard", "_core.phases"),
+    ("_core.refusal", "_core.signatures", "_core.units", "_core.guard", "_core.phases", "_core.levels"),
     ("_core.frames", "_core.describe", "_core.build"),
     ("_core.sources",),
     ("_core.nativelock",),

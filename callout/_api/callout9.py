@@ -14,13 +14,11 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from .._core import phases, short, signatures
-from .._core.arm import arm, default_precision, destination, initialize
+from .._core.arm import arm, default_precision, destination, initialize_with
 from .._core.checks import check_callout, check_cpu, check_func, machine_of
 from .._core.cpu import BARRIER, DRAIN, T_CLOSE, Cpu
 from .._core.deadline import after_ticks, at_sbt, ticks_since_boot
-from .._core.describe import shown
 from .._core.drain import drain_async, wait, wait_blocking
-from .._core.errors import LockClassError
 from .._core.machine import Machine, current_machine
 from .._core.results import DRAIN_RESULT, RESET_RESULT, WAITED_RESULT
 from .._core.state import ACTIVE, FRESH, PENDING, UNMADE_IS_IDLE, Callout, Func
@@ -28,40 +26,19 @@ from .._core.stop import deactivate
 from .._core.units import (
     C_ALL,
     C_DIRECT_EXEC,
-    CALLOUT_RETURNUNLOCKED,
-    CALLOUT_SHAREDLOCK,
-    CALLOUT_TRYLOCK,
     SBT_MAX,
     check_flags,
     check_sbt,
     check_ticks,
     ns_to_sbt,
 )
-from .._locks.lock import Lock
 from .._locks.mutex import Mtx
 from .._locks.rwlock import RmLock, RwLock
 from .awaitable import must_await, refuse_wait
 
 T = TypeVar("T")
-_LOCK_FLAGS = CALLOUT_RETURNUNLOCKED | CALLOUT_SHAREDLOCK | CALLOUT_TRYLOCK
 
 # -- initialisation ------------------------------------------------------------------------------------------------
-
-
-def callout_init_mtx(c: Callout, mtx: Mtx, flags: int = 0, /) -> None:
-    """Make *c* a callout whose callbacks run with *mtx* held. Never blocks.
-
-    *flags*: ``CALLOUT_RETURNUNLOCKED`` (the callback releases the mutex itself), ``CALLOUT_TRYLOCK`` (try the mutex,
-    and try again later if it is held); ``CALLOUT_SHAREDLOCK`` means nothing for a mutex.
-
-    Raises:
-        LockClassError: *mtx* is not a ``Mtx``. A lock that can be held across an await may not be a callout's lock.
-        ArgumentValueError: unknown flag, or *mtx* belongs to another system.
-        NoSystemError, BusyError: as ``callout_init()``.
-
-    See callout(9), ``callout_init_mtx()``.
-    """
-    _init_lock("callout_init_mtx", c, mtx, Mtx, flags)
 
 
 def callout_init_rw(c: Callout, rw: RwLock, flags: int = 0, /) -> None:
@@ -72,7 +49,7 @@ def callout_init_rw(c: Callout, rw: RwLock, flags: int = 0, /) -> None:
 
     See callout(9), ``callout_init_rw()``.
     """
-    _init_lock("callout_init_rw", c, rw, RwLock, flags)
+    initialize_with("callout_init_rw", c, rw, RwLock, flags)
 
 
 def callout_init_rm(c: Callout, rm: RmLock, flags: int = 0, /) -> None:
@@ -83,19 +60,7 @@ def callout_init_rm(c: Callout, rm: RmLock, flags: int = 0, /) -> None:
 
     See callout(9), ``callout_init_rm()``.
     """
-    _init_lock("callout_init_rm", c, rm, RmLock, flags)
-
-
-def _init_lock(call: str, c: Callout, lock: Lock, kind: type[Lock], flags: int) -> None:
-    machine = current_machine(call)
-    check_callout(call, c)
-    if not isinstance(lock, kind) or (kind is RwLock and isinstance(lock, RmLock)):
-        raise LockClassError(
-            f"{call}: the lock must be a callout.{kind.__name__}, not {shown(lock)}: softclock has to know its owner, "
-            "and must never find it held across an await, as a trio.Lock can be",
-            call=call,
-        )
-    initialize(call, machine, c, lock, check_flags(call, flags, _LOCK_FLAGS))
+    initialize_with("callout_init_rm", c, rm, RmLock, flags)
 
 
 # -- looking -------------------------------------------------------------------------------------------------------
@@ -436,7 +401,6 @@ __all__ = [
     "callout_drain",
     "callout_drain_async",
     "callout_drain_sync",
-    "callout_init_mtx",
     "callout_init_rm",
     "callout_init_rw",
     "callout_pending",

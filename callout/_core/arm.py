@@ -21,13 +21,15 @@ from __future__ import annotations
 from typing import Final
 
 from .._locks.lock import Lock
-from .checks import machine_of
+from .._locks.rwlock import RmLock, RwLock
+from .checks import check_callout, machine_of
 from .cpu import CANCELLED, NOWHERE, WAITING, Cpu, Move, Run
 from .cpulock import lock_callout, lock_callout_and
 from .deadline import share
-from .errors import ArgumentValueError, BusyError, NeverArmedError
+from .describe import shown
+from .errors import ArgumentValueError, BusyError, LockClassError, NeverArmedError
 from .guard import protect
-from .machine import Machine
+from .machine import Machine, current_machine
 from .phases import Phase
 from .rules import LockClass, Place, place
 from .state import (
@@ -46,7 +48,9 @@ from .state import (
     Func,
     Link,
 )
-from .units import CALLOUT_SHAREDLOCK
+from .units import CALLOUT_RETURNUNLOCKED, CALLOUT_SHAREDLOCK, CALLOUT_TRYLOCK, check_flags
+
+_LOCK_FLAGS: Final = CALLOUT_RETURNUNLOCKED | CALLOUT_SHAREDLOCK | CALLOUT_TRYLOCK
 
 # Conditions of arming.
 IF_IDLE: Final = 0x1  # only if nothing is scheduled
@@ -306,6 +310,19 @@ def initialize(call: str, machine: Machine, c: Callout, lock: Lock | None, flags
             if cpu is not None:
                 cpu.busy = False
                 cpu.lock.release()
+
+
+def initialize_with(call: str, c: Callout, lock: Lock, kind: type[Lock], flags: int) -> None:
+    """Make *c* a callout of the current system, whose lock *lock* is: one of *kind*, but an RmLock is no RwLock."""
+    machine = current_machine(call)
+    check_callout(call, c)
+    if not isinstance(lock, kind) or (kind is RwLock and isinstance(lock, RmLock)):
+        raise LockClassError(
+            f"{call}: the lock must be a callout.{kind.__name__}, not {shown(lock)}: softclock has to know its owner, "
+            "and must never find it held across an await, as a trio.Lock can be",
+            call=call,
+        )
+    initialize(call, machine, c, lock, check_flags(call, flags, _LOCK_FLAGS))
 
 
 protect(arm, initialize)

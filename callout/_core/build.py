@@ -17,7 +17,7 @@ from importlib.util import spec_from_file_location
 from typing import TYPE_CHECKING, Final
 
 from .errors import CoreError
-from .sources import HERE, MODULES, NATIVE, RECORD, digest
+from .sources import MODULES, NATIVE, PACKAGE, RECORD, digest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,6 +27,8 @@ VARIABLE: Final = "CALLOUT_PURE"
 COMPILED: Final = "compiled"
 PURE: Final = "pure"
 
+_PACKAGE: Final = __name__.partition(".")[0]
+
 
 class _AsTheyAre(MetaPathFinder):
     """Finds the source of modules beside which a compiled one may lie."""
@@ -34,12 +36,13 @@ class _AsTheyAre(MetaPathFinder):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        parent, _, name = fullname.rpartition(".")
-        if parent != __package__:
+        package, _, rest = fullname.partition(".")
+        name = rest.replace(".", "/")
+        if package != _PACKAGE:
             return None
         if name in NATIVE:
             raise ModuleNotFoundError(f"{fullname} belongs to the compiled core", name=fullname)
-        return spec_from_file_location(fullname, HERE / f"{name}.py") if name in MODULES else None
+        return spec_from_file_location(fullname, PACKAGE / f"{name}.py") if name in MODULES else None
 
 
 def choose() -> tuple[str, str]:
@@ -65,7 +68,7 @@ def choose() -> tuple[str, str]:
             f"{cure}"
         )
     if built["sources"] != digest():
-        raise CoreError(f"callout was compiled from other sources than those in {HERE}: {cure}")
+        raise CoreError(f"callout was compiled from other sources than those in {PACKAGE}: {cure}")
     return COMPILED, ""
 
 

@@ -2,6 +2,8 @@
 
 from libc.stdint cimport int64_t
 
+from .rawlock cimport RawLock
+
 cdef class Machine:
     cdef object __weakref__
     cdef public object attached
@@ -17,6 +19,7 @@ cdef class Machine:
     cdef public object giant
     cdef public object held
     cdef public int hz
+    cdef public RawLock making
     cdef public object origins
     cdef public object phase
     cdef public object platform

@@ -42,6 +42,7 @@ class Machine:
         "giant",
         "held",
         "hz",
+        "making",
         "origins",
         "phase",
         "platform",
@@ -64,6 +65,7 @@ class Machine:
         self.boot = platform.now()
         self.cpus: tuple[Cpu, ...] = ()
         self.giant: Mtx
+        self.making = platform.raw_lock("parking lots")  # held while one is made, for the first that parks at a lock
         self.dead: Refusal | None = None  # in a forked child: what a thread that would wait for a lock is told
         self.phase = Phase.OPENING  # written under the locks of all CPUs
         self.attached: dict[str, object] = {}  # what modules above the engine keep of this machine, by their names

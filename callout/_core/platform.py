@@ -123,8 +123,10 @@ class Platform(Protocol):
         """Return a block whose waits cannot be cancelled."""
         ...
 
-    def shared(self, collection: T) -> T:
-        """Return *collection*, a deque or dict that is used without a lock; the virtual platform notes its uses."""
+    def shared(self, collection: T, instead: object = None) -> T:
+        """Return *collection*, a deque or dict that is used without a lock, or an empty tuple that stands for one. The
+        virtual platform notes its uses: as those of *instead*, whose place it takes.
+        """
         ...
 
     def timed_out(self) -> None:

@@ -10,12 +10,13 @@ from .state cimport Link, Record, Ring
 # Constants
 cdef int CANCELLED, STARTED, T_CLOSE, T_DEQUEUE, WAITING, ACTIVE, CLOSED, DIRECT, MOVING, PENDING, QUEUED, CALLOUT_RETURNUNLOCKED, CALLOUT_SHAREDLOCK, CALLOUT_TRYLOCK
 
-@cython.locals(run=Run)
+@cython.locals(run=Run, machine=Machine)
 cpdef Run run_started(Lane lane, int64_t begun, int64_t until)
 @cython.locals(cpu=Cpu, done=Run, _c=Record)
 cpdef Run turn(Lane lane)
 @cython.locals(cpu=Cpu, queue=Ring, c=Record, before=Link, after=Link, run=Run)
 cpdef Run _next(Lane lane, Run done)
+cpdef bint _try(Run run) except -1
 @cython.locals(cpu=Cpu, flags=int, state=int, shared=bint, run=Run)
 cpdef Run _begin(Lane lane, Record c)
 @cython.locals(precision=int64_t)

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from .._locks.mutex import Mtx, MtxRecord
 from .arm import prepare, schedule, unschedule
 from .cpu import CANCELLED, STARTED, T_CLOSE, T_DEQUEUE, WAITING, Cpu, Lane, Move, Run, Ticket
 from .cpulock import acquire, acquire_both
@@ -37,13 +38,29 @@ from .units import CALLOUT_RETURNUNLOCKED, CALLOUT_SHAREDLOCK, CALLOUT_TRYLOCK
 
 
 def run_started(lane: Lane, begun: int, until: int) -> Run | None:
-    """Run callouts of *lane* one after another, from *begun*, which is now. Return a run that has to acquire a lock
+    """Run callouts of *lane* one after another, from *begun*, which is now. Return a run that has to wait for its lock
     first; or None: nothing is left, or the time is over, which was *until*, and the lane's run is to be ended.
+
+    Softclock tries the lock here, for most are free. The interrupt waits for one on the spot, and where a race is
+    staged, softclock is held up before it tries: then the run is returned as it is.
     """
+    machine = lane.cpu.machine
     while True:
         run = turn(lane)
-        if run is None or run.state != STARTED:
-            return run
+        if run is None:
+            return None
+        if run.state != STARTED:
+            if lane.direct or machine.stall is not None:
+                return run
+            try:
+                if not _try(run):
+                    return run
+            except CalloutError as error:  # destroyed, or freed
+                machine.report(error, run.callout)
+                continue
+            if not confirm(run):
+                skip(run)
+                continue
         begun = execute(run, begun)
         if begun > until:
             return None
@@ -62,7 +79,7 @@ def turn(lane: Lane) -> Run | None:
             if done is None or (done.tickets is None and done.move is None):
                 if done is not None:
                     # What only the run refers to dies with this frame, under no lock, though its record is used again.
-                    _c, _func, _arg = done.callout, done.func, done.arg
+                    _c, _func, _arg, _lock = done.callout, done.func, done.arg, done.lock
                     _c.run = None
                     lane.run = None
                 return _next(lane, done)
@@ -83,7 +100,7 @@ def _next(lane: Lane, done: Run | None) -> Run | None:
         queue = lane.queue
         while queue.next is not queue:
             c: Any = queue.next
-            if c.lock is None and done is not None and done.lock is None and done.removed is None:
+            if done is not None and c.flags == 0 and done.removed is None:
                 before, after = c.prev, c.next
                 before.next, after.prev = after, before
                 c.prev = c.next = None
@@ -91,6 +108,9 @@ def _next(lane: Lane, done: Run | None) -> Run | None:
                 done.callout = c
                 done.func = c.func
                 done.arg = c.arg
+                done.lock = c.lock
+                done.state = STARTED if c.lock is None else WAITING
+                done.shared = done.unlocked = False
                 c.run = lane.run = done
                 return done
             run = _begin(lane, c)
@@ -99,6 +119,15 @@ def _next(lane: Lane, done: Run | None) -> Run | None:
     if not lane.direct:
         cpu.idle = cpu.machine.platform.waiter()
     return None
+
+
+def _try(run: Run) -> bool:
+    """Acquire the lock of *run* if it is free; return whether it was."""
+    lock = run.lock
+    if type(lock) is Mtx:
+        return MtxRecord.try_acquire(lock, False)
+    assert lock is not None
+    return lock.try_acquire(run.shared)
 
 
 def _begin(lane: Lane, c: Callout) -> Run | None:
@@ -158,7 +187,8 @@ def execute(run: Run, begun: int) -> int:
         machine.call(func, run.arg)
     except BaseException as error:
         errors = [error]
-    if run.lock is not None:
+    lock = run.lock
+    if lock is not None and (run.unlocked or type(lock) is not Mtx or not MtxRecord.leave(lock)):
         errors = errors or []
         _release_after(run, errors)
     if errors:

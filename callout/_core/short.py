@@ -19,6 +19,7 @@ from collections.abc import Callable
 from types import FunctionType
 from typing import Final, TypeVar
 
+from .._locks.mutex import Mtx, MtxRecord
 from .arm import (
     IF_EARLIER,
     IF_IDLE,
@@ -29,6 +30,7 @@ from .arm import (
     default_precision,
     destination,
     initialize,
+    initialize_with,
     prepare,
 )
 from .checks import REFUSED_CODE, check_callout, check_func, check_tick, machine_of, not_a_callout
@@ -36,18 +38,20 @@ from .cpu import Cpu
 from .cpulock import refuse_reentry, release_if_owned
 from .deadline import FAR, after_ticks, at_tick
 from .guard import protect
+from .levels import COARSE, LAST
 from .machine import CURRENT, current_machine
+from .refusal import Refusal
 from .results import RESET_RESULT, STOP_RESULT
 from .state import ARMED, ARMED_TRACED, FRESH, NOT_IDLE, REMOVED, TRACED, Callout, Link
 from .stop import dequeue, stop
 from .units import check_flags, check_ticks
-from .wheel import COARSE, FINE
 
 T = TypeVar("T")
 
 ARM_ALL: Final = IF_IDLE | IF_PENDING | IF_EARLIER | STAY | UNCHANGED
 # Flags with which an arming goes the long way, bits that mean nothing among them: by what the callout is.
-_LONG_IF_PENDING: Final = ~(IF_PENDING | STAY | UNCHANGED)
+_LONG_IF_LATER: Final = ~(IF_PENDING | STAY | UNCHANGED)
+_LONG_IF_EARLIER: Final = ~(IF_PENDING | IF_EARLIER | STAY | UNCHANGED)
 _LONG_IF_IDLE: Final = ~(IF_IDLE | IF_EARLIER | STAY | UNCHANGED)
 _ONE_DIGIT: Final = 2**30 - 1  # what Python compares fastest; any more ticks are looked at more closely
 
@@ -79,6 +83,42 @@ def callout_init(c: Callout, mpsafe: int, /) -> None:
     machine = current_machine("callout_init")
     check_callout("callout_init", c)
     initialize("callout_init", machine, c, None if mpsafe else machine.giant, 0)
+
+
+def callout_init_mtx(c: Callout, mtx: Mtx, flags: int = 0, /) -> None:
+    """Make *c* a callout whose callbacks run with *mtx* held. Never blocks.
+
+    *flags*: ``CALLOUT_RETURNUNLOCKED`` (the callback releases the mutex itself), ``CALLOUT_TRYLOCK`` (try the mutex,
+    and try again later if it is held); ``CALLOUT_SHAREDLOCK`` means nothing for a mutex.
+
+    Raises:
+        LockClassError: *mtx* is not a ``Mtx``. A lock that can be held across an await may not be a callout's lock.
+        ArgumentValueError: unknown flag, or *mtx* belongs to another system.
+        NoSystemError, BusyError: as ``callout_init()``.
+
+    See callout(9), ``callout_init_mtx()``.
+    """
+    machine = CURRENT.get(None)
+    kind = type(c)
+    # For the first time, as above, with a mutex that was not destroyed, of the same system.
+    if machine is not None and type(mtx) is Mtx and (kind is Callout or issubclass(kind, Callout)):
+        record, mine = c, mtx
+        try:
+            if (
+                machine.fresh is not None
+                and record.state == FRESH
+                and mine.machine is machine
+                and type(mine._raw) is not Refusal
+                and type(flags) is int
+                and flags == 0
+            ):
+                record.lock = mtx
+                record.state = machine.fresh
+                record.cpu = machine.cpus[0]
+                return
+        except AttributeError:
+            pass  # one of the two was never made, as is said below
+    initialize_with("callout_init_mtx", c, mtx, Mtx, flags)
 
 
 def callout_reset(c: Callout, ticks: int, func: Callable[[T], object], arg: T, /) -> int:
@@ -120,9 +160,11 @@ def callout_reset(c: Callout, ticks: int, func: Callable[[T], object], arg: T, /
         refuse_reentry(cpu, "callout_reset")
     try:
         state = record.state
-        # Pushed out, the commonest call of all. With a run in progress there may be a drain that refuses the call.
-        if (state == ARMED or state == ARMED_TRACED) and record.run is None and record.cpu is cpu:
-            if record.time <= when:
+        # With a run in progress there may be a drain that refuses the call.
+        if record.run is None and record.cpu is cpu:
+            pending = state == ARMED or state == ARMED_TRACED
+            # Pushed out, the commonest call of all.
+            if pending and record.time <= when:
                 if state != ARMED:
                     cpu.busy = True
                     cpu.machine.note(record)
@@ -133,32 +175,38 @@ def callout_reset(c: Callout, ticks: int, func: Callable[[T], object], arg: T, /
                 record.arg = arg
                 record.precision = 0
                 return 1
-        # Idle, and a function is given.
-        elif not state & NOT_IDLE and record.run is None and record.cpu is cpu and not cpu.quiet and func is not None:
-            cpu.busy = True
-            if state & TRACED:
-                cpu.machine.note(record)
-            wheel = cpu.wheel
-            at: Link | None = wheel.coarse.get(when >> COARSE)
-            if at is None:
-                at = wheel.fine.get(when >> FINE)
-            if at is None or when < cpu.deadline:
-                at, seq, deadline = prepare(cpu, when, clock())
-            else:
-                seq, deadline = cpu.seq + 1, cpu.deadline
-            _func, _arg = record.func, record.arg  # as above
-            last = at.prev
-            record.prev = last
-            record.next = at
-            last.next = at.prev = record  # type: ignore[union-attr]  # what it is put before is in a ring
-            record.time = when
-            record.seq = record.filed = cpu.seq = seq
-            record.func = func
-            record.arg = arg
-            record.precision = 0
-            record.state = state | ARMED
-            cpu.deadline = deadline
-            return 0
+            # Idle, or to be earlier than it was, and a function is given.
+            if (pending or not state & NOT_IDLE) and not cpu.quiet and func is not None:
+                cpu.busy = True
+                if state & TRACED:
+                    cpu.machine.note(record)
+                wheel = cpu.wheel
+                bucket = wheel.coarse[when >> COARSE & LAST]
+                if bucket is None or (when - bucket.begins) >> COARSE:
+                    bucket = wheel.bucket_of(when)
+                at: Link | None = bucket
+                if at is None or when < cpu.deadline:
+                    at, seq, deadline = prepare(cpu, when, clock())
+                else:
+                    seq, deadline = cpu.seq + 1, cpu.deadline
+                _func, _arg = record.func, record.arg  # as above
+                if pending:
+                    before, after = record.prev, record.next
+                    if at is record:
+                        at = after
+                    before.next, after.prev = after, before  # type: ignore[union-attr]  # what is pending is in a ring
+                last = at.prev  # type: ignore[union-attr]  # as above
+                record.prev = last
+                record.next = at
+                last.next = at.prev = record  # type: ignore[union-attr]  # what it is put before is in a ring
+                record.time = when
+                record.seq = record.filed = cpu.seq = seq
+                record.func = func
+                record.arg = arg
+                record.precision = 0
+                record.state = state | ARMED
+                cpu.deadline = deadline
+                return 1 if pending else 0
     finally:
         cpu.busy = False
         lock.release()
@@ -191,7 +239,7 @@ def callout_stop(c: Callout, /) -> int:
         lock = cpu.lock
     except (AttributeError, TypeError):
         not_a_callout("callout_stop", c)
-    if mine is not None and not mine.owned():
+    if mine is not None and not (MtxRecord.mine(mine) if type(mine) is Mtx else mine.owned()):
         return STOP_RESULT[stop("callout_stop", record)]
     try:
         lock.acquire()
@@ -296,33 +344,47 @@ def callout_arm_curcpu(c: Callout, tick: int, func: Callable[[T], object], arg: 
             state = record.state
             # Staying there, with the function that it had.
             if record.func is func and record.run is None and record.cpu is cpu:
+                pending = state == ARMED or state == ARMED_TRACED
                 # Pushed out.
-                if state == ARMED or state == ARMED_TRACED:
-                    if not flags & _LONG_IF_PENDING and record.time < when:
-                        if state != ARMED:
-                            cpu.busy = True
-                            cpu.machine.note(record)
-                        _arg = record.arg  # it dies with this frame, after the lock was released
-                        record.seq = cpu.seq = cpu.seq + 1
-                        record.time = when
-                        record.arg = arg
-                        record.precision = 0
-                        return REMOVED
-                # Idle.
-                elif not state & NOT_IDLE and not flags & _LONG_IF_IDLE and not cpu.quiet and func is not None:
+                if pending and record.time < when and not flags & _LONG_IF_LATER:
+                    if state != ARMED:
+                        cpu.busy = True
+                        cpu.machine.note(record)
+                    _arg = record.arg  # it dies with this frame, after the lock was released
+                    record.seq = cpu.seq = cpu.seq + 1
+                    record.time = when
+                    record.arg = arg
+                    record.precision = 0
+                    return REMOVED
+                # Idle, or to be earlier than it was.
+                if (
+                    (
+                        record.time > when and not flags & _LONG_IF_EARLIER
+                        if pending
+                        else not state & NOT_IDLE and not flags & _LONG_IF_IDLE
+                    )
+                    and not cpu.quiet
+                    and func is not None
+                ):
                     cpu.busy = True
                     if state & TRACED:
                         cpu.machine.note(record)
                     wheel = cpu.wheel
-                    at: Link | None = wheel.coarse.get(when >> COARSE)
-                    if at is None:
-                        at = wheel.fine.get(when >> FINE)
+                    bucket = wheel.coarse[when >> COARSE & LAST]
+                    if bucket is None or (when - bucket.begins) >> COARSE:
+                        bucket = wheel.bucket_of(when)
+                    at: Link | None = bucket
                     if at is None or when < cpu.deadline:
                         at, seq, deadline = prepare(cpu, when, now)
                     else:
                         seq, deadline = cpu.seq + 1, cpu.deadline
                     _arg = record.arg  # as above
-                    last = at.prev
+                    if pending:
+                        before, after = record.prev, record.next
+                        if at is record:
+                            at = after
+                        before.next, after.prev = after, before  # type: ignore[union-attr]  # it is in a ring
+                    last = at.prev  # type: ignore[union-attr]  # as above
                     record.prev = last
                     record.next = at
                     last.next = at.prev = record  # type: ignore[union-attr]  # what it is put before is in a ring
@@ -332,7 +394,7 @@ def callout_arm_curcpu(c: Callout, tick: int, func: Callable[[T], object], arg: 
                     record.precision = 0
                     record.state = state | ARMED
                     cpu.deadline = deadline
-                    return 0
+                    return REMOVED if pending else 0
         finally:
             cpu.busy = False
             lock.release()

@@ -11,7 +11,7 @@ Source: kern_timeout.c, callout_process(), softclock_thread().
 from __future__ import annotations
 
 from .._locks.mutex import Mtx
-from .._locks.parking import acquire_parked
+from .._locks.parking import acquire_parked, park
 from .cpu import Cpu, Run
 from .errors import CalloutError
 from .guard import protected
@@ -101,10 +101,12 @@ async def _get_lock(run: Run) -> bool:
     lock = run.lock
     assert lock is not None
     machine = run.cpu.machine
+    wait = park  # it was tried already
     if machine.stall is not None:
         await machine.stall(run.callout)
+        wait = acquire_parked
     try:
-        await acquire_parked(lock, run.shared, machine.platform.waiter, run.callout)
+        await wait(lock, run.shared, machine.platform.waiter, run.callout)
     except CalloutError as error:  # destroyed, or freed
         machine.report(error, run.callout)
         return False

@@ -6,22 +6,25 @@ import hashlib
 from pathlib import Path
 from typing import Final
 
-# What is compiled. The last is written for it, and has no pure twin.
-MODULES: Final = ("rawlock", "state", "wheel", "cpu", "machine", "cpulock", "arm", "stop", "short", "runs")
-NATIVE: Final = ("nativelock",)
+# What is compiled, of the package. The last is written for it, and has no pure twin.
+MODULES: Final = (
+    *(f"_core/{name}" for name in ("rawlock", "state", "wheel", "cpu", "machine", "cpulock", "arm", "stop", "short")),
+    *("_core/runs", "_locks/lock", "_locks/mutex"),
+)
+NATIVE: Final = ("_core/nativelock",)
 
-HERE: Final = Path(__file__).parent
-RECORD: Final = HERE / "built.json"  # what the build has to say
+PACKAGE: Final = Path(__file__).parent.parent
+RECORD: Final = PACKAGE / "_core/built.json"  # what the build has to say
 
 
 def sources() -> list[Path]:
     """Return what is compiled, a file for each module."""
-    return [*(HERE / f"{name}.py" for name in MODULES), *(HERE / f"{name}.pyx" for name in NATIVE)]
+    return [*(PACKAGE / f"{name}.py" for name in MODULES), *(PACKAGE / f"{name}.pyx" for name in NATIVE)]
 
 
 def digest() -> str:
     """Return what tells these files, and the types beside them, from any others."""
     found = hashlib.sha256()
-    for file in (*sources(), *(HERE / f"{name}.pxd" for name in MODULES)):
+    for file in (*sources(), *(PACKAGE / f"{name}.pxd" for name in MODULES)):
         found.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
     return found.hexdigest()

@@ -10,16 +10,17 @@ cdef class Link:
 cdef class Ring(Link):
     cpdef append(self, Link link)
 
+# In the order in which they are used: what stopping looks at comes first, and so is in the cache with the links.
 cdef class Record(Link):
-    cdef object __weakref__
-    cdef public object arg
     cdef public object cpu
-    cdef public int64_t filed
-    cdef public int flags
-    cdef public object func
-    cdef public object lock
-    cdef public int64_t precision
-    cdef public object run
-    cdef public int64_t seq
     cdef public int state
+    cdef public int flags
+    cdef public object run
+    cdef public object lock
     cdef public int64_t time
+    cdef public int64_t seq
+    cdef public int64_t filed
+    cdef public object func
+    cdef public object arg
+    cdef public int64_t precision
+    cdef object __weakref__

@@ -5,7 +5,8 @@ runs a callback. The caller holds the CPU's lock.
 
 Time is divided into slots, near ones short, far ones long: each of the 256 slots of a level is as long as all 256 of
 the level below, and those of the lowest are 8 us. A slot in use has a *bucket*, a ring through the callouts themselves
-(``Callout.prev``, ``next``), and a sorted list holds the starts of the buckets in use, some hundreds at the most. When
+(``Callout.prev``, ``next``), and a sorted list holds the starts of the buckets in use, some hundreds at the most. A
+level is a list in which the bucket of slot number n is at n modulo 256: it never has two that are 256 slots apart. When
 a slot comes, its bucket is either *distributed* over the shorter slots of the level below; or, if it holds no more than
 is handled at once, *opened*: sorted by time and order of arming, it is the ring from which callouts fall due. What is
 armed for a time before the ``horizon``, where that ring ends, is put into its place there at once. So filing and
@@ -38,16 +39,9 @@ from bisect import insort
 from operator import attrgetter
 from typing import Any, Final
 
+from .levels import CHUNK, COARSER, FAN, FEW, FINE, LAST, LEVELS, SHIFT
 from .state import MOVING, PENDING, QUEUED, Callout, Link, Ring
 from .units import NEVER
-
-FAN: Final = 8  # a level has 2**8 slots
-LEVELS: Final = (13, 21, 29, 37, 45, 53, 61)  # a slot of a level is 2**that ns: 8 us, 2 ms, half a second, ...
-SHIFT: Final = LEVELS[0]
-FINE: Final = LEVELS[1]
-COARSE: Final = LEVELS[2]
-CHUNK: Final = 1024  # callouts handled under one hold of the lock
-FEW: Final = 4  # of so many callouts in a bucket each is looked at, to see when the first is due
 
 _by_time: Final = attrgetter("time")
 _by_seq: Final = attrgetter("seq")
@@ -72,18 +66,28 @@ def _begins(key: int) -> int:
 class Wheel:
     """The callouts that wait on one CPU."""
 
-    __slots__ = ("_keys", "_levels", "_open", "coarse", "fine", "horizon")
+    __slots__ = ("_keys", "_levels", "_open", "coarse", "coarser", "fine", "horizon")
 
     def __init__(self) -> None:
         # The buckets of each level, by the number of their slot since the beginning of time.
-        self._levels: tuple[dict[int, Bucket], ...] = tuple({} for _ in LEVELS)
-        # Those for up to half a second, and for up to two minutes ahead: the short paths look there by themselves.
-        self.fine, self.coarse = self._levels[1:3]
+        self._levels: tuple[list[Bucket | None], ...] = tuple([None] * (LAST + 1) for _ in LEVELS)
+        # For up to half a second, two minutes, and nine hours ahead: the short paths look into the second themselves.
+        # What is found may be the bucket of another slot.
+        self.fine, self.coarse, self.coarser = self._levels[1:4]
         self._keys: list[int] = []  # of the buckets, sorted
         self._open = Ring()
         self.horizon = 0  # slots that begin before this are open
 
     # -- filing ------------------------------------------------------------------------------------------------------
+
+    def bucket_of(self, time: int) -> Bucket | None:
+        """Return a bucket that is there, for up to half a second or nine hours ahead, into whose slot *time* falls."""
+        bucket = self.fine[time >> FINE & LAST]
+        if bucket is None or (time - bucket.begins) >> FINE:
+            bucket = self.coarser[time >> COARSER & LAST]
+            if bucket is not None and (time - bucket.begins) >> COARSER:
+                return None
+        return bucket
 
     def spot(self, time: int, seq: int, now: int) -> Link:
         """Find the place for *time* and *seq*: what it is put before."""
@@ -102,12 +106,12 @@ class Wheel:
             shift += FAN
         number = time >> shift
         buckets = self._levels[level]
-        bucket = buckets.get(number)
+        bucket = buckets[number & LAST]
         if bucket is None:
             begins = number << shift
             bucket = Bucket(begins, level)
             insort(self._keys, begins - level)
-            buckets[number] = bucket
+            buckets[number & LAST] = bucket
         return bucket
 
     def _place(self, time: int, seq: int) -> Link:
@@ -153,11 +157,13 @@ class Wheel:
 
     def _bucket(self, key: int) -> Bucket | None:
         level = -key & 7
-        return self._levels[level].get(_begins(key) >> LEVELS[level])
+        shift = LEVELS[level]
+        return self._levels[level][_begins(key) >> shift & LAST]
 
     def _forget(self, bucket: Bucket) -> None:
         """Forget the first bucket."""
-        del self._levels[bucket.level][bucket.begins >> LEVELS[bucket.level]]
+        shift = LEVELS[bucket.level]
+        self._levels[bucket.level][bucket.begins >> shift & LAST] = None
         del self._keys[0]
 
     def next_event(self) -> int:
@@ -211,7 +217,8 @@ class Wheel:
     def _advance(self, bucket: Bucket, budget: int) -> int:
         """Open the first bucket, or distribute it; return how many callouts were handled, one at least."""
         level = bucket.level
-        ends = bucket.begins + (1 << LEVELS[level])
+        shift = LEVELS[level]
+        ends = (bucket.begins >> shift) + 1 << shift
         most = 0
         if level == 0:
             most = NEVER - 1  # what is due within the same 8 us is sorted at once, however much it is
@@ -238,8 +245,10 @@ class Wheel:
             last.next = bucket.prev = c
             c.filed = c.seq
         horizon = max(self.horizon, ends)
-        buckets, number, keys = self._levels[bucket.level], bucket.begins >> LEVELS[bucket.level], self._keys
-        del buckets[number], keys[0]
+        shift = LEVELS[bucket.level]
+        buckets, place, keys = self._levels[bucket.level], bucket.begins >> shift & LAST, self._keys
+        buckets[place] = None
+        del keys[0]
         self._open = bucket
         self.horizon = horizon
 
@@ -256,9 +265,9 @@ class Wheel:
             c: Any = bucket.next
             handled += 1
             time = c.time
-            at: Link | None = slots.get(time >> shift) if time < ends else None
-            if at is None:
-                at = self.spot(time, c.seq, 0)
+            below = slots[time >> shift & LAST] if time < ends else None
+            elsewhere = below is None or time - below.begins >> shift
+            at: Link = self.spot(time, c.seq, 0) if elsewhere else below  # type: ignore[assignment]  # it is there
             self.put(c, at, time, c.seq)
         return max(handled, 1)
 
@@ -274,15 +283,19 @@ class Wheel:
         for c in out:
             c.prev = c.next = None
         for buckets in self._levels:
-            buckets.clear()
+            buckets[:] = [None] * len(buckets)
         self._keys.clear()
         self._open = Ring()
         return out
 
     def callouts(self) -> list[Callout]:
         """Return every callout that is filed, in no particular order."""
-        rings = [self._open, *(bucket for buckets in self._levels for bucket in buckets.values())]
+        rings = [self._open, *self.buckets()]
         return [c for ring in rings for c in callouts_of(ring)]
+
+    def buckets(self) -> list[Bucket]:
+        """Return every bucket."""
+        return [bucket for buckets in self._levels for bucket in buckets if bucket is not None]
 
     def wanted(self) -> int:
         """Return when the first callout is due."""
@@ -296,9 +309,13 @@ class Wheel:
         assert self._keys == sorted(self._keys), "the keys of the buckets are not sorted"
         keys = set(self._keys)
         for level, buckets in enumerate(self._levels):
-            for number, bucket in buckets.items():
-                begins = number << LEVELS[level]
-                assert (bucket.begins, bucket.level) == (begins, level), "a bucket in the place of another"
+            for place, bucket in enumerate(buckets):
+                if bucket is None:
+                    continue
+                begins = bucket.begins
+                assert bucket.level == level, "a bucket in the place of another"
+                assert begins >> LEVELS[level] & LAST == place, "a bucket in the place of another"
+                assert begins >> LEVELS[level] << LEVELS[level] == begins, "a bucket that begins within a slot"
                 assert begins - level in keys, "a bucket that will never be opened"
                 length = 1 << LEVELS[level]
                 assert begins >= self.horizon or (level and begins + length > self.horizon), "before the horizon"

@@ -12,7 +12,6 @@ plain stores with no call between, so an exception from a signal handler finds t
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from typing import Final, NoReturn, SupportsIndex
 
@@ -26,7 +25,7 @@ from .._core.refusal import Refusal
 from .._core.rules import LockClass
 from .._core.units import exact_int
 from .._core.witness import Held, LockKind, Spot
-from .parking import Parked
+from .parking import NOBODY, Waiters, wake_all
 
 
 def check_options(call: str, opts: object, known: int, words: str) -> int:
@@ -71,7 +70,7 @@ class Lock:
         self.lock_class = lock_class
         self.machine = machine
         self.me: Callable[[], Thread] = machine.platform.current_thread
-        self.parked = Parked(machine.platform.shared(deque()))
+        self.parked: Waiters = machine.platform.shared(NOBODY)
         self._raw: RawLock = machine.platform.raw_lock(name)
         # Checking mode: its class in the order of locks, and where it was acquired by the thread that holds it.
         self.kind: LockKind | None = None
@@ -120,7 +119,8 @@ class Lock:
     def poison(self, refusal: Refusal) -> None:
         """Make every later use raise; what is parked here is woken to find out. For a ``Slab`` and ``destroy()``."""
         self._raw = refusal
-        self.parked.wake_all()
+        if self.parked:
+            wake_all(self.parked)
 
     # -- the raw lock ----------------------------------------------------------------------------------------------
 
@@ -149,7 +149,7 @@ class Lock:
             return None
         me = self.me()
         mine = held.get(me)
-        spot = frames.spot(2)
+        spot = frames.spot()
         kind = self.kind
         inside = witness.is_inside(me)
         if kind is None or not (mine or inside):

@@ -1,3 +1,4 @@
+# cython: binding=False
 """Mutexes, with the names of mutex(9): default and spin, recursive or not, and Giant.
 
 Source: kern_mutex.c for names and assertions, not for structure.
@@ -8,13 +9,14 @@ from __future__ import annotations
 from typing import Final, NoReturn, Self
 
 from .._core.errors import ArgumentValueError, LockClassError, LockError, LockHeldError, LockNotHeldError
-from .._core.guard import protected
+from .._core.guard import protect
 from .._core.machine import Machine
 from .._core.platform import Thread
 from .._core.rawlock import RawLock
 from .._core.refusal import Refusal
 from .._core.rules import LockClass
 from .lock import Lock, check_options
+from .parking import wake_all
 
 MTX_DEF: Final = 0x0
 MTX_SPIN: Final = 0x1
@@ -29,14 +31,149 @@ MA_RECURSED: Final = 0x4
 MA_NOTRECURSED: Final = 0x8
 
 
-class Mtx(Lock):
+class MtxRecord(Lock):
+    """The fields of a mutex, and what is done with one all the time.
+
+    Of the compiled core this is a structure of C, whose objects keep their class for ever: hence ``Mtx``.
+    """
+
+    __slots__ = ("_depth", "_owner", "_recurse")
+
+    _owner: Thread
+    _depth: int
+    _recurse: bool
+
+    def __enter__(self) -> Self:
+        raw = self._raw
+        if self._depth and raw._is_owned():
+            if not self._recurse:
+                if self.machine.dead is not None:
+                    self.machine.dead.refuse()
+                raise LockHeldError(
+                    f"{self.name!r}: this thread holds it already (make it with MTX_RECURSE to acquire it twice)",
+                    lock=self,
+                )
+            self._depth += 1
+        else:
+            me = self.me()
+            try:
+                taken = raw.acquire(False)
+            except BaseException:
+                if raw._is_owned():
+                    raw.release()
+                raise
+            if not taken or self._raw is not raw:
+                self._acquire_contended(raw, taken)
+            self._owner, self._depth = me, 1
+        if self.machine.held is not None:
+            try:
+                self._note_acquired(self._check_order())
+            except BaseException:
+                self._undo()
+                raise
+        return self
+
+    def __exit__(self, kind: object = None, error: object = None, traceback: object = None, /) -> None:
+        if MtxRecord.leave(self):
+            return
+        if self._owner != self.me():
+            self._not_held()
+        if self.machine.held is not None:
+            self._note_released()
+        if self._depth > 1:
+            self._depth -= 1
+            return
+        self._owner, self._depth = None, 0
+        try:
+            self._raw.release()
+        finally:
+            if self.parked:
+                wake_all(self.parked)
+
+    def mine(self) -> bool:
+        """Return whether this thread holds it, as its raw lock knows. The short path of ``owned()``."""
+        return self._depth > 0 and self._raw._is_owned()
+
+    def leave(self) -> bool:
+        """Release it if this thread holds it once, and nobody wants to know; return whether it was so. The short path
+        of releasing.
+        """
+        raw = self._raw
+        if self._depth != 1 or self.machine.held is not None or not raw._is_owned():
+            return False
+        self._owner, self._depth = None, 0
+        try:
+            raw.release()
+        finally:
+            if self.parked:
+                wake_all(self.parked)
+        return True
+
+    def _undo(self) -> None:
+        """Release what was acquired, and could not be noted: in a forked child, or for an exception of a handler."""
+        try:
+            self._note_released()
+        finally:
+            raw = self._raw
+            if self._depth > 1:
+                self._depth -= 1
+            else:
+                self._owner, self._depth = None, 0
+                raw.release()
+                if self.parked:
+                    wake_all(self.parked)
+
+    def _acquire_contended(self, raw: RawLock, taken: bool) -> None:
+        """Wait for the raw lock; or release one that was replaced while we acquired it, and find out why."""
+        if taken:
+            raw.release()
+        elif self.machine.held is not None:
+            self._check_order()  # now: once this waits, it may be too late
+        self._acquire_raw()
+
+    def _not_held(self) -> NoReturn:
+        if self.machine.dead is not None:
+            self.machine.dead.refuse()
+        raw = self._raw
+        if isinstance(raw, Refusal):
+            raw.refuse()
+        raise LockNotHeldError(f"{self.name!r}: this thread does not hold it and cannot release it", lock=self)
+
+    def try_acquire(self, shared: bool) -> bool:
+        raw = self._raw
+        if self._depth and raw._is_owned():
+            return False
+        me = self.me()
+        try:
+            taken = raw.acquire(False)
+        except BaseException:
+            if raw._is_owned():
+                raw.release()
+            raise
+        if not taken:
+            if self.machine.dead is not None:
+                self.machine.dead.refuse()  # its holder does not exist in this process
+            return False
+        if self._raw is not raw:
+            self._acquire_contended(raw, taken)
+        self._owner, self._depth = me, 1
+        if self.machine.held is not None:
+            try:
+                self._note_acquired()
+            except BaseException:
+                self._undo()
+                raise
+        return True
+
+
+class Mtx(MtxRecord):
     """A mutex: default (``MTX_DEF``), or spin (``MTX_SPIN``); with ``MTX_RECURSE`` its owner may acquire it again.
 
     ``with m:`` acquires and releases it. Acquiring blocks the thread while another holds it, and with the thread its
     loop, so hold it for a few lines and never across an ``await``. See mutex(9).
     """
 
-    __slots__ = ("_depth", "_owner", "_recurse")
+    __slots__ = ()
 
     _unnamed = "mtx"
 
@@ -67,90 +204,12 @@ class Mtx(Lock):
             watched=not opts & MTX_NOWITNESS,
             dup_ok=bool(opts & MTX_DUPOK),
         )
-        self._owner: Thread = None
-        self._depth = 0
+        self._owner, self._depth = None, 0
         self._recurse = bool(opts & MTX_RECURSE)
-
-    @protected
-    def __enter__(self) -> Self:
-        me = self.me()
-        if self._owner == me:
-            if not self._recurse:
-                if self.machine.dead is not None:
-                    self.machine.dead.refuse()
-                raise LockHeldError(
-                    f"{self.name!r}: this thread holds it already (make it with MTX_RECURSE to acquire it twice)",
-                    lock=self,
-                )
-            self._depth += 1
-        else:
-            raw = self._raw
-            try:
-                taken = raw.acquire(False)
-            except BaseException:
-                if raw._is_owned():
-                    raw.release()
-                raise
-            if not taken or self._raw is not raw:
-                self._acquire_contended(raw, taken)
-            self._owner = me
-            self._depth = 1
-        if self.machine.held is not None:
-            try:
-                self._note_acquired(self._check_order())
-            except BaseException:
-                self._undo()
-                raise
-        return self
-
-    @protected
-    def __exit__(self, *_: object) -> None:
-        if self._owner != self.me():
-            self._not_held()
-        if self.machine.held is not None:
-            self._note_released()
-        if self._depth > 1:
-            self._depth -= 1
-            return
-        self._owner = None
-        try:
-            self._raw.release()
-        finally:
-            if self.parked:
-                self.parked.wake_all()
-
-    def _undo(self) -> None:
-        """Release what was acquired, and could not be noted: in a forked child, or for an exception of a handler."""
-        try:
-            self._note_released()
-        finally:
-            raw = self._raw
-            if self._depth > 1:
-                self._depth -= 1
-            else:
-                self._owner = None
-                raw.release()
-                self.parked.wake_all()
-
-    def _acquire_contended(self, raw: RawLock, taken: bool) -> None:
-        """Wait for the raw lock; or release one that was replaced while we acquired it, and find out why."""
-        if taken:
-            raw.release()
-        elif self.machine.held is not None:
-            self._check_order()  # now: once this waits, it may be too late
-        self._acquire_raw()
 
     def _holder(self) -> str:
         owner = self._owner
         return "" if owner is None else self.machine.platform.name_of(owner)
-
-    def _not_held(self) -> NoReturn:
-        if self.machine.dead is not None:
-            self.machine.dead.refuse()
-        raw = self._raw
-        if isinstance(raw, Refusal):
-            raw.refuse()
-        raise LockNotHeldError(f"{self.name!r}: this thread does not hold it and cannot release it", lock=self)
 
     def _check_kind(self, call: str, spin: bool) -> None:
         if (self.lock_class is LockClass.SPIN) is not spin:
@@ -247,38 +306,9 @@ class Mtx(Lock):
         if Mtx.owned(self):
             raw.release()
 
-    @protected
-    def try_acquire(self, shared: bool) -> bool:
-        me = self.me()
-        if self._owner == me:
-            return False
-        raw = self._raw
-        try:
-            taken = raw.acquire(False)
-        except BaseException:
-            if raw._is_owned():
-                raw.release()
-            raise
-        if not taken:
-            if self.machine.dead is not None:
-                self.machine.dead.refuse()  # its holder does not exist in this process
-            return False
-        if self._raw is not raw:
-            self._acquire_contended(raw, taken)
-        self._owner = me
-        self._depth = 1
-        if self.machine.held is not None:
-            try:
-                self._note_acquired()
-            except BaseException:
-                self._undo()
-                raise
-        return True
-
     def release_as(self, shared: bool) -> None:
         self.__exit__()
 
-    @protected
     def drop_all(self) -> int:
         if not self.owned():
             return 0
@@ -286,3 +316,6 @@ class Mtx(Lock):
         for _ in range(depth):
             self.__exit__()
         return depth
+
+
+protect(Mtx.__enter__, Mtx.__exit__, Mtx.mine, Mtx.leave, Mtx.try_acquire, Mtx.drop_all)

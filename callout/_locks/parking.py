@@ -5,8 +5,9 @@ until the lock is released, then tries again. A task that is parked at a free lo
 all that are parked are woken, since one that was chosen alone might be on a loop that is busy for long. Ownership is
 never handed over: handed to a parked task, a lock would look owned to every other task of that loop.
 
-No wake-up is lost: a parking task appends its waiter first and tries once more then; a releasing thread makes the lock
-free first and looks for waiters then. Appending to a deque and popping from it are atomic.
+No wake-up is lost: a parking task adds its waiter first and tries once more then; a releasing thread makes the lock
+free first and looks for waiters then. Appending to a deque and popping from it are atomic. Nobody ever parks at most
+locks, so a lot is made for the first that does, and until then ``NOBODY`` stands there, which costs no lock any memory.
 
 Prior art: trio's ParkingLot; the turnstiles of FreeBSD, turnstile_broadcast(); barging as in the WTF::Lock of WebKit.
 """
@@ -18,7 +19,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Final, Protocol
 
-from .._core.guard import protected
+from .._core.guard import protect
 from .._core.platform import Waiter
 
 if TYPE_CHECKING:
@@ -28,54 +29,62 @@ if TYPE_CHECKING:
 _UNWATCHED: Final = nullcontext()
 
 
-class Parked:
-    """The waiters that are parked at one lock."""
-
-    __slots__ = ("_waiters",)
-
-    def __init__(self, waiters: deque[Waiter]) -> None:
-        self._waiters = waiters
-
-    def __bool__(self) -> bool:
-        return bool(self._waiters)
-
-    def __len__(self) -> int:
-        return len(self._waiters)
-
-    def add(self, waiter: Waiter) -> None:
-        """Park. Try the lock again afterwards."""
-        self._waiters.append(waiter)
-
-    @protected
-    def remove(self, waiter: Waiter) -> bool:
-        """Leave; return False if *waiter* was woken, or is about to be."""
-        try:
-            self._waiters.remove(waiter)
-        except ValueError:
-            return False
-        return True
-
-    @protected
-    def wake_all(self) -> None:
-        """Wake all that are parked now. The lock is free, or will never be again."""
-        waiters = self._waiters
-        while waiters:
-            try:
-                waiter = waiters.popleft()
-            except IndexError:  # another thread was faster
-                return
-            waiter.set()
+Waiters = deque[Waiter] | tuple[()]
+NOBODY: Final[Waiters] = ()  # stands where nobody has parked yet
 
 
 class Parkable(Protocol):
     """A lock at which one can park."""
 
-    parked: Parked
+    parked: Waiters
     machine: Machine
 
     def try_acquire(self, shared: bool) -> bool:
         """Acquire the lock if it is free."""
         ...
+
+
+def add_waiter(lock: Parkable, waiter: Waiter) -> None:
+    """Park *waiter* at *lock*. Try the lock again afterwards."""
+    parked = lock.parked
+    if not isinstance(parked, deque):
+        parked = _lot(lock)
+    parked.append(waiter)
+
+
+def _lot(lock: Parkable) -> deque[Waiter]:
+    """Return the parking lot of *lock*, which is made here for the first that parks."""
+    making = lock.machine.making
+    try:
+        making.acquire()
+        parked = lock.parked
+        if not isinstance(parked, deque):
+            parked = lock.parked = lock.machine.platform.shared(deque(), parked)
+        return parked
+    finally:
+        if making._is_owned():
+            making.release()
+
+
+def remove_waiter(lock: Parkable, waiter: Waiter) -> None:
+    """Have *waiter* leave, unless it was woken, or is about to be."""
+    parked = lock.parked
+    assert isinstance(parked, deque), "it has parked"
+    try:
+        parked.remove(waiter)
+    except ValueError:
+        pass
+
+
+def wake_all(parked: Waiters) -> None:
+    """Wake all that are parked now. The lock is free, or will never be again."""
+    while parked:
+        assert isinstance(parked, deque), "nobody has parked here"
+        try:
+            waiter = parked.popleft()
+        except IndexError:  # another thread was faster
+            return
+        waiter.set()
 
 
 async def acquire_parked(
@@ -85,18 +94,26 @@ async def acquire_parked(
 
     *c* is whose run needs the lock: that wait is watched.
     """
-    while not lock.try_acquire(shared):
+    if not lock.try_acquire(shared):
+        await park(lock, shared, new_waiter, c)
+
+
+async def park(lock: Parkable, shared: bool, new_waiter: Callable[[], Waiter], c: Callout | None = None) -> None:
+    """Acquire *lock*, which was held a moment ago, as ``acquire_parked()`` does."""
+    while True:
         waiter = new_waiter()
-        lock.parked.add(waiter)
+        add_waiter(lock, waiter)
         if lock.try_acquire(shared):
-            lock.parked.remove(waiter)
+            remove_waiter(lock, waiter)
             return
         try:
             with _UNWATCHED if c is None else lock.machine.waits("lock", c):
                 await waiter.wait()
         except BaseException:
-            lock.parked.remove(waiter)
+            remove_waiter(lock, waiter)
             raise
+        if lock.try_acquire(shared):
+            return
 
 
-protected(acquire_parked)
+protect(add_waiter, _lot, remove_waiter, wake_all, acquire_parked, park)

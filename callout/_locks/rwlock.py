@@ -18,6 +18,7 @@ from .._core.platform import Thread
 from .._core.rules import LockClass
 from .._core.witness import Spot
 from .lock import Lock, check_options
+from .parking import add_waiter, remove_waiter, wake_all
 
 RW_DUPOK: Final = 0x1
 RW_RECURSE: Final = 0x4
@@ -140,10 +141,10 @@ class RwLock(Lock):
                     f"{call}: this thread holds {self.name!r} already, and would wait for itself", call=call, lock=self
                 )
             waiter = self.machine.platform.thread_waiter()
-            self.parked.add(waiter)
+            add_waiter(self, waiter)
             if self._try(shared, True, spot):
                 try:
-                    self.parked.remove(waiter)
+                    remove_waiter(self, waiter)
                 except BaseException:  # from a signal handler
                     self._unlock(call, shared)
                     raise
@@ -181,7 +182,7 @@ class RwLock(Lock):
                 self._raw.release()
             finally:
                 if free and self.parked:
-                    self.parked.wake_all()
+                    wake_all(self.parked)
 
     @protected
     def drop_all(self) -> int:
@@ -260,7 +261,8 @@ class RwLock(Lock):
             self._readers[me] = 1
         finally:
             self._raw.release()
-        self.parked.wake_all()
+        if self.parked:
+            wake_all(self.parked)
 
     def owned(self) -> bool:
         """Return whether this thread has the write lock. Never blocks. See ``rw_wowned(9)``."""

@@ -22,7 +22,7 @@ from .._core.errors import ArgumentTypeError, ArgumentValueError
 from .._core.state import Callout
 from .._locks.lock import Lock
 from .._locks.mutex import Mtx
-from .._locks.rwlock import RmLock, RwLock
+from .._locks.rwlock import RmLock
 
 # What a class says: the names of the attributes that hold what belongs to its instances.
 DECLARED: Final = "slab_parts"
@@ -35,7 +35,7 @@ _name_of = type.__dict__["__name__"].__get__
 _machine = Lock.__dict__["machine"]
 
 # Their own slots are the package's business.
-_RECORDS: Final = (*Callout.__mro__, *Event.__mro__, Cv, Lock, Mtx, RwLock, RmLock)
+_RECORDS: Final = (*Callout.__mro__, *Event.__mro__, *Mtx.__mro__, *RmLock.__mro__, Cv)
 _PLAIN_KEYS: Final = (str, bytes, int, float, bool, type(None))
 
 

@@ -309,7 +309,7 @@ def _describe_callout(self: Callout) -> str:
 _raw = Lock.__dict__["_raw"]
 _me = Lock.__dict__["me"]
 
-_LOCK_NAMES: Final = frozenset(name for cls in (Lock, Mtx, RwLock, RmLock, object) for name in namespace_of(cls))
+_LOCK_NAMES: Final = frozenset(name for cls in (*Mtx.__mro__, *RmLock.__mro__) for name in namespace_of(cls))
 # What would not come to the raw lock, or would look at something else first. What acquires or releases comes to it.
 _LOCK_USES: Final = {
     "__enter__": "",

@@ -34,6 +34,7 @@ ROOT: Final = Path(callout.__file__).parent
 DATA_ONLY: Final = frozenset(
     {
         "callout._core",
+        "callout._core.levels",
         "callout._core.platform",
         "callout._core.rawlock",
         "callout._core.results",

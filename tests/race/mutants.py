@@ -303,30 +303,57 @@ WOKEN_BEFORE_FREE: Final = Mutant(
     "the release of a mutex wakes before it is free",
     Mtx.__exit__,
     """
-self._owner = None
+self._owner, self._depth = None, 0
 try:
     self._raw.release()
 finally:
     if self.parked:
-        self.parked.wake_all()
+        wake_all(self.parked)
 """,
     """
-for waiter in list(self.parked._waiters):
-    self.parked.remove(waiter)
-    waiter.set()
-self._owner = None
+if self.parked:
+    for waiter in list(self.parked):
+        self.parked.remove(waiter)
+        waiter.set()
+self._owner, self._depth = None, 0
 self._raw.release()
+""",
+)
+WOKEN_BEFORE_FREE_UNCHECKED: Final = Mutant(
+    "the release of a mutex wakes before it is free, without checking mode",
+    Mtx.leave,
+    """
+self._owner, self._depth = None, 0
+try:
+    raw.release()
+finally:
+    if self.parked:
+        wake_all(self.parked)
+""",
+    """
+if self.parked:
+    for waiter in list(self.parked):
+        self.parked.remove(waiter)
+        waiter.set()
+self._owner, self._depth = None, 0
+raw.release()
 """,
 )
 NO_SECOND_TRY: Final = Mutant(
     "a task that parks at a lock does not try again first",
-    parking.acquire_parked,
-    "if lock.try_acquire(shared):\n    lock.parked.remove(waiter)\n    return",
+    parking.park,
+    "if lock.try_acquire(shared):\n    remove_waiter(lock, waiter)\n    return",
+    "pass",
+)
+TWO_LOTS: Final = Mutant(
+    "two that park first at a lock each make a parking lot",
+    parking._lot,
+    "making.acquire()",
     "pass",
 )
 WAKES_ONE: Final = Mutant(
     "releasing a lock wakes only one of those that wait",
-    parking.Parked.wake_all,
+    parking.wake_all,
     "waiter.set()",
     "waiter.set(); return",
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
+from functools import partial, wraps
 from typing import Final
 
 import pytest
@@ -218,10 +218,38 @@ SCENARIOS: Final[list[tuple[Scenario, int, int]]] = [
 ]
 
 
+def plain(vm: VirtualSMP) -> None:
+    """Change nothing."""
+
+
+def makes_lots(vm: VirtualSMP) -> None:
+    """Have the parking lot of a lock made when somebody parks there, as on real loops."""
+    vm.platform.lots_at_once = False
+
+
+def unchecked(vm: VirtualSMP) -> None:
+    """Have no checking mode, in which a mutex is released in a longer way."""
+    vm.machine.held = vm.machine.witness = vm.machine.origins = None
+
+
+def on(how: Callable[[VirtualSMP], None], scenario: Scenario) -> Scenario:
+    """Return the scenario, begun in this way."""
+
+    @wraps(scenario)
+    def run(vm: VirtualSMP) -> None:
+        how(vm)
+        scenario(vm)
+
+    return run
+
+
+@pytest.mark.parametrize("how", [plain, makes_lots, unchecked])
 @pytest.mark.parametrize(("scenario", "bound", "at_least"), SCENARIOS)
-def test_locks_exclude_and_lose_no_wake_up(scenario: Scenario, bound: int, at_least: int) -> None:
+def test_locks_exclude_and_lose_no_wake_up(
+    scenario: Scenario, bound: int, at_least: int, how: Callable[[VirtualSMP], None]
+) -> None:
     """In no schedule are two inside who must not be, and everybody gets in."""
-    certificate = explore(scenario, bound=bound)
+    certificate = explore(on(how, scenario), bound=bound)
 
     assert certificate.exhausted
     assert certificate.schedules >= at_least
@@ -230,7 +258,7 @@ def test_locks_exclude_and_lose_no_wake_up(scenario: Scenario, bound: int, at_le
 DOWNGRADE_WAKES_NOBODY: Final = Mutant(
     "turning the write lock into a read lock wakes nobody",
     RwLock.downgrade,
-    "self.parked.wake_all()",
+    "wake_all(self.parked)",
     "pass",
 )
 
@@ -242,6 +270,8 @@ DOWNGRADE_WAKES_NOBODY: Final = Mutant(
         (mutants.NO_SECOND_TRY, mutex),
         (mutants.NO_SECOND_TRY, read_write),
         (mutants.WAKES_ONE, readers_together),
+        (mutants.TWO_LOTS, on(makes_lots, readers_together)),
+        (mutants.WOKEN_BEFORE_FREE_UNCHECKED, on(unchecked, mutex)),
         (DOWNGRADE_WAKES_NOBODY, downgrade_and_keep),
     ],
     ids=lambda value: getattr(value, "__name__", str(value)),

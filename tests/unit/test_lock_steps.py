@@ -32,7 +32,7 @@ from callout._core.platform import Waiter
 from callout._core.rawlock import RawLock
 from callout._core.refusal import Refusal
 from callout._locks.lock import Lock
-from callout._locks.parking import Parked, acquire_parked
+from callout._locks.parking import acquire_parked, add_waiter
 from callout.testing import VirtualSMP
 
 from .test_robustness import Interruption
@@ -99,23 +99,23 @@ class Seen:
     set_here = set
 
 
-class Behind(Parked):
+class Behind(deque[Any]):
     """A parking lot in which something is done just before each that parks is known."""
 
     def __init__(self, first: Callable[[], object]) -> None:
-        super().__init__(deque())
+        super().__init__()
         self._first = first
 
-    def add(self, waiter: Waiter) -> None:
+    def append(self, waiter: Waiter) -> None:
         """Park, too late."""
         self._first()
-        super().add(waiter)
+        super().append(waiter)
 
 
-class Stuck(Parked):
+class Stuck(deque[Any]):
     """A parking lot that a signal handler does not let anybody leave."""
 
-    def remove(self, waiter: Waiter) -> bool:
+    def remove(self, waiter: Waiter) -> NoReturn:
         """Leave, or not."""
         raise Handler
 
@@ -158,7 +158,7 @@ def test_what_is_parked_at_a_lock_that_is_destroyed_is_woken_and_finds_it_gone(
     """The lock is gone before anybody is woken, or that one would park again for ever."""
     lock = kind()
     waiter = Seen(lock.initialized)
-    lock.parked.add(waiter)
+    add_waiter(lock, waiter)
     lock.poison(Refusal(LockDestroyedError, "it was destroyed"))
 
     assert waiter.seen == [False]
@@ -189,7 +189,7 @@ def test_an_exception_while_it_is_noted_releases_the_mutex(
     owners: list[object] = []
     raw = Raw(m, releasing=lambda: owners.append(m._owner))
     waiter = Seen(raw._is_owned)
-    m.parked.add(waiter)
+    add_waiter(m, waiter)
     monkeypatch.setattr(vm.machine, "held", Full())
     with pytest.raises(Handler):
         ACQUIRE[way](m)
@@ -388,7 +388,7 @@ def test_a_lock_is_not_free_while_it_changes_from_one_kind_to_the_other(vm: Virt
     assert steps == ["acquired", (me, {})]
 
     waiter = Seen(lambda: (raw._is_owned(), rw._writer))
-    rw.parked.add(waiter)
+    add_waiter(rw, waiter)
     steps.clear()
     rw.downgrade()
 

@@ -77,7 +77,7 @@ from callout import (
 from callout._core.platform import Waiter
 from callout._core.rawlock import RawLock
 from callout._locks.lock import Lock
-from callout._locks.parking import Parked, acquire_parked
+from callout._locks.parking import acquire_parked
 from callout.testing import VirtualSMP
 
 
@@ -466,16 +466,16 @@ class Telling(RawLock):
         return self._lock._is_owned()
 
 
-class TellingQueue(Parked):
+class TellingQueue(deque[Waiter]):
     """Who is parked at a lock; says when somebody is."""
 
     def __init__(self) -> None:
-        super().__init__(deque())
+        super().__init__()
         self.waiting = threading.Event()
 
-    def add(self, waiter: Waiter) -> None:
+    def append(self, waiter: Waiter) -> None:
         """Park."""
-        super().add(waiter)
+        super().append(waiter)
         self.waiting.set()
 
 

@@ -37,9 +37,9 @@ from callout import (
     callout_reset_sbt_on,
     open_callouts,
 )
+from callout._core.levels import CHUNK
 from callout._core.platform import Entry
 from callout._core.units import NEVER
-from callout._core.wheel import CHUNK
 from callout._worlds.trio import watch
 from callout._worlds.trio.platform import Loop
 from callout._worlds.trio.reporting import OnError

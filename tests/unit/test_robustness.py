@@ -486,6 +486,7 @@ def test_an_engine_call_that_interrupts_the_engine(outer: str, inner: str) -> No
         assert refused >= 3  # under the CPU's lock; with none refused this tries nothing
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize("way", WAYS)
 def test_each_kind_of_interruption_is_recognised(way: str) -> None:
     """Finalizers, weakref callbacks and signal handlers are all told from the engine's own calls."""

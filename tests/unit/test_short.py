@@ -30,10 +30,10 @@ from callout import (
     callout_stop,
     ticks,
 )
+from callout._core.levels import COARSE
 from callout._core.phases import Phase
 from callout._core.short import arm_at_tick, callout_arm_curcpu
 from callout._core.state import CAREFUL
-from callout._core.wheel import COARSE
 from callout.testing import VirtualSMP
 
 TICK: Final = 1_000_000  # ns

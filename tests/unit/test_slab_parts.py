@@ -56,7 +56,6 @@ from callout import (
 from callout._core import arm
 from callout._core.platform import Waiter
 from callout._core.rawlock import RawLock
-from callout._locks.parking import Parked
 from callout.explore import Violation, explore
 from callout.testing import Slab, VirtualSMP, _poison
 from callout_linux import v2_3
@@ -544,18 +543,16 @@ class Signalling(RawLock):
         return self._inner._is_owned()
 
 
-class SignallingLot(Parked):
+class SignallingLot(deque[Waiter]):
     """A parking lot that says when somebody has parked."""
 
-    __slots__ = ("parked",)
-
     def __init__(self) -> None:
-        super().__init__(deque())
+        super().__init__()
         self.parked = threading.Event()
 
-    def add(self, waiter: Waiter) -> None:
+    def append(self, waiter: Waiter) -> None:
         """Park."""
-        super().add(waiter)
+        super().append(waiter)
         self.parked.set()
 
 

@@ -16,10 +16,11 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invar
 
 from callout._core.arm import schedule, unschedule
 from callout._core.cpu import STARTED, Cpu, Run
+from callout._core.levels import CHUNK, COARSE, FEW, FINE, LAST, LEVELS
 from callout._core.rawlock import RawLock
 from callout._core.state import ACTIVE, MOVING, PENDING, QUEUED, Callout, Ring
 from callout._core.units import NEVER
-from callout._core.wheel import CHUNK, COARSE, FEW, FINE, LEVELS, Bucket, Wheel, callouts_of
+from callout._core.wheel import Bucket, Wheel, callouts_of
 
 SLOT = 1 << COARSE
 SHORT = 1 << FINE
@@ -268,7 +269,7 @@ def test_pushing_out_touches_no_queue() -> None:
 
 def parts(wheel: Wheel) -> tuple[int, int, int]:
     """Return how many buckets there are, how many keys of buckets, and how many callouts in the open ring."""
-    return sum(map(len, wheel._levels)), len(wheel._keys), len(callouts_of(wheel._open))
+    return len(wheel.buckets()), len(wheel._keys), len(callouts_of(wheel._open))
 
 
 @pytest.mark.parametrize("spread", [SLOT, 50 * SLOT, 1 << 50, 1 << 60], ids=["a slot", "some", "days", "years"])
@@ -468,9 +469,8 @@ def harm_time(cpu: Cpu, c: Callout) -> None:
 
 def harm_place(cpu: Cpu, c: Callout) -> None:
     """Have a bucket in the place of another."""
-    for buckets in cpu.wheel._levels:
-        for bucket in buckets.values():
-            bucket.level += 1
+    for bucket in cpu.wheel.buckets():
+        bucket.level += 1
 
 
 def harm_state(cpu: Cpu, c: Callout) -> None:
@@ -612,9 +612,9 @@ def test_a_long_slot_is_distributed_in_chunks_and_forgotten_with_its_last_callou
 
     assert cpu.wheel.expire(20 * SLOT, due)
     assert due == []
-    assert [len(callouts_of(bucket)) for bucket in cpu.wheel.coarse.values()] == [left]
+    assert [len(callouts_of(bucket)) for bucket in cpu.wheel.coarse if bucket is not None] == [left]
     assert cpu.wheel.expire(20 * SLOT, due)
-    assert not cpu.wheel.coarse
+    assert not [bucket for bucket in cpu.wheel.coarse if bucket is not None]
     assert len(due + expire(cpu, 20 * SLOT)) == count
 
 
@@ -643,8 +643,7 @@ def test_a_slot_with_shorter_ones_in_use_is_distributed() -> None:
     arm(callouts[2], begins + 300_000)
     cpu.time = begins - 500_000
     expire(cpu, begins - 500_000)
-    cpu.wheel.fine.clear()  # as if it were not known: the short paths look there first
-    cpu.wheel._levels[1][begins >> FINE] = bucket = Bucket(begins, 1)
+    cpu.wheel.fine[begins >> FINE & LAST] = bucket = Bucket(begins, 1)  # as if there were none before
     for c in (callouts[0], callouts[2]):
         cpu.wheel.remove(c)
         bucket.append(c)

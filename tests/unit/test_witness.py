@@ -681,6 +681,7 @@ def test_the_order_of_locks_is_as_it_should_be() -> None:
     assert outcomes() == RIGHT
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize("mutant", PLANTED, ids=str)
 def test_a_planted_bug_shows(mutant: Mutant) -> None:
     """With any of these bugs some use is refused that should not be, or the other way round."""

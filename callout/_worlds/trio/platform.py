@@ -252,7 +252,7 @@ class TrioPlatform:
         """Return a shielded cancel scope."""
         return trio.CancelScope(shield=True)
 
-    def shared(self, collection: C) -> C:
+    def shared(self, collection: C, instead: object = None) -> C:
         """Return it as it is."""
         return collection
 

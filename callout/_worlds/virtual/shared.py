@@ -91,6 +91,18 @@ class _Shared:
         self._number = number
 
 
+class SharedNothing:
+    """Stands where a collection will be, empty."""
+
+    def __init__(self, platform: VirtualPlatform, number: int) -> None:
+        self.number = number
+        self._platform = platform
+
+    def __len__(self) -> int:
+        self._platform.touch(self.number, READS)
+        return 0
+
+
 class SharedDeque(_Shared, deque[Any]):
     def __len__(self) -> int:
         self._platform.touch(self._number, READS)

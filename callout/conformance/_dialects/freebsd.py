@@ -10,7 +10,6 @@ from ..._api.callout9 import (
     callout_active,
     callout_deactivate,
     callout_drain_sync,
-    callout_init_mtx,
     callout_init_rw,
     callout_pending,
     callout_reset_on,
@@ -23,7 +22,7 @@ from ..._api.callout9 import (
 )
 from ..._core.cpu import STARTED, Run
 from ..._core.errors import CalloutError
-from ..._core.short import callout_init, callout_reset, callout_stop
+from ..._core.short import callout_init, callout_init_mtx, callout_reset, callout_stop
 from ..._core.state import Callout
 from ..._core.units import (
     C_DIRECT_EXEC,
