@@ -10,7 +10,7 @@ from .state cimport Link, Record, Ring
 # Constants
 cdef int CANCELLED, STARTED, T_CLOSE, T_DEQUEUE, WAITING, ACTIVE, CLOSED, DIRECT, MOVING, PENDING, QUEUED, CALLOUT_RETURNUNLOCKED, CALLOUT_SHAREDLOCK, CALLOUT_TRYLOCK
 
-@cython.locals(run=Run, machine=Machine)
+@cython.locals(run=Run, machine=Machine, may_start=bint)
 cpdef Run run_started(Lane lane, int64_t begun, int64_t until)
 @cython.locals(cpu=Cpu, done=Run, _c=Record)
 cpdef Run turn(Lane lane)

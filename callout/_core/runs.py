@@ -49,7 +49,8 @@ def run_started(lane: Lane, begun: int, until: int) -> Run | None:
         run = turn(lane)
         if run is None:
             return None
-        if run.state != STARTED:
+        may_start = run.state == STARTED
+        if not may_start:
             if lane.direct or machine.stall is not None:
                 return run
             try:
@@ -57,11 +58,11 @@ def run_started(lane: Lane, begun: int, until: int) -> Run | None:
                     return run
             except CalloutError as error:  # destroyed, or freed
                 machine.report(error, run.callout)
-                continue
-            if not confirm(run):
-                skip(run)
-                continue
-        begun = execute(run, begun)
+            else:
+                may_start = confirm(run)
+                if not may_start:
+                    skip(run)
+        begun = execute(run, begun) if may_start else lane.cpu.now()
         if begun > until:
             return None
 

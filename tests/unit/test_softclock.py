@@ -134,6 +134,38 @@ def test_softclock_gives_others_a_turn_when_it_has_used_more_than_its_budget(
     assert given == [None] * turns
 
 
+@pytest.mark.parametrize(("each", "turns"), [(5, 0), (6, 1), (11, 2)])
+def test_what_does_not_start_counts_as_well(
+    vm: VirtualSMP, monkeypatch: pytest.MonkeyPatch, each: int, turns: int
+) -> None:
+    """A run whose lock is gone takes the time of its report, and softclock yields when that used up its budget."""
+    vm.machine.budget = 10
+    checkpoint = vm.platform.checkpoint
+    given: list[Run | None] = []
+    reported: list[str] = []
+
+    async def count() -> None:
+        given.append(vm.machine.cpus[0].softclock.run)
+        await checkpoint()
+
+    def report(error: BaseException, c: Callout | None) -> None:
+        reported.append(type(error).__name__)
+        spend(vm, each)
+
+    monkeypatch.setattr(vm.platform, "checkpoint", count)
+    monkeypatch.setattr(vm.machine, "report", report)
+    for _ in range(2):
+        c, m = Callout(), Mtx()
+        callout_init_mtx(c, m)
+        callout_reset(c, 1, ignore, None)
+        m.destroy()
+    vm.tick()
+    vm.check()
+
+    assert reported == ["LockDestroyedError"] * 2
+    assert given == [None] * turns
+
+
 def test_an_interrupt_that_has_nothing_for_softclock_lets_it_sleep(vm: VirtualSMP) -> None:
     """Softclock is woken when there is something in its queue, and not by a direct callout."""
     cpu = vm.machine.cpus[0]
