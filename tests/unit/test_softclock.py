@@ -134,6 +134,30 @@ def test_softclock_gives_others_a_turn_when_it_has_used_more_than_its_budget(
     assert given == [None] * turns
 
 
+def test_each_of_several_runs_has_the_lock_of_its_own_callout(vm: VirtualSMP) -> None:
+    """However they follow each other: with a mutex, without, with another one, and with a lock of another kind."""
+    rw = RwLock()
+    locks: list[Mtx | RwLock | None] = [Mtx("a"), Mtx("b"), None, Mtx("c"), rw, None, None, Mtx("d")]
+    held: list[list[int]] = []
+
+    def look(_: None) -> None:
+        held.append([number for number, lock in enumerate(locks) if lock is not None and lock.owned()])
+
+    for lock in locks:
+        c = Callout()
+        if lock is None:
+            callout_init(c, 1)
+        elif isinstance(lock, Mtx):
+            callout_init_mtx(c, lock)
+        else:
+            callout_init_rw(c, lock)
+        callout_reset(c, 1, look, None)
+    vm.tick()
+    vm.check()
+
+    assert held == [[0], [1], [], [3], [4], [], [], [7]]
+
+
 @pytest.mark.parametrize(("each", "turns"), [(5, 0), (6, 1), (11, 2)])
 def test_what_does_not_start_counts_as_well(
     vm: VirtualSMP, monkeypatch: pytest.MonkeyPatch, each: int, turns: int
