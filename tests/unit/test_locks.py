@@ -136,6 +136,19 @@ def test_taking_a_mutex_twice_is_an_error_not_a_hang(vm: VirtualSMP) -> None:
     assert not mtx_owned(m)
 
 
+def test_a_mutex_that_was_acquired_twice_is_released_twice() -> None:
+    """Without checking mode, too, where a release has a short path."""
+    with VirtualSMP(1, checking=False):
+        m = Mtx("m", MTX_RECURSE)
+        with m:
+            with m:
+                assert mtx_recursed(m)
+            assert m.owned()
+        assert not m.owned()
+        with pytest.raises(LockNotHeldError):
+            m.unlock()
+
+
 def test_a_recursive_mutex_is_released_as_often_as_it_was_acquired(vm: VirtualSMP) -> None:
     """With MTX_RECURSE the owner may take it again, and others get it after the last unlock."""
     m = Mtx("m", MTX_RECURSE)
