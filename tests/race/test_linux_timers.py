@@ -52,7 +52,7 @@ SINGLES: Final = {
     ADD_ON: 146,
     MOD: 173,
     MOD_PENDING: 73,
-    REDUCE: 80,
+    REDUCE: 53,
     DEL: 27,
     TRY: 27,
     SYNC: 23,
