@@ -96,6 +96,10 @@ class Platform(Protocol):
         """Return a one-shot event on which a task of the current loop can wait."""
         ...
 
+    def idle_waiter(self, cpu: int) -> Waiter:
+        """Return what the softclock of *cpu* waits for now that it has nothing to do. It may be the same each time."""
+        ...
+
     def thread_waiter(self) -> Waiter:
         """Return a one-shot event whose ``wait()`` blocks the thread and never yields."""
         ...

@@ -118,7 +118,7 @@ def _next(lane: Lane, done: Run | None) -> Run | None:
             if run is not None:
                 return run
     if not lane.direct:
-        cpu.idle = cpu.machine.platform.waiter()
+        cpu.idle = cpu.machine.platform.idle_waiter(cpu.id)
     return None
 
 

@@ -20,6 +20,7 @@ from callout._core.platform import Entry, Platform, Waiter
 from callout._core.rawlock import RawLock
 from callout._core.units import NEVER
 from callout._worlds.trio.platform import TrioPlatform
+from callout._worlds.trio.services import Services
 from callout._worlds.virtual.platform import VirtualPlatform
 from callout._worlds.virtual.waiters import drive
 from callout.conformance._worlds import real
@@ -65,7 +66,7 @@ class Entries:
 
     def entry(self, cpu: int) -> Entry:
         """Return the entry of *cpu*."""
-        return Entry(partial(self._hardclock, cpu), partial(self._note, "calls", cpu), self._softclock)
+        return Entry(partial(self._hardclock, cpu), partial(self._note, "calls", cpu), partial(self._softclock, cpu))
 
     def _hardclock(self, cpu: int) -> bool:
         self.more -= 1
@@ -81,9 +82,9 @@ class Entries:
         for tell in told:
             tell()
 
-    @staticmethod
-    async def _softclock() -> None:
-        """Nothing to do."""
+    async def _softclock(self, cpu: int) -> None:
+        """Have nothing to do, for ever."""
+        await self.platform.idle_waiter(cpu).wait()
 
     async def noted(
         self, world: World, provoke: Callable[[], Awaitable[object]], *others: Callable[[], Awaitable[object]]
@@ -148,7 +149,13 @@ class RealWorld:
     def _power_on(self, cpu: int, nursery: trio.Nursery) -> None:
         self.platform.power_on(cpu, contextvars.copy_context())
         loop = self.platform.loops[cpu]
-        nursery.start_soon(loop.timer.run, loop.entry.hardclock)
+        loop.services = Services(loop, loop.entry.hardclock, self._no_death)
+        nursery.start_soon(loop.services.softclock)
+        nursery.start_soon(loop.services.stand_in)
+
+    @staticmethod
+    def _no_death(error: BaseException) -> None:
+        raise error
 
     async def thread(self, func: Callable[[], T]) -> T:
         """A worker thread."""

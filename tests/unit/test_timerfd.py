@@ -34,19 +34,19 @@ def clock(monkeypatch: pytest.MonkeyPatch, *times: int) -> list[int]:
 
 
 def test_a_turn_that_comes_late_asks_for_more_lead(timer: TimerFd, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By a step, up to the longest; and waits for nothing."""
+    """By two steps, up to the longest; and waits for nothing."""
     clock(monkeypatch, 1000, 1000, 1001)
 
-    assert timer._await_time(1000, 0) == STEP
+    assert timer._await_time(1000, 0) == 2 * STEP
     assert timer._await_time(1000, MOST - 1) == MOST
     assert timer._await_time(1000, MOST) == MOST
 
 
 def test_a_turn_that_comes_early_waits_and_asks_for_less(timer: TimerFd, monkeypatch: pytest.MonkeyPatch) -> None:
-    """For the rest of the time, to the nanosecond; by three steps, so that it is early in one of four cases."""
+    """For the rest of the time, to the nanosecond; by one step, so that it is early in two of three cases."""
     left = clock(monkeypatch, 900, 950, 999, 1000, 1001)
 
-    assert timer._await_time(1000, 10 * STEP) == 7 * STEP
+    assert timer._await_time(1000, 10 * STEP) == 9 * STEP
     assert left == [1001]
 
     clock(monkeypatch, 999, 1000)
@@ -70,6 +70,7 @@ def test_it_is_set_earlier_by_the_lead(timer: TimerFd, monkeypatch: pytest.Monke
     asked: list[int] = []
     monkeypatch.setattr(event_timer, "_timerfd_set", lambda fd, when: asked.append(when))
     timer._lead = 300
+    timer._is_awaited = True
     for when in (1000, NEVER, 300, 5):
         timer.set(when)
 
@@ -84,26 +85,11 @@ def test_it_never_fires_early(lead: int) -> None:
     async def main() -> None:
         timer = TimerFd()
         timer._lead = lead
-        fired = when = 0
-
-        def fire() -> bool:
-            nonlocal fired
-            early.append(when - time.monotonic_ns())
-            fired += 1
-            if fired == 20:
-                scope.cancel()
-            else:
-                arm()
-            return False
-
-        def arm() -> None:
-            nonlocal when
+        for _ in range(20):
             when = time.monotonic_ns() + 300_000
             timer.set(when)
-
-        arm()
-        with trio.CancelScope() as scope:
-            await timer.run(fire)
+            await timer.expired()
+            early.append(when - time.monotonic_ns())
         timer.close()
 
     trio.run(main)

@@ -1,4 +1,4 @@
-"""A CPU: on its loop, the event timer and softclock (its *services*), and its tasks.
+"""A CPU: on its loop, softclock and the event timer (its *services*), and its tasks.
 
 CPU 0 is a task of the loop that opened the system, each other a thread with a ``trio.run()`` of its own. The services
 are shielded from the application's cancellation: they must outlive whatever the block is left for.
@@ -11,10 +11,11 @@ the block does not need it.
 from __future__ import annotations
 
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import copy_context
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -24,13 +25,11 @@ from ..._core.machine import CURRENT
 from ..._core.units import NEVER
 from . import current
 from .checking import LoopCheck
-from .event_timer import fire_until_done
 from .forked import end_if_forked
+from .services import LIVES, Services
 
 if TYPE_CHECKING:
     from .system import CalloutSystem
-
-_LIVES: Final = 3
 
 
 class CpuRunner:
@@ -43,6 +42,9 @@ class CpuRunner:
         self._loop = system._platform.loops[number]
         self._cpu = system._machine.cpus[number]
         self._tasks = system._cpus[number]._tasks
+        self._services = self._loop.services = Services(
+            self._loop, self._fire, partial(self._bury_run, self._cpu.interrupt)
+        )
         self._home = system._platform.loops[0]
         self._check: LoopCheck | None = None
         self.error: BaseException | None = None  # why it could not come up
@@ -161,41 +163,45 @@ class CpuRunner:
     @trio.lowlevel.enable_ki_protection
     async def _serve(self) -> None:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(
-                self._keep_alive,
-                self._clock,
-                self._cpu.interrupt,
-                name=repr(self._cpu.interrupt),
-            )
-            await self._keep_alive(self._loop.entry.softclock, self._cpu.softclock)
-            while self._cpu.open:  # softclock is left dead; stand for it where it would wait for the close
-                waiter = self._cpu.idle = self._platform.waiter()
-                await waiter.wait()
+            nursery.start_soon(self._stand_in, name=repr(self._cpu.interrupt))
+            with self._one_of_the_services():
+                await self._softclock()
             nursery.cancel_scope.cancel()
 
     @trio.lowlevel.enable_ki_protection
-    async def _keep_alive(self, service: Callable[[], Awaitable[object]], lane: Lane) -> None:
-        me = trio.lowlevel.current_task()
-        self._loop.services.add(me)
-        try:
-            for _ in range(_LIVES):
-                try:
-                    await service()
-                    return
-                except trio.Cancelled:
-                    raise
-                except BaseException as error:
-                    end_if_forked()  # the error is that the engine refuses to go on
-                    self._system._fail(error)
-                    abandon(lane)
-        finally:
-            self._loop.services.discard(me)
+    async def _softclock(self) -> None:
+        for _ in range(LIVES):
+            try:
+                await self._services.softclock()
+                return
+            except trio.Cancelled:
+                raise
+            except BaseException as error:
+                self._bury_run(self._cpu.softclock, error)
+        while self._cpu.open:  # it is left dead; stand for it where it would wait for the close
+            self._cpu.idle = self._platform.idle_waiter(self._number)
+            await self._services.work()
 
     @trio.lowlevel.enable_ki_protection
-    async def _clock(self) -> None:
-        """Take the clock interrupts: first for what was due when the last life of this service ended."""
-        await fire_until_done(self._fire)
-        await self._loop.timer.run(self._fire)
+    async def _stand_in(self) -> None:
+        with self._one_of_the_services():
+            await self._services.stand_in()
+
+    @contextmanager
+    @trio.lowlevel.enable_ki_protection
+    def _one_of_the_services(self) -> Iterator[None]:
+        me = trio.lowlevel.current_task()
+        self._services.tasks.add(me)
+        try:
+            yield
+        finally:
+            self._services.tasks.discard(me)
+
+    def _bury_run(self, lane: Lane, error: BaseException) -> None:
+        """A service has died: end the run that it was at, and have its exception leave through the block."""
+        end_if_forked()  # the error is that the engine refuses to go on
+        self._system._fail(error)
+        abandon(lane)
 
     @trio.lowlevel.enable_ki_protection
     def _fire(self) -> bool:

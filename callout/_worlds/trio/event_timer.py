@@ -21,7 +21,7 @@ import trio
 
 from ..._core.units import NEVER, NS_PER_S
 
-__all__ = ["HAS_TIMERFD", "DeadlineTimer", "EventTimer", "TimerFd", "fire_until_done", "to_ns", "to_seconds"]
+__all__ = ["HAS_TIMERFD", "DeadlineTimer", "EventTimer", "TimerFd", "to_ns", "to_seconds"]
 
 
 class EventTimer(Protocol):
@@ -31,11 +31,12 @@ class EventTimer(Protocol):
         """Fire at *when* ns; ``NEVER``: not at all. From any thread."""
         ...
 
-    async def run(self, fire: Callable[[], bool]) -> None:
-        """Call *fire* whenever it is time, again as long as it returns True, with a checkpoint between.
+    async def expired(self) -> None:
+        """Wait until it is time: for the clock interrupt, which sets it anew. It may return for nothing."""
+        ...
 
-        Until cancelled.
-        """
+    def wake(self) -> None:
+        """Have ``expired()`` return now. On its loop."""
         ...
 
     def close(self) -> None:
@@ -58,12 +59,6 @@ def to_seconds(when: int) -> float:
     while to_ns(seconds) < when:
         seconds = math.nextafter(seconds, math.inf)
     return seconds
-
-
-async def fire_until_done(fire: Callable[[], bool]) -> None:
-    """Call *fire* as long as it returns True, giving the other tasks a turn between."""
-    while fire():
-        await trio.lowlevel.checkpoint()
 
 
 class DeadlineTimer:
@@ -95,14 +90,19 @@ class DeadlineTimer:
         return trio.current_time() + (when - self._now()) / NS_PER_S
 
     @trio.lowlevel.enable_ki_protection
-    async def run(self, fire: Callable[[], bool]) -> None:
-        """Sleep until the deadline, again and again."""
+    async def expired(self) -> None:
+        """Sleep until the deadline."""
         while True:
             with trio.CancelScope(deadline=self._deadline()) as self._scope:
                 await trio.sleep_forever()
             if self._when <= self._now():
                 self._when = NEVER
-                await fire_until_done(fire)
+                return
+
+    def wake(self) -> None:
+        """Have the deadline be past."""
+        self._when = 0
+        self._apply()
 
     def close(self) -> None:
         """Nothing is held."""
@@ -112,45 +112,61 @@ class TimerFd:
     """An event timer that is a ``timerfd`` (Linux).
 
     From the expiry of the descriptor to this task's turn some time passes, more than a loop takes for all the rest. So
-    the descriptor is set earlier by the *lead*, which is learned: what that takes in one of four cases at the most. A
-    turn that comes before its time then waits for the rest on the spot, some microseconds: nothing is ever early.
+    the descriptor is set earlier by the *lead*, which is learned: two of three turns come before their time. Those wait
+    for the rest on the spot, some microseconds: nothing is ever early.
+
+    While nobody waits for it the descriptor is left as it is: what the clock interrupt finds due does not have to wait
+    for the system call that sets it.
     """
 
     def __init__(self) -> None:
         self._fd = _timerfd_create()
-        self._when = NEVER  # what it is set to: without the lead
+        self._when = NEVER  # what it is to be set to: without the lead
         self._lead = 0
+        self._is_awaited = False
         # Guards against the descriptor's being closed, and its number given to somebody else, while it is set.
         # Recursive: a finalizer may run in here, and close the system.
         self._lock = threading.RLock()
 
     def set(self, when: int) -> None:
-        """Set the timer: one system call."""
+        """Set the timer: one system call if somebody waits, else none."""
         with self._lock:
-            if self._fd >= 0:
-                self._when = when
-                _timerfd_set(self._fd, 0 if when == NEVER else max(when - self._lead, 1))
+            self._when = when
+            if self._is_awaited:
+                self._program()
+
+    def _program(self) -> None:
+        if self._fd >= 0:
+            _timerfd_set(self._fd, 0 if self._when == NEVER else max(self._when - self._lead, 1))
 
     @trio.lowlevel.enable_ki_protection
-    async def run(self, fire: Callable[[], bool]) -> None:
-        """Wait for the descriptor, again and again."""
-        while True:
+    async def expired(self) -> None:
+        """Wait for the descriptor. It is not read: setting it anew makes it unreadable again."""
+        with self._lock:
+            self._is_awaited = True
+            self._program()
+        try:
             await trio.lowlevel.wait_readable(self._fd)
-            with suppress(BlockingIOError):  # set anew since it became readable
-                os.read(self._fd, 8)
-            self._lead = self._await_time(self._when, self._lead)
-            await fire_until_done(fire)
+        finally:
+            with self._lock:
+                self._is_awaited = False
+                when, self._when = self._when, NEVER
+        self._lead = self._await_time(when, self._lead)
+
+    def wake(self) -> None:
+        """Have it expire at once."""
+        self.set(0)
 
     def _await_time(self, when: int, lead: int) -> int:
         """Wait until *when*, if that is less than the lead ahead; return what the lead is to be."""
         now = monotonic_ns()
         if now >= when:
-            return min(lead + _LEAD_STEP, _LONGEST_LEAD)
+            return min(lead + 2 * _LEAD_STEP, _LONGEST_LEAD)
         if when - now > lead:  # it was set anew meanwhile
             return lead
         while now < when:
             now = monotonic_ns()
-        return max(lead - 3 * _LEAD_STEP, 0)
+        return max(lead - _LEAD_STEP, 0)
 
     def close(self) -> None:
         """Close the descriptor."""
@@ -160,8 +176,8 @@ class TimerFd:
             os.close(fd)
 
 
-_LEAD_STEP: Final = 1_000  # nanoseconds
-_LONGEST_LEAD: Final = 100_000
+_LEAD_STEP: Final = 2_000  # nanoseconds
+_LONGEST_LEAD: Final = 200_000
 
 
 class _Timespec(ctypes.Structure):

@@ -25,6 +25,7 @@ from ..._core.rawlock import RawLock
 from ..._core.units import NEVER
 from .event_timer import HAS_TIMERFD, DeadlineTimer, EventTimer, TimerFd, to_ns
 from .forked import end_if_forked
+from .services import Services
 from .waiters import ThreadWaiter, TrioWaiter
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class Loop:
         self.timer: EventTimer
         self.context: Context
         self.thread = 0
-        self.services: set[trio.lowlevel.Task] = set()  # softclock and the event timer: they run callbacks
+        self.services: Services  # softclock and the event timer: they run callbacks
         self._in_calls = False
         self.due = NEVER  # the earliest time at which the clock interrupt could have been taken
         self._when = NEVER  # what the event timer is set to
@@ -117,7 +118,7 @@ class Loop:
         if self._in_calls:
             return True
         try:
-            return trio.lowlevel.current_task() in self.services
+            return trio.lowlevel.current_task() in self.services.tasks
         except RuntimeError:  # the host of a guest run has the thread
             return False
 
@@ -227,6 +228,12 @@ class TrioPlatform:
         if not in_task():
             raise LoopError(_NO_TASK)
         return TrioWaiter()
+
+    def idle_waiter(self, cpu: int) -> Waiter:
+        """Return what softclock is driven by."""
+        idle = self.loops[cpu].services.idle
+        idle.is_set = False
+        return idle
 
     def thread_waiter(self) -> Waiter:
         """Return a waiter for the current thread."""

@@ -158,6 +158,10 @@ class VirtualPlatform(Scheduler):
         self._about_to_park()
         return TaskWaiter(self, self.current_loop("a waiter is made"))
 
+    def idle_waiter(self, cpu: int) -> TaskWaiter:
+        """Return a waiter like any other."""
+        return self.waiter()
+
     def thread_waiter(self) -> ThreadWaiter:
         """Return a waiter that stops the whole CPU, if it is one."""
         self._about_to_park()

@@ -19,7 +19,7 @@ import trio
 from ..._core.lifecycle import stop_all
 from ..._core.rawlock import RawLock
 from ..._core.units import NEVER, NS_PER_S
-from ..._worlds.trio.event_timer import EventTimer, fire_until_done
+from ..._worlds.trio.event_timer import EventTimer
 from ..._worlds.trio.opening import open_on
 from ..._worlds.trio.platform import TrioPlatform
 from ..._worlds.trio.system import CalloutSystem
@@ -237,18 +237,20 @@ class _Timer:
             self._fired = True
         self._token.run_sync_soon(lambda: self._event.set())
 
-    async def run(self, fire: Callable[[], bool]) -> None:
+    async def expired(self) -> None:
         """Wait until it fires."""
-        while True:
-            await self._event.wait()
-            self._event = trio.Event()
-            with self._monitor.changed:
-                self._fired = False
-                self._firing = True
-                self._when = NEVER
-            await fire_until_done(fire)
-            with self._monitor.changed:
-                self._firing = False
+        with self._monitor.changed:
+            self._firing = False
+        await self._event.wait()
+        self._event = trio.Event()
+        with self._monitor.changed:
+            self._fired = False
+            self._firing = True
+            self._when = NEVER
+
+    def wake(self) -> None:
+        """Have it return, though nothing has come."""
+        self._event.set()
 
     def close(self) -> None:
         """Nothing is held."""
