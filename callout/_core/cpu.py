@@ -180,16 +180,16 @@ class Cpu:
     def __init__(self, machine: Machine, number: int) -> None:
         self.id = number
         self.machine = machine
-        self.lock: RawLock = machine.platform.cpu_lock(number)
+        self.lock: RawLock
         self.busy = False  # the lock's holder is at work: what finds it so interrupts that work
         self.now: Callable[[], int] = machine.platform.now
-        self.tick: int = machine.tick  # nanoseconds
-        self.boot: int = machine.boot
+        self.tick: int  # nanoseconds
+        self.boot: int
         self.current_thread: Callable[[], Thread] = machine.platform.current_thread
         self.only = False  # the machine has no other
         self.quiet = False  # nothing is armed any more: the machine quiesces
         self.seq = 0
-        self.wheel = Wheel()
+        self.wheel: Wheel
         self.softclock = Lane(self, direct=False)
         self.interrupt = Lane(self, direct=True)
         self.lanes = (self.softclock, self.interrupt)
@@ -198,6 +198,20 @@ class Cpu:
         self.thread: Thread = None  # whose loop this is
         self.open = True
         self.calls: deque[Callable[[], None]] = deque()
+        self.equip()
+
+    def equip(self) -> None:
+        """Make what every call uses. A loop of its own calls this again, before anybody uses the CPU.
+
+        Without a GIL, threads wait for each other where they write to the same line of the cache; and every use of an
+        object writes to it, for it counts references. What a thread makes is far from what others make. The numbers
+        are new objects, too.
+        """
+        machine = self.machine
+        self.lock = machine.platform.cpu_lock(self.id)
+        self.wheel = Wheel()
+        self.tick = machine.tick + 0
+        self.boot = machine.boot + 0
 
 
 class NoCpu(Cpu):

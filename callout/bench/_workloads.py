@@ -7,7 +7,6 @@ Where calls are counted, the loop gets a turn before the clock is read again, so
 from __future__ import annotations
 
 import gc
-import itertools
 import random
 import threading
 import time
@@ -171,10 +170,11 @@ def expire(peer: Peer, load: Load) -> Figure:
     delays = peer.delays([rng.uniform(0.001, SOON) for _ in range(n)])
     spent: list[float] = []
     for _ in load.passes():
-        count = itertools.count(1)  # atomic: two CPUs may count at once
+        fired: list[object] = []  # two CPUs may append at once, also without a GIL
 
-        def fire(arg: object, count: itertools.count[int] = count) -> None:
-            if next(count) == n:
+        def fire(arg: object, fired: list[object] = fired) -> None:
+            fired.append(arg)
+            if len(fired) == n:
                 peer.wake()
 
         timers: list[Any] = []
@@ -190,21 +190,17 @@ def expire(peer: Peer, load: Load) -> Figure:
 def gap(peer: Peer, load: Load) -> Figure:
     """Milliseconds for which another task of the loop is kept from its turn, at the longest, while *n* expire."""
     n = load.n
-    count = itertools.count(1)
-    left = [n]
-
-    def fire(arg: object) -> None:
-        left[0] = n - next(count)
+    fired: list[object] = []
 
     rng = random.Random(n)
     timers: list[Any] = []
     release = peer.hold()
-    peer.arm(peer.delays([rng.uniform(0.001, SOON) for _ in range(n)]), fire, timers)
+    peer.arm(peer.delays([rng.uniform(0.001, SOON) for _ in range(n)]), fired.append, timers)
     time.sleep(2 * SOON)
     release()
     longest = 0
     last = time.perf_counter_ns()
-    while left[0]:
+    while len(fired) < n:
         yield 0.0
         now = time.perf_counter_ns()
         longest = max(longest, now - last)

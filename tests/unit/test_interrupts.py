@@ -140,6 +140,34 @@ def test_ctrl_c_at_any_line_where_trio_is_in_another_thread(name: str) -> None:
     assert arrived == happened >= 3
 
 
+@pytest.mark.pure
+def test_ctrl_c_that_finds_the_thread_between_python_and_a_system_call_comes_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nothing looks for it there: so it is sent until the handler has run."""
+    send = signal.pthread_kill
+    lost: list[int] = []
+
+    def lose_the_first(thread: int, number: int) -> None:
+        if lost:
+            send(thread, number)
+        lost.append(number)
+
+    with in_another_thread() as system, system.bound():
+        things = Things()
+        monkeypatch.setattr(signal, "pthread_kill", lose_the_first)
+
+        def reset_and_wait() -> None:
+            with Interruption(3, interrupt).armed():
+                OPERATIONS["reset"](things)
+            threading.Event().wait(60)
+
+        with pytest.raises(KeyboardInterrupt):
+            reset_and_wait()
+
+    assert lost == [signal.SIGINT] * 2
+
+
 def test_the_handler_is_there_only_while_bound() -> None:
     """The handler of SIGINT is the one that was there before, after the block, and one of the application's stays."""
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

@@ -91,7 +91,7 @@ async def test_what_an_interrupt_finds_due_runs_in_the_same_step(steps: Steps) -
     async with open_callouts() as system:
         taken = interrupts(system, steps)
         for _ in range(3):
-            assert await run_in_a_ms(steps) == taken[-1]
+            assert await run_in_a_ms(steps) in taken
 
         assert {task for _, task in taken} == {"softclock of cpu 0"}
 
@@ -121,7 +121,7 @@ async def test_while_softclock_waits_for_a_lock_another_task_takes_the_interrupt
                 callout_reset_sbt(direct, 2 * SBT_1MS, 0, told, None, C_DIRECT_EXEC)
                 await told.ran.wait()
 
-                assert told.at == taken[-1]
+                assert told.at in taken
                 assert told.at[1] == "the clock interrupt of cpu 0"
             assert not locked.ran.is_set()
             release.set()
@@ -131,8 +131,9 @@ async def test_while_softclock_waits_for_a_lock_another_task_takes_the_interrupt
 
         await run_in_a_ms(steps)  # the one that stands in takes this interrupt, and leaves
 
-        assert await run_in_a_ms(steps) == taken[-1]
-        assert taken[-1][1] == "softclock of cpu 0"
+        at = await run_in_a_ms(steps)
+        assert at in taken
+        assert at[1] == "softclock of cpu 0"
         await callout_drain(waits)
 
 

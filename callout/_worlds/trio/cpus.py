@@ -113,6 +113,7 @@ class CpuRunner:
     @trio.lowlevel.enable_ki_protection
     async def _loop_of_its_own(self) -> None:
         CURRENT.set(self._system._machine)
+        self._cpu.equip()
         self._platform.power_on(self._number, copy_context())
         current.opened(self._system._machine)
         try:

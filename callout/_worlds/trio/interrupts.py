@@ -43,9 +43,11 @@ class _Keeper:
         self._is_over = False
         self._comes_again = False
         self._times = 0
+        self._handled = 0  # how often the handler has run
         self._main = threading.get_ident()
 
     def _handle(self, signum: int, frame: FrameType | None) -> None:
+        self._handled += 1
         while frame is not None and frame.f_code not in _MARKS:
             frame = frame.f_back
         if frame is None or not _MARKS[frame.f_code]:
@@ -60,8 +62,18 @@ class _Keeper:
         self._times += 1
         time.sleep(min(_PAUSE * 2.0 ** min(max(self._times - _PATIENCE, 0), 8), _LONGEST_PAUSE))
         with self._lock:
-            if self._comes_again and not self._is_over:
-                self._comes_again = False
+            if not self._comes_again or self._is_over:
+                return
+            self._comes_again = False
+            handled = self._handled
+            signal.pthread_kill(self._main, signal.SIGINT)
+        # One that comes after the interpreter's last look for signals and before a system call that blocks interrupts
+        # neither. With a GIL that is a matter of some instructions, without one of any number.
+        while True:
+            time.sleep(_LONGEST_PAUSE)
+            with self._lock:
+                if self._handled != handled or self._is_over:
+                    return
                 signal.pthread_kill(self._main, signal.SIGINT)
 
     def end(self) -> None:
