@@ -44,8 +44,10 @@ cdef class Wheel:
     cpdef int64_t next_event(self) except? -1
     @cython.locals(budget=int, ring=Ring, c=Record, after=Link, bucket=Bucket)
     cpdef bint expire(self, int64_t now, list due) except? -1
-    @cython.locals(level=int, shift=int, ends=int64_t, most=int64_t, some=list)
-    cpdef int _advance(self, Bucket bucket, int budget) except? -1
+    @cython.locals(level=int, shift=int, ends=int64_t, most=int64_t, some=list, handled=int, last=Record)
+    cpdef int _advance(self, Bucket bucket, int64_t now, list due, int budget) except? -1
+    @cython.locals(c=Record, before=Link, after=Link)
+    cpdef object _take_all(self, Bucket bucket, list callouts, int64_t ends, list due)
     @cython.locals(c=Record, before=Link, after=Link, last=Link, shift=int, place=int64_t, buckets=list, horizon=int64_t)
     cpdef object _open_up(self, Bucket bucket, list callouts, int64_t ends)
     @cython.locals(shift=int, handled=int, c=Record, time=int64_t, at=Link, below=Bucket, elsewhere=bint, slots=list)

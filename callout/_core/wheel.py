@@ -8,7 +8,8 @@ the level below, and those of the lowest are 8 us. A slot in use has a *bucket*,
 (``Callout.prev``, ``next``), and a sorted list holds the starts of the buckets in use, some hundreds at the most. A
 level is a list in which the bucket of slot number n is at n modulo 256: it never has two that are 256 slots apart. When
 a slot comes, its bucket is either *distributed* over the shorter slots of the level below; or, if it holds no more than
-is handled at once, *opened*: sorted by time and order of arming, it is the ring from which callouts fall due. What is
+is handled at once, *opened*: sorted by time and order of arming, it is the ring from which callouts fall due, or all of
+it is due if the slot is over. What is
 armed for a time before the ``horizon``, where that ring ends, is put into its place there at once. So filing and
 removing are exact: no entry outlives its callout's arming, nothing has to be swept, and no user code (``__eq__``,
 ``__hash__``) is ever asked.
@@ -211,11 +212,13 @@ class Wheel:
             bucket = self._first()
             if bucket is None or bucket.begins > now:
                 return False
-            budget -= self._advance(bucket, budget)
+            budget -= self._advance(bucket, now, due, budget)
         return True
 
-    def _advance(self, bucket: Bucket, budget: int) -> int:
-        """Open the first bucket, or distribute it; return how many callouts were handled, one at least."""
+    def _advance(self, bucket: Bucket, now: int, due: list[Callout], budget: int) -> int:
+        """Open the first bucket, or distribute it; return how many callouts were handled, one at least. The ring that
+        was opened before it is empty.
+        """
         level = bucket.level
         shift = LEVELS[level]
         ends = (bucket.begins >> shift) + 1 << shift
@@ -227,16 +230,30 @@ class Wheel:
         if most:
             some = _some(bucket, most + 1)
             if len(some) <= most:
-                self._open_up(bucket, some, ends)
-                return max(len(some), 1)
+                handled = max(len(some), 1)
+                some.sort(key=_by_seq)
+                some.sort(key=_by_time)  # sorting is stable
+                while some and some[-1].time >= ends:  # pushed out
+                    self._file_again(some.pop())
+                if ends <= now and handled <= budget:
+                    self._take_all(bucket, some, ends, due)
+                else:
+                    self._open_up(bucket, some, ends)
+                return handled
         return self._distribute(bucket, level - 1, ends, budget)
 
+    def _take_all(self, bucket: Bucket, callouts: list[Callout], ends: int, due: list[Callout]) -> None:
+        """Append the callouts of a bucket, sorted, to *due*: its slot is over."""
+        due += callouts
+        for c in callouts:
+            before, after = c.prev, c.next
+            before.next, after.prev = after, before  # type: ignore[union-attr]  # it is in a ring
+            c.prev = c.next = None
+        self._forget(bucket)
+        self.horizon = max(self.horizon, ends)
+
     def _open_up(self, bucket: Bucket, callouts: list[Callout], ends: int) -> None:
-        """Sort a bucket, and have it be the open ring, which is empty."""
-        callouts.sort(key=_by_seq)
-        callouts.sort(key=_by_time)  # sorting is stable
-        while callouts and callouts[-1].time >= ends:  # pushed out
-            self._file_again(callouts.pop())
+        """Have the callouts of a bucket, sorted, be the open ring."""
         for c in callouts:  # each to the end; if this is cut short the ring is whole
             before, after = c.prev, c.next
             before.next, after.prev = after, before  # type: ignore[union-attr]  # it is in a ring
