@@ -21,12 +21,12 @@ from ..._core.rawlock import RawLock
 from ..._core.units import NEVER, NS_PER_S
 from ..._worlds.trio.event_timer import EventTimer
 from ..._worlds.trio.opening import open_on
-from ..._worlds.trio.platform import TrioPlatform
+from ..._worlds.trio.platform import Loop, TrioPlatform
 from ..._worlds.trio.system import CalloutSystem
 from .._format import Scenario
 
 if TYPE_CHECKING:
-    from ..._core.platform import Waiter
+    from ..._core.platform import Entry, Waiter
 
 
 class _Actor:
@@ -248,12 +248,29 @@ class _Timer:
             self._firing = True
             self._when = NEVER
 
+    def served(self) -> None:
+        """The interrupt is over: what comes from now on is another."""
+        with self._monitor.changed:
+            self._firing = False
+
     def wake(self) -> None:
         """Have it return, though nothing has come."""
         self._event.set()
 
     def close(self) -> None:
         """Nothing is held."""
+
+
+class _Loop(Loop):
+    """A loop that tells its timer when an interrupt is over."""
+
+    def clock_interrupt(self, now: int) -> bool:
+        """Take the clock interrupt."""
+        more = super().clock_interrupt(now)
+        if not more:
+            assert isinstance(self.timer, _Timer)
+            self.timer.served()
+        return more
 
 
 class _Watch(trio.abc.Instrument):
@@ -285,6 +302,10 @@ class _Platform(TrioPlatform):
         self.coalesces = False
         self.now = lambda: monitor.time
         self._tokens: dict[int, _CountingToken] = {}
+
+    def attach(self, cpu: int, entry: Entry) -> None:
+        """Learn what to run for *cpu*."""
+        self.loops.append(_Loop(entry, lambda error: self.fail(error)))
 
     def power_on(self, cpu: int, context: Context) -> None:
         """Make this loop an actor."""
