@@ -9,10 +9,9 @@ the level below, and those of the lowest are 8 us. A slot in use has a *bucket*,
 level is a list in which the bucket of slot number n is at n modulo 256: it never has two that are 256 slots apart. When
 a slot comes, its bucket is either *distributed* over the shorter slots of the level below; or, if it holds no more than
 is handled at once, *opened*: sorted by time and order of arming, it is the ring from which callouts fall due, or all of
-it is due if the slot is over. What is
-armed for a time before the ``horizon``, where that ring ends, is put into its place there at once. So filing and
-removing are exact: no entry outlives its callout's arming, nothing has to be swept, and no user code (``__eq__``,
-``__hash__``) is ever asked.
+it is due if the slot is over. What is armed for a time before the ``horizon``, where that ring ends, is put into its
+place there at once. So filing and removing are exact: no entry outlives its callout's arming, nothing has to be swept,
+and no user code (``__eq__``, ``__hash__``) is ever asked.
 
 A link of a ring is a callout, unless it is the head: so it is ``Any`` here, where a cast would be a call.
 

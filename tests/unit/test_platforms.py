@@ -149,7 +149,7 @@ class RealWorld:
     def _power_on(self, cpu: int, nursery: trio.Nursery) -> None:
         self.platform.power_on(cpu, contextvars.copy_context())
         loop = self.platform.loops[cpu]
-        loop.services = Services(loop, loop.entry.hardclock, self._no_death)
+        loop.services = Services(loop, lambda again: loop.entry.hardclock(), self._no_death)
         nursery.start_soon(loop.services.softclock)
         nursery.start_soon(loop.services.stand_in)
 

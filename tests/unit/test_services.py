@@ -72,9 +72,9 @@ def interrupts(system: CalloutSystem, steps: Steps) -> list[tuple[int, str]]:
     services = system._platform.loops[0].services
     fire = services._fire
 
-    def note() -> bool:
+    def note(again: bool) -> bool:
         taken.append(steps.here())
-        return fire()
+        return fire(again)
 
     services._fire = note
     return taken
@@ -154,7 +154,7 @@ async def test_a_clock_interrupt_that_dies_is_taken_again(steps: Steps, autojump
             services = system._platform.loops[0].services
             fire = services._fire
 
-            def broken() -> bool:
+            def broken(again: bool) -> bool:
                 services._fire = fire
                 raise MemoryError("in the engine")
 
@@ -171,7 +171,7 @@ async def test_a_clock_interrupt_that_always_dies_is_left_dead(autojump_clock: M
         async with open_callouts() as system:
             dead = trio.Event()
 
-            def broken() -> bool:
+            def broken(again: bool) -> bool:
                 died.append(1)
                 if len(died) == LIVES:
                     dead.set()

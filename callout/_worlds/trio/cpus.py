@@ -49,7 +49,6 @@ class CpuRunner:
         self._check: LoopCheck | None = None
         self.error: BaseException | None = None  # why it could not come up
         self._begun = False
-        self._more = False  # the last interrupt has left callouts that are due
         self.is_up = False
         self.up = trio.Event()  # it is up, or never will be
         self.tasks_over = trio.Event()
@@ -205,12 +204,11 @@ class CpuRunner:
         abandon(lane)
 
     @trio.lowlevel.enable_ki_protection
-    def _fire(self) -> bool:
-        """Take the clock interrupt."""
+    def _fire(self, again: bool) -> bool:
+        """Take the clock interrupt; *again*: for what the last one has left."""
         now = self._platform.now()
-        if self._cpu.deadline != NEVER and not self._more and not self._platform.follows_trio:
+        if self._cpu.deadline != NEVER and not again and not self._platform.follows_trio:
             late = now - self._loop.due  # said once for all that are late
             if late > self._system._machine.slow:
                 self._system._reporter.late(self._number, late, None if self._check is None else self._check.longest())
-        self._more = self._loop.clock_interrupt(now)
-        return self._more
+        return self._loop.clock_interrupt(now)

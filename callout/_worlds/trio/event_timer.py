@@ -194,7 +194,7 @@ _TFD_TIMER_ABSTIME: Final = 1
 if sys.version_info >= (3, 13) and hasattr(os, "timerfd_create"):
 
     def _timerfd_create() -> int:
-        return os.timerfd_create(_CLOCK_MONOTONIC, flags=os.TFD_NONBLOCK | os.TFD_CLOEXEC)
+        return os.timerfd_create(_CLOCK_MONOTONIC, flags=os.TFD_CLOEXEC)
 
     def _timerfd_set(fd: int, when: int) -> None:
         os.timerfd_settime_ns(fd, flags=_TFD_TIMER_ABSTIME, initial=when, interval=0)
@@ -210,7 +210,7 @@ else:
         HAS_TIMERFD = False
 
     def _timerfd_create() -> int:
-        fd: int = _create(_CLOCK_MONOTONIC, os.O_NONBLOCK | os.O_CLOEXEC)
+        fd: int = _create(_CLOCK_MONOTONIC, os.O_CLOEXEC)
         if fd < 0:
             errno = ctypes.get_errno()
             raise OSError(errno, f"timerfd_create: {os.strerror(errno)}")

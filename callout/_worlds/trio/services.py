@@ -52,8 +52,10 @@ class Idle:
 class Services:
     """Softclock and the event timer of one loop."""
 
-    def __init__(self, loop: Loop, fire: Callable[[], bool], died: Callable[[BaseException], None]) -> None:
-        """*fire* takes the clock interrupt, and returns whether there is more to do; *died* is told what it raised."""
+    def __init__(self, loop: Loop, fire: Callable[[bool], bool], died: Callable[[BaseException], None]) -> None:
+        """*fire* takes the clock interrupt, and returns whether there is more to do; it is told whether the last did.
+        *died* is told what it raised.
+        """
         self.loop = loop
         self.idle = Idle(self)
         self.tasks: set[trio.lowlevel.Task] = set()
@@ -133,10 +135,10 @@ class Services:
                 await trio.lowlevel.checkpoint()
             else:
                 await self.loop.timer.expired()
-            self._more = True  # if it dies
+            again, self._more = self._more, True  # if it dies
             self._fires = True
             try:
-                self._more = self._fire()
+                self._more = self._fire(again)
             finally:
                 self._fires = False
         except trio.Cancelled:

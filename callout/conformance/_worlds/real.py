@@ -239,8 +239,6 @@ class _Timer:
 
     async def expired(self) -> None:
         """Wait until it fires."""
-        with self._monitor.changed:
-            self._firing = False
         await self._event.wait()
         self._event = trio.Event()
         with self._monitor.changed:
