@@ -179,11 +179,17 @@ async def open_alone(cpus: int, *, checking: bool | None = None) -> AsyncIterato
 
 
 class Stage:
-    """Callouts and locks in an open system of two CPUs."""
+    """Callouts and locks in an open system of two CPUs. Time stands still, or an operation would go another way where
+    it comes into the next slot of the wheel.
+    """
 
     def __init__(self, system: CalloutSystem) -> None:
         self.system = system
         self.machine = system._machine
+        now = self.machine.platform.now()
+        self.machine.platform.now = lambda: now  # type: ignore[method-assign]
+        for cpu in self.machine.cpus:
+            cpu.now = lambda: now
         self.mtx, self.spin, self.recursive = Mtx("m"), Mtx("s", MTX_SPIN), Mtx("r", MTX_RECURSE)
         self.rw = RwLock("rw")
         self.locks = (self.mtx, self.spin, self.recursive, self.rw, system.giant)
