@@ -1,7 +1,8 @@
 """Compiles the core when the package is built, if there is a C compiler; without one the package is pure, and says so.
 
 ``pip install .`` does this; ``CALLOUT_PURE=1 pip install .`` does not. An editable install is pure: what is compiled
-would be out of date after the next change.
+would be out of date after the next change. ``CALLOUT_EXPLORABLE=1 pip install .`` makes a compiled core that can be
+explored, and is slow.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import runpy
+import shutil
 import sysconfig
 import tempfile
 from importlib.machinery import EXTENSION_SUFFIXES
@@ -52,6 +54,15 @@ def compile_core(sources: list[Path], build: Path) -> list[Path]:
     return sorted(file for file in (build / "lib").rglob("*") if file.is_file())
 
 
+def explorable(build: Path) -> Path:
+    """Return a copy of the tree that this is called in, in the folder *build*: with switch points."""
+    copy = build / "explorable"
+    shutil.copytree(CORE.parent, copy / CORE.parent, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    told = runpy.run_path(str(CORE / "sources.py"))
+    told["add_switch_points"](copy / CORE.parent)
+    return copy
+
+
 def _why(error: BaseException) -> str:
     if isinstance(error, NotImplementedError):
         return str(error)
@@ -76,8 +87,10 @@ class CompilingHook(BuildHookInterface[Any]):
         try:
             if os.environ.get("CALLOUT_PURE") == "1":
                 raise NotImplementedError("CALLOUT_PURE was set")  # noqa: TRY301 - one way out
-            made = compile_core(told["sources"](), build)
             record = {"suffix": EXTENSION_SUFFIXES[0], "sources": told["digest"]()}
+            if os.environ.get("CALLOUT_EXPLORABLE") == "1":
+                os.chdir(explorable(build))
+            made = compile_core(told["sources"](), build)
         except (Exception, SystemExit) as error:  # distutils ends the program when a compiler fails
             why = _why(error)
             record = {"suffix": None, "why": f"when it was installed, {why}"}

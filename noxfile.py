@@ -33,6 +33,9 @@ ENDS = (
     "tests/unit/test_witness.py",
 )
 EXPLORED = ("tests/race", "tests/explore", "tests/museum", "tests/examples")  # the session race has them
+# Of these, what CI explores with the compiled core, too: half a minute, where all of it takes five.
+EXPLORED_COMPILED = [f"tests/race/test_{name}.py" for name in ("matrix", "engine", "freebsd_races", "ends_of_runs")]
+EXPLORED_COMPILED += ["tests/compiled/test_certificates.py", "-k", "short and (mutex or not test_matrix)"]
 PROJECT = nox.project.load_toml("pyproject.toml")
 PYTHONS = nox.project.python_versions(PROJECT)
 
@@ -119,9 +122,24 @@ def compiled(session: nox.Session) -> None:
         elsewhere += [*ONCE, *ENDS]
     ignored = [f"--ignore={path}" for path in elsewhere]
     session.run("pytest", "--numprocesses=auto", *ignored, *session.posargs)
+    if session.python == PYTHONS[-1]:
+        return  # tests/conformance/test_recordings.py was among them
     for kernel in ("freebsd", "linux"):
         for platform in ("trio", "virtual"):
             session.run("callout", "conformance", "--impl", kernel, "--platform", platform)
+
+
+@nox.session(python=PYTHONS[-1])
+def explored(session: nox.Session) -> None:
+    """Explore the compiled core, made so that it can be: a part, but with arguments what they say; and its mutants."""
+    session.env["CALLOUT_EXPLORABLE"] = "1"
+    install(session, "test", compiled=True)
+    session.install(*PROJECT["build-system"]["requires"])  # the mutants are compiled, too
+    session.run("pytest", "--numprocesses=auto", "--dist=worksteal", *(session.posargs or EXPLORED_COMPILED))
+    where = session.run("python", "-c", "import sysconfig; print(sysconfig.get_path('platlib'))", silent=True)
+    session.env.pop("PYTHONSAFEPATH")  # the mutants are those of this tree
+    session.env["CALLOUT_PURE"] = "1"
+    session.run("python", "-m", "tests.compiled.mutants", "--sample", "2", "--installed", str(where).strip())
 
 
 @nox.session(python=PYTHONS[-1])

@@ -10,9 +10,12 @@ from typing import Final
 import pytest
 
 import callout
+from callout._core.state import SEES_READS
 
-# Under the compiled core what patches or traces the engine's own code, or explores it, has nothing to look at.
-PURE: Final = ("/tests/race/", "/tests/mutants/", "/tests/explore/", "/tests/museum/", "/tests/examples/")
+# Under the compiled core what patches or traces the engine's own code has nothing to look at; nor has what explores it,
+# but where that was compiled for it.
+EXPLORING: Final = ("/tests/race/", "/tests/explore/")
+PURE: Final = ("/tests/mutants/", "/tests/museum/", "/tests/examples/", *(() if SEES_READS else EXPLORING))
 
 
 def pytest_sessionstart() -> None:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, NoReturn, SupportsIndex, cast
 
 from . import describe
-from .build import CORE
+from .build import CORE, PURE
 from .errors import ArgumentTypeError
 
 if TYPE_CHECKING:
@@ -79,7 +79,11 @@ class Ring(Link):
 
 
 # Of the compiled core, what ``__init__()`` did not make looks idle, and has no CPU.
-UNMADE_IS_IDLE: Final = CORE == "compiled"
+UNMADE_IS_IDLE: Final = CORE != PURE
+
+# Whether a subclass can have a say in each use of a field, as an exploration must: C code goes by the place of a field,
+# not by its name, unless it was compiled for that (``sources.add_switch_points()``).
+SEES_READS: Final = CORE == PURE
 
 NOWHERE: Cpu = cast("Cpu", None)  # the CPU of a callout that was never initialised: ``cpu`` puts it here
 

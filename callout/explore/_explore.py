@@ -12,6 +12,7 @@ from .._core.checks import check_bool, check_int
 from .._core.describe import shown
 from .._core.errors import ArgumentTypeError, ArgumentValueError, CoreError
 from .._core.lifecycle import MAX_CPUS, MAX_HZ
+from .._core.state import SEES_READS
 from .._worlds.virtual.vm import check_thread
 from ._chunks import Kind, sample
 from ._outcome import Certificate, Violation
@@ -35,12 +36,14 @@ MANY: Final = 1_000_000  # schedules of a search, unless told otherwise
 SOME: Final = 1000  # and of what is left to chance
 
 
-def check_core(call: str) -> None:
-    """Raise, in the compiled core: what it reads without a lock is no switch point there."""
-    if CORE == COMPILED:
+def check_core(call: str, *, results: bool = False) -> None:
+    """Raise if this is a compiled core that cannot be explored, or not with *results*."""
+    why = "" if SEES_READS else "the compiled core cannot be stopped at every step"
+    if results and CORE == COMPILED:
+        why = "results=True looks at frames, and the compiled core has none"
+    if why:
         raise CoreError(
-            f"{call}: the compiled core cannot be stopped at every step; set {VARIABLE}=1 in the environment, before "
-            "callout is imported, for the pure core",
+            f"{call}: {why}; set {VARIABLE}=1 in the environment, before callout is imported, for the pure core",
             call=call,
         )
 
@@ -104,10 +107,10 @@ def explore(
         NondeterminismError: the same choices did not lead to the same run.
         NotModelledError: the first run uses real time, chance, or a real lock, thread, loop or process.
         ArgumentTypeError, ArgumentValueError: before anything is run.
-        CoreError: this is the compiled core.
+        CoreError: this is the compiled core, and was not compiled to be explored; or it was, and *results* are wanted.
         KeyboardInterrupt: Ctrl-C ends the search.
     """
-    check_core("explore")
+    check_core("explore", results=results)
     check_thread("explore", scenario)
     check_int("explore", "cpus", cpus, 1, MAX_CPUS)
     check_int("explore", "hz", hz, 1, MAX_HZ)
@@ -217,7 +220,7 @@ def replay(
     Raises:
         ArgumentTypeError, ArgumentValueError: it is no schedule; or it fits another scenario than this.
     """
-    check_core("replay")
+    check_core("replay", results=results)
     check_thread("replay", scenario)
     check_int("replay", "steps", steps, 1, MAX_SCHEDULES)
     check_bool("replay", "leaks", leaks)

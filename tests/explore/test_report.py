@@ -120,6 +120,7 @@ def stopped_and_freed(vm: VirtualSMP) -> None:
     vm.settle()
 
 
+@pytest.mark.pure  # a call of what is compiled cannot be seen
 def test_softclock_is_told_in_the_words_of_the_kernel() -> None:
     """Not by the locks of its CPU, but by what it does with callouts; what the user calls is told with its result."""
     lanes = lanes_of(found(stopped_and_freed))

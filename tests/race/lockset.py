@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import pytest
 
+import callout
 from callout import Callout
 from callout._core.cpu import BY_BOTH, BY_LOOP, GUARDED, Cpu, Lane, Run
 from callout._core.state import FIELDS
@@ -87,7 +88,10 @@ def _checked(record: type, fields: Mapping[str, str]) -> Callable[[object, str, 
 
 @contextmanager
 def lockset() -> Iterator[None]:
-    """Watch every write in a ``with`` block."""
+    """Watch every write in a ``with`` block: of the pure core, that is, for C code writes as it likes."""
+    if callout.core == "compiled":
+        yield
+        return
     with ExitStack() as stack:
         patch = stack.enter_context(pytest.MonkeyPatch.context())
         for name, fields in GUARDED.items():

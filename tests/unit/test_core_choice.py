@@ -87,9 +87,19 @@ def test_the_compiled_core_is_not_explored(call: str, monkeypatch: pytest.Monkey
     """It says at once how to choose the other."""
     if callout.core == "compiled":
         pytest.skip("every test that explores shows it")
-    monkeypatch.setattr(_explore, "CORE", "compiled")
+    monkeypatch.setattr(_explore, "SEES_READS", False)
     with pytest.raises(CoreError, match=f"^{call}: the compiled core cannot .* set CALLOUT_PURE=1 in the environment"):
         explore(lambda vm: None) if call == "explore" else replay(lambda vm: None, "v4")
+
+
+@pytest.mark.parametrize("call", ["explore", "replay"])
+def test_the_results_of_a_compiled_core_are_not_judged(call: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even if it can be explored: the oracle would see no call, and find nothing wrong with what it did not see."""
+    if callout.core == "compiled":
+        pytest.skip("every test that asks for results shows it")
+    monkeypatch.setattr(_explore, "CORE", "compiled")
+    with pytest.raises(CoreError, match=f"^{call}: results=True looks at frames, and the compiled core has none; set "):
+        explore(lambda vm: None, results=True) if call == "explore" else replay(lambda vm: None, "v4", results=True)
 
 
 def test_the_command_that_explores_chooses_the_pure_core(monkeypatch: pytest.MonkeyPatch) -> None:

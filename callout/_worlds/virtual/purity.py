@@ -19,6 +19,7 @@ from types import BuiltinFunctionType, CodeType, FunctionType
 from typing import Final
 
 from ..._core import frames
+from ..._core.cpulock import acquire
 from .visible import is_visible
 
 _REBINDS: Final = frozenset({"STORE_DEREF", "STORE_GLOBAL", "DELETE_DEREF", "DELETE_GLOBAL", "IMPORT_NAME"})
@@ -31,6 +32,8 @@ _ADORNS: Final = frozenset({"MAKE_FUNCTION", "STORE_ATTR"})
 _ATTRIBUTES: Final = frozenset({"LOAD_ATTR", "LOAD_METHOD", "STORE_ATTR", "DELETE_ATTR", "COPY"})
 _JUMPS: Final = frozenset({*dis.hasjrel, *dis.hasjabs})
 _DEPTH: Final = 4
+_ENGINE: Final = type(acquire)  # of the engine's functions: a class of its own, if they are compiled
+_ENGINES: Final = "callout._"  # how the names of its modules begin
 
 
 def is_pure(func: object, args: tuple[object, ...], *, depth: int = _DEPTH) -> bool:
@@ -43,7 +46,9 @@ def _is_pure(func: object, depth: int) -> bool:
         return is_pure(func.func, (*func.args, *func.keywords.values()), depth=depth)
     if isinstance(func, BuiltinFunctionType):
         return False  # a bound method of a list, perhaps
-    if not isinstance(func, FunctionType) or not depth:
+    if not isinstance(func, FunctionType):
+        return type(func) is _ENGINE and func.__module__.startswith(_ENGINES)
+    if not depth:
         return False
     code = func.__code__
     if frames.is_own_code(code) and not func.__closure__:  # one that has been given nothing

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from ..._core.cpu import Cpu
+from ..._core.sources import RACY
 from ..._core.state import FIELDS, PENDING, Callout
 from ..._core.weak import WeakValues
 from .footprints import READS, WRITES
@@ -18,9 +19,9 @@ if TYPE_CHECKING:
     from .platform import VirtualPlatform
 
 # In footprints a callout is several things: each part of it that is read with no lock, and what an oracle notes of it.
-PARTS: Final = {"cpu": 0, "state": 1, "run": 2, "arg": 3}
-RESULTS: Final = 4  # its runs, and the calls beside them
-ENDS: Final = 5  # the ends of its calls
+PARTS: Final = {name: part for part, name in enumerate(RACY)}
+RESULTS: Final = len(PARTS)  # its runs, and the calls beside them
+ENDS: Final = RESULTS + 1  # the ends of its calls
 
 
 class Racy:
