@@ -27,10 +27,12 @@ Invariants, asserted by ``check()``: a callout is in one ring; in a bucket, ``ti
 ring what was not pushed out is in order, and before the horizon; no bucket begins before the horizon, except one that
 is being distributed.
 
-Rejected, after measuring: a heap with lazy deletion (every re-arm allocates and sifts), lists as buckets with lazy
-stops (garbage, sweeps, and references to what the application has dropped), and a heap of the open slot only (half of
-the time of an expiry). Source: kern_timeout.c, callout_process() and callout_cc_add(), whose interface this has; the
-levels are those of Linux's timer.c.
+Rejected, after measuring: a heap with lazy deletion (every re-arm allocates and sifts); lists as buckets with lazy
+stops (garbage, sweeps, and references to what the application has dropped); lists of places, each callout knowing its
+own (compiled, stopping in the order of arming takes 0.4 of the time, but arm and stop in turn 1.1, and in pure Python
+1.3, where a random stop takes 1.2); and a heap of the open slot only (half of the time of an expiry). Source:
+kern_timeout.c, callout_process() and callout_cc_add(), whose interface this has; the levels are those of Linux's
+timer.c.
 """
 
 from __future__ import annotations
