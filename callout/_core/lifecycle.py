@@ -81,7 +81,8 @@ def boot(
     machine.giant = Mtx("Giant", MTX_RECURSE, machine=machine)
     machine.cpus = tuple(Cpu(machine, number) for number in range(cpus))
     machine.cpus[0].only = cpus == 1
-    if platform.racy(Callout) is Callout:
+    machine.kind = platform.racy(Callout)
+    if machine.kind is Callout:
         machine.fresh = fresh_state(machine)
     for cpu in machine.cpus:
         platform.attach(cpu.id, Entry(partial(hardclock, cpu), partial(run_calls, cpu), partial(softclock, cpu)))

@@ -19,6 +19,7 @@ cdef class Machine:
     cdef public object giant
     cdef public object held
     cdef public int hz
+    cdef public object kind
     cdef public RawLock making
     cdef public object origins
     cdef public object phase

@@ -42,6 +42,7 @@ class Machine:
         "giant",
         "held",
         "hz",
+        "kind",
         "making",
         "origins",
         "phase",
@@ -80,6 +81,7 @@ class Machine:
         # The state of a callout that is initialised for the first time, if nothing but that and its CPU has to change;
         # None: the long way finds out.
         self.fresh: int | None = None
+        self.kind: type[Callout]  # what a plain callout becomes here
         self.budget = NEVER  # nanoseconds for which softclock may run without a checkpoint
         self.slow = NEVER  # nanoseconds after which a callback is an expensive one
         # Runs a callback or a completion. The caller reports what leaves it.

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from types import FunctionType
 from typing import Final, TypeVar
 
+from .._locks.lock import Lock
 from .._locks.mutex import Mtx, MtxRecord
 from .arm import (
     IF_EARLIER,
@@ -218,6 +219,77 @@ def callout_reset(c: Callout, ticks: int, func: Callable[[T], object], arg: T, /
     return RESET_RESULT[arm("callout_reset", record, when, precision, func, arg, None)]
 
 
+def arm_new(call: str, cpu: Cpu, delay: int, func: Callable[[T], object], arg: T, lock: Lock | None) -> Callout:
+    """Make a callout on *cpu* whose lock is *lock*, and arm it to call ``func(arg)`` once, *delay* ns from now: both in
+    one step, in the name of *call*. Never blocks.
+
+    Under Giant it is on CPU 0, whatever *cpu* is, and so it is under an rwlock or rmlock that is shared. Returns it.
+    Raises what initialising and arming it would. Source: call_later() of asyncio.
+    """
+    if type(func) is not FunctionType or func.__code__.co_flags & REFUSED_CODE:
+        check_func(call, func)
+    machine = cpu.machine
+    record = Callout()
+    if machine.kind is not Callout:
+        record.__class__ = machine.kind
+    clock = cpu.now
+    when = clock() + delay
+    mine = lock if type(lock) is Mtx else None
+    if (
+        when <= FAR
+        and not machine.careful
+        and machine.precexp == 63
+        and lock is mine
+        and (mine is None or (mine.machine is machine and mine is not machine.giant and type(mine._raw) is not Refusal))
+    ):
+        raw = cpu.lock
+        try:
+            raw.acquire()
+        except BaseException:
+            release_if_owned(raw, call)
+            raise
+        if cpu.busy:
+            raw.release()
+            refuse_reentry(cpu, call)
+        try:
+            if not cpu.quiet:
+                cpu.busy = True
+                record.cpu = cpu
+                state = ARMED
+                if machine.origins is not None:
+                    state = ARMED_TRACED
+                    machine.note(record)
+                wheel = cpu.wheel
+                bucket = wheel.coarse[when >> COARSE & LAST]
+                if bucket is None or (when - bucket.begins) >> COARSE:
+                    bucket = wheel.bucket_of(when)
+                at: Link | None = bucket
+                if at is None or when < cpu.deadline:
+                    at, seq, deadline = prepare(cpu, when, clock())
+                else:
+                    seq, deadline = cpu.seq + 1, cpu.deadline
+                last = at.prev
+                record.prev = last
+                record.next = at
+                last.next = at.prev = record  # type: ignore[union-attr]  # what it is put before is in a ring
+                record.time = when
+                record.seq = record.filed = cpu.seq = seq
+                record.func = func
+                record.arg = arg
+                record.lock = lock
+                record.state = state
+                cpu.deadline = deadline
+                return record
+        finally:
+            cpu.busy = False
+            raw.release()
+    initialize(call, machine, record, lock, 0)
+    when = min(when, FAR)
+    precision = 0 if machine.precexp == 63 else default_precision(machine, when)
+    arm(call, record, when, precision, func, arg, destination(call, record, cpu, direct=False))
+    return record
+
+
 def callout_stop(c: Callout, /) -> int:
     """Cancel *c* if its callback has not begun. Never blocks. Hold the callout's lock.
 
@@ -403,4 +475,4 @@ def callout_arm_curcpu(c: Callout, tick: int, func: Callable[[T], object], arg: 
     return arm_at_tick("callout_arm_curcpu", record, tick, func, arg, to, flags)
 
 
-protect(callout_reset, callout_stop, callout_dequeue, callout_arm_curcpu)
+protect(callout_reset, arm_new, callout_stop, callout_dequeue, callout_arm_curcpu)

@@ -59,6 +59,7 @@ from callout._core.invariants import check, check_cpu
 from callout._core.lifecycle import enter
 from callout._core.phases import Phase
 from callout._core.rawlock import RawLock
+from callout._core.short import arm_new
 from callout._core.units import NEVER
 from callout.testing import VirtualSMP
 
@@ -295,6 +296,8 @@ OPERATIONS: Final[dict[str, Callable[[Stage], object]]] = {
     "schedule": lambda s: callout_schedule(s.far, 50_000),
     "arm at a tick": lambda s: callout_arm_curcpu(s.far, ticks() + 7_200_000, ignore, "new"),
     "arm at a tick, an idle one": lambda s: callout_arm_curcpu(s.idle, ticks() + 50_000, ignore, "new"),
+    "make and arm": lambda s: arm_new("call_later", s.machine.cpus[0], 9_000_000_000, ignore, "new", None),
+    "make and arm, for soon": lambda s: arm_new("call_later", s.machine.cpus[1], 1, ignore, "new", s.mtx),
     "stop": lambda s: callout_stop(s.far),
     "stop of what is near": lambda s: callout_stop(s.near),
     "dequeue": lambda s: callout_dequeue(s.far),
