@@ -32,6 +32,7 @@ def call_on(call: str, cpu: Cpu, func: Callable[..., object], args: tuple[object
     cross_call(cpu, partial(_call, func, args))
 
 
+@exposed
 def _call(func: Callable[..., object], args: tuple[object, ...]) -> None:
     """Run the user's code. What it returns must not be something that still wants to be run."""
     result = func(*args)
@@ -42,6 +43,8 @@ def _call(func: Callable[..., object], args: tuple[object, ...]) -> None:
 @protected
 def cross_call(cpu: Cpu, thunk: Callable[[], None]) -> None:
     """Have *thunk* run once on the loop of *cpu*, in its interrupt context. Never blocks.
+
+    What of it is the user's code is for it to expose: the engine's own, on which somebody waits, must not be cut off.
 
     Does nothing if it is called by a callback, a completion or a call while the machine quiesces.
 
@@ -78,11 +81,6 @@ def run_calls(cpu: Cpu) -> None:
         except IndexError:
             return
         try:
-            _run(thunk)
+            thunk()
         except BaseException as error:
             cpu.machine.report(error, None)
-
-
-@exposed
-def _run(thunk: Callable[[], None]) -> None:
-    thunk()

@@ -67,10 +67,10 @@ class Interruption:
         self.happened = False
         self.where = ""
 
-    def __call__(self, frame: FrameType, event: str, arg: object) -> Interruption:
+    def __call__(self, frame: FrameType, event: str, arg: object) -> Interruption | None:
         """Be a trace function."""
         if self.happened or not frame.f_code.co_filename.startswith(PACKAGE):
-            return self
+            return None  # the lines of this frame are not looked at
         if event == "line":
             self._left -= 1
             if self._left < 0:
@@ -279,6 +279,48 @@ def test_ctrl_c_at_any_line_of_a_run(kind: str) -> None:
         if not interruption.happened:
             break
         lines += 1
+
+    assert happened >= 10
+
+
+@contextmanager
+def watched(seconds: int) -> Iterator[None]:
+    """Have what hangs in a ``with`` block fail, also where it waits shielded."""
+
+    def hangs(*_: object) -> None:
+        raise AssertionError("it hangs")
+
+    before = signal.signal(signal.SIGALRM, hangs)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.parametrize("cpus", [1, 2])
+def test_ctrl_c_at_any_line_of_a_block(cpus: int) -> None:
+    """Ctrl-C at any line of opening and leaving a block reaches its program, and the block is left all the same."""
+    lines = happened = 0
+
+    async def main(interruption: Interruption) -> None:
+        with interruption.armed():
+            async with open_callouts(cpus=cpus):
+                await trio.lowlevel.checkpoint()
+
+    while True:
+        interruption = Interruption(lines, interrupt)
+        threads = set(threading.enumerate())
+        with watched(60):
+            error = outcome.capture(trio.run, main, interruption)
+        if isinstance(error, outcome.Error):
+            assert {type(leaf) for leaf in leaves(error.error)} == {KeyboardInterrupt}, interruption.where
+            happened += 1
+        assert set(threading.enumerate()) <= threads, interruption.where
+        if not interruption.happened:
+            break
+        lines += 1 if cpus == 1 else 7  # every line with one, a sample with a thread more
 
     assert happened >= 10
 
