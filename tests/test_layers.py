@@ -32,7 +32,7 @@ CORE: Final = (
     ("_core.wheel",),
     ("_core.state",),
     ("_core.refusal", "_core.signatures", "_core.units", "_core.guard", "_core.phases", "_core.levels"),
-    ("_core.frames", "_core.describe", "_core.build"),
+    ("_core.frames", "_core.describe", "_core.build", "_core.subclass"),
     ("_core.sources",),
     ("_core.nativelock",),
     ("_core.errors", "_core.rawlock", "_core.weak"),

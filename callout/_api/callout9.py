@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from .._core import phases, short, signatures
 from .._core.arm import arm, default_precision, destination, initialize_with
-from .._core.checks import check_callout, check_cpu, check_func, machine_of
+from .._core.checks import check_callout, check_cpu, check_func, machine_of, not_a_callout
 from .._core.cpu import BARRIER, DRAIN, T_CLOSE, Cpu
 from .._core.deadline import after_ticks, at_sbt, ticks_since_boot
 from .._core.drain import drain_async, wait, wait_blocking
@@ -74,7 +74,10 @@ def callout_pending(c: Callout, /) -> int:
     """
     if type(c) is not Callout:
         check_callout("callout_pending", c)
-    state = c.state
+    try:
+        state = c.state
+    except AttributeError:
+        not_a_callout("callout_pending", c)
     if state & FRESH or phases.IN_CHILD or (UNMADE_IS_IDLE and not state):
         machine_of(c)  # raises
     return state & PENDING
@@ -90,7 +93,10 @@ def callout_active(c: Callout, /) -> int:
     """
     if type(c) is not Callout:
         check_callout("callout_active", c)
-    state = c.state
+    try:
+        state = c.state
+    except AttributeError:
+        not_a_callout("callout_active", c)
     if state & FRESH or phases.IN_CHILD or (UNMADE_IS_IDLE and not state):
         machine_of(c)  # raises
     return (state & ACTIVE) // ACTIVE

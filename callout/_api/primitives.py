@@ -124,7 +124,10 @@ def callout_terminated(c: Callout, /) -> int:
     """Return 1 if *c* was closed for good, by ``callout_terminate()`` or with ``close``, else 0. Never blocks."""
     if type(c) is not Callout:
         check_callout("callout_terminated", c)
-    state = c.state
+    try:
+        state = c.state
+    except AttributeError:
+        not_a_callout("callout_terminated", c)
     if state & FRESH or phases.IN_CHILD or (UNMADE_IS_IDLE and not state):
         machine_of(c)  # raises
     return (state & CLOSED) // CLOSED

@@ -15,6 +15,7 @@ from .._core.platform import Thread
 from .._core.rawlock import RawLock
 from .._core.refusal import Refusal
 from .._core.rules import LockClass
+from .._core.subclass import keep_fields
 from .lock import Lock, check_options
 from .parking import wake_all
 
@@ -176,6 +177,11 @@ class Mtx(MtxRecord):
     __slots__ = ()
 
     _unnamed = "mtx"
+
+    def __init_subclass__(cls, **more: object) -> None:
+        """Refuse a subclass that has something of its own under the name of a field."""
+        super().__init_subclass__(**more)
+        keep_fields(cls, Mtx, (*Lock.__slots__[1:], *MtxRecord.__slots__))
 
     def __init__(
         self,
