@@ -27,6 +27,8 @@ VARIABLE: Final = "CALLOUT_PURE"
 COMPILED: Final = "compiled"
 PURE: Final = "pure"
 
+HERE: Final = PACKAGE  # what was compiled lies beside its source
+
 _PACKAGE: Final = __name__.partition(".")[0]
 
 
@@ -58,16 +60,22 @@ def choose() -> tuple[str, str]:
         return PURE, f"{VARIABLE} is set"
     if not RECORD.exists():
         return PURE, "nothing was compiled"
-    built = json.loads(RECORD.read_text("utf-8"))
-    if built["suffix"] is None:
-        return PURE, str(built["why"])
     cure = f"install callout anew, or set {VARIABLE}=1 for the pure core"
-    if built["suffix"] not in EXTENSION_SUFFIXES:
+    try:
+        built = json.loads(RECORD.read_text("utf-8"))
+        suffix, why, made_of = built["suffix"], built.get("why", ""), built.get("sources")
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise CoreError(f"what {RECORD} says of the compiled core cannot be read: {cure}") from None
+    if suffix is None:
+        return PURE, str(why)
+    if suffix not in EXTENSION_SUFFIXES:
         raise CoreError(
-            f"callout was compiled for another Python ({built['suffix']}, and this one takes {EXTENSION_SUFFIXES[0]}): "
-            f"{cure}"
+            f"callout was compiled for another Python ({suffix}, and this one takes {EXTENSION_SUFFIXES[0]}): {cure}"
         )
-    if built["sources"] != digest():
+    missing = [name for name in (*MODULES, *NATIVE) if not (HERE / f"{name}{suffix}").is_file()]
+    if missing:
+        raise CoreError(f"of the compiled core {missing[0]}{suffix} is missing in {HERE}: {cure}")
+    if made_of != digest():
         raise CoreError(f"callout was compiled from other sources than those in {PACKAGE}: {cure}")
     return COMPILED, ""
 

@@ -24,6 +24,11 @@ def record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where the build has something to say."""
     monkeypatch.delenv("CALLOUT_PURE", raising=False)
     monkeypatch.setattr(build, "RECORD", tmp_path / "built.json")
+    monkeypatch.setattr(build, "HERE", tmp_path)
+    for name in (*sources.MODULES, *sources.NATIVE):
+        module = tmp_path / f"{name}{EXTENSION_SUFFIXES[0]}"
+        module.parent.mkdir(exist_ok=True)
+        module.touch()
     return tmp_path / "built.json"
 
 
@@ -72,6 +77,22 @@ def test_what_does_not_fit_is_an_error_that_says_what_to_do(
 
     monkeypatch.setenv("CALLOUT_PURE", "1")
     assert build.choose() == ("pure", "CALLOUT_PURE is set")
+
+
+@pytest.mark.parametrize("said", ["", "{", "[]", "3", "null", "{}"])
+def test_a_record_that_cannot_be_read_is_an_error_that_says_what_to_do(record: Path, said: str) -> None:
+    """It was cut off, for example."""
+    record.write_text(said, "utf-8")
+    with pytest.raises(CoreError, match=r"says of the compiled core cannot be read: install callout anew"):
+        build.choose()
+
+
+def test_a_module_that_is_missing_is_an_error_that_says_what_to_do(record: Path) -> None:
+    """The core would be compiled in part, and fail anywhere or nowhere."""
+    record.write_text(json.dumps(HERE), "utf-8")
+    next(record.parent.glob("_core/runs.*")).unlink()
+    with pytest.raises(CoreError, match=r"of the compiled core _core/runs\S+ is missing in .*: install callout anew"):
+        build.choose()
 
 
 @pytest.mark.parametrize("wish", ["yes", "2", " 1"])
