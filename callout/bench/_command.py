@@ -86,10 +86,17 @@ def run(args: argparse.Namespace) -> int:
     cells = summarize(plan, samples)
     _show(plan, cells, Console(width=None if sys.stdout.isatty() else 140))
     status = _tell_failures(samples) or status
-    if files[0] is not None:
-        files[0].write_text(json.dumps(_report(plan, samples, cells), indent=1) + "\n", encoding="utf-8")
-    if files[1] is not None and cells:
-        draw(plan, cells, min(plan.sizes, key=lambda size: abs(size - 100_000)), files[1])
+    in_json, in_svg = files
+    file = in_json
+    try:
+        if in_json is not None:
+            in_json.write_text(json.dumps(_report(plan, samples, cells), indent=1) + "\n", encoding="utf-8")
+        file = in_svg
+        if in_svg is not None and cells:
+            draw(plan, cells, min(plan.sizes, key=lambda size: abs(size - 100_000)), in_svg)
+    except OSError as error:  # there is no room, for instance
+        print(f"callout bench: cannot write {file}: {error.strerror or error}; say another file", file=sys.stderr)
+        return 2
     return status
 
 
@@ -140,6 +147,8 @@ def _writable(option: str, name: str | None) -> Path | None:
     """Return the file, after a try: nobody wants to learn it after ten minutes."""
     if name is None:
         return None
+    if not name:
+        raise UsageError(f"{option}: say the name of a file after it")
     file = Path(name)
     try:
         try_writing(file)

@@ -249,3 +249,21 @@ def test_passes_make_up_for_few_timers() -> None:
     """A figure is taken from enough calls."""
     assert len(Load(1000, 50_000).passes()) == 50
     assert len(Load(1_000_000, 50_000).passes()) == 1
+
+
+def test_a_file_that_cannot_be_written_in_the_end_is_named(bench: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is no room any more, for instance; the table was shown."""
+    monkeypatch.setattr(_command, "sample", lambda plan, turn, size, peer: Sample(turn, size, peer, {"arm": 1.0}))
+    status, out, err = bench("--workloads", "arm", "--sizes", "5", "--rounds", "1", "--json", "/dev/full")
+
+    assert status == 2
+    assert "arm" in out
+    assert "callout bench: cannot write /dev/full: No space left on device; say another file" in err
+
+
+def test_a_file_without_a_name_is_refused(bench: Run) -> None:
+    """As an empty variable of a shell would have it."""
+    status, _, err = bench("--workloads", "arm", "--sizes", "5", "--json", "")
+
+    assert status == 2
+    assert err == "callout bench: --json: say the name of a file after it\n"
