@@ -64,8 +64,11 @@ class FreedCallout(Callout):
 
     __slots__ = ()
 
-    cpu = property(lambda _: NOWHERE)
-    arg = func = lock = run = seq = state = time = property(used, used)
+
+# Afterwards, for a class is not made with these.
+for _name in ("arg", "func", "lock", "run", "seq", "state", "time"):
+    setattr(FreedCallout, _name, property(used, used))
+setattr(FreedCallout, "cpu", property(lambda _: NOWHERE))  # noqa: B010 - so say the types of its slots
 
 
 class Pcb:
