@@ -14,7 +14,7 @@ from tests.mutants import found, mapping, operators, races, runner
 from tests.mutants.killers import FOR, Killer, explorations, recordings, searched
 from tests.mutants.operators import Mutation
 from tests.mutants.session import FOLDERS, with_tests
-from tests.mutants.table import Table, equivalent
+from tests.mutants.table import NOT_KILLED, Table, equivalent
 
 RECORDINGS = "recordings"
 MATRIX = "matrix"
@@ -38,6 +38,11 @@ def parser() -> argparse.ArgumentParser:
         help="record what executes which statement, of killers that are new; the others do so if the engine is new",
     )
     out.add_argument("--page", action="store_true", help="with --races: write their page anew, and run nothing")
+    out.add_argument(
+        "--again",
+        action="store_true",
+        help="with --races: have each found by the search that has found it, and no other; exit 1 if one is not",
+    )
     out.add_argument("--only", default="", metavar="TEXT", help="those with TEXT in their name")
     out.add_argument("--left", action="store_true", help="those that nothing has killed yet")
     out.add_argument("--budget", type=float, default=60, metavar="S", help="seconds of tests for a mutant (60)")
@@ -68,6 +73,8 @@ def main() -> int:
         return 0
     args.out.mkdir(exist_ok=True, parents=True)
     table = Table(args.out / "table.jsonl")
+    if args.races and args.again:
+        return again(chosen, args)
     if args.races and args.page:
         found.write(found.rows_of(every, table.rows))
         return 0
@@ -105,6 +112,34 @@ def main() -> int:
     left = [m.name for m in chosen if m.name not in reasons and not table.has_killed(m.name)]
     say("\n".join([*table.summary(chosen), *(f"survives: {name}" for name in left)]))
     return 1 if left else 0
+
+
+def again(chosen: Sequence[Mutation], args: argparse.Namespace) -> int:
+    """Look for each mutant that was found with the search that has found it; return the exit status.
+
+    A row is kept for its mutant's name; but what that means may change with the engine, and what the search reaches.
+    That all were found is noted, for the test that asks for this after a change.
+    """
+    known = found.killers()
+    todo = [mutation for mutation in chosen if mutation.name in known]
+    missed: list[str] = []
+
+    def hear(result: runner.Result) -> None:
+        if result.kind in NOT_KILLED:
+            missed.append(result.name)
+            say(f"{result.kind}: {result.name}\n    {known[result.name]}")
+
+    def look(killers: Iterable[Killer]) -> None:
+        by_name = {killer.name: killer for killer in killers}
+        runner.run(todo, by_name, {}, workers=args.workers, budget=0, hints=known, found=hear)
+
+    with_killers(args.killers, look)
+    say(f"{len(todo) - len(missed)} of {len(todo)} mutants were found again")
+    if missed:
+        return 1
+    if len(todo) == len(known):
+        found.AGAIN.write_text(found.state({mutation.module for mutation in chosen}), encoding="utf-8")
+    return 0
 
 
 def run(

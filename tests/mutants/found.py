@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import re
 import tomllib
 from collections import Counter
@@ -10,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from tests.mutants.operators import Mutation
+from tests.mutants.operators import Mutation, path_of
 from tests.mutants.races import rule
 from tests.mutants.runner import Result
 from tests.mutants.table import NOT_KILLED, equivalent
@@ -18,6 +19,7 @@ from tests.mutants.table import NOT_KILLED, equivalent
 HERE: Final = Path(__file__).parent
 FILE: Final = HERE / "races.csv"
 REASONS: Final = HERE / "survivors.toml"
+AGAIN: Final = HERE / "again.txt"  # of what engine and file all were found again
 PAGE: Final = HERE.parents[1] / "docs" / "engine-mutants.md"
 
 FOUND: Final = "found"
@@ -81,6 +83,14 @@ def write(rows: Iterable[Row]) -> None:
         out.writerow(Row._fields)
         out.writerows(kept)
     PAGE.write_text(page(kept), encoding="utf-8")
+
+
+def state(modules: Iterable[str]) -> str:
+    """Return a digest of the file, and of the source of the modules."""
+    digest = hashlib.sha256(FILE.read_bytes())
+    for module in sorted(modules):
+        digest.update(path_of(module).read_bytes())
+    return f"{digest.hexdigest()}\n"
 
 
 def reasons() -> dict[str, str]:

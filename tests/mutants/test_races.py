@@ -5,6 +5,8 @@ All of them: ``python -m tests.mutants --races``.
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -80,6 +82,22 @@ def test_a_reason_names_what_finds_it() -> None:
     assert [
         f"{file}::{test}" for file, _, test in tests if f"def {test}(" not in (ROOT / file).read_text(encoding="utf-8")
     ] == []
+
+
+def test_all_were_found_again_since_the_engine_or_the_file_has_changed() -> None:
+    """A row is kept by its mutant's name, and after a change that may be the name of another one."""
+    assert found.AGAIN.read_text(encoding="utf-8") == found.state({each.module for each in MUTANTS.values()}), (
+        "run: python -m tests.mutants --races --again"
+    )
+
+
+def test_each_search_that_is_named_exists() -> None:
+    """A search that was renamed finds nothing under its old name."""
+    named = {row.scenario for row in ROWS if row.outcome == FOUND} - {*SEARCHED}
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", "tests/race"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+
+    assert named - {*done.stdout.splitlines()} == set()
 
 
 def test_the_page_is_made_from_the_file() -> None:

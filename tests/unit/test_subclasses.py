@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import types
+
 import pytest
 
 from callout import (
@@ -81,3 +83,17 @@ def test_what_was_never_made_says_so(call: object) -> None:
     """Made by __new__() alone, it has no fields, or those of C code without a CPU."""
     with pytest.raises(NotInitializedError, match=rf"{call.__name__}: this Callout was never made"):  # type: ignore[attr-defined]
         call(Callout.__new__(Callout))  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("base", [Callout, Mtx])
+def test_the_classes_beside_it_hear_of_a_subclass(base: type) -> None:
+    """With the arguments that are for them."""
+    heard: list[dict[str, object]] = []
+
+    class Beside:
+        def __init_subclass__(cls, **more: object) -> None:
+            heard.append(more)
+
+    types.new_class("Timer", (base, Beside), {"word": 3})
+
+    assert heard == [{"word": 3}]
