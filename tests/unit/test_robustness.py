@@ -320,7 +320,7 @@ def test_ctrl_c_at_any_line_of_a_block(cpus: int) -> None:
         assert set(threading.enumerate()) <= threads, interruption.where
         if not interruption.happened:
             break
-        lines += 1 if cpus == 1 else 7  # every line with one, a sample with a thread more
+        lines += 1 if cpus == 1 else 23  # every line with one, a sample with a thread more
 
     assert happened >= 10
 
