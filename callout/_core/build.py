@@ -27,8 +27,6 @@ VARIABLE: Final = "CALLOUT_PURE"
 COMPILED: Final = "compiled"
 PURE: Final = "pure"
 
-HERE: Final = PACKAGE  # what was compiled lies beside its source
-
 _PACKAGE: Final = __name__.partition(".")[0]
 
 
@@ -72,9 +70,9 @@ def choose() -> tuple[str, str]:
         raise CoreError(
             f"callout was compiled for another Python ({suffix}, and this one takes {EXTENSION_SUFFIXES[0]}): {cure}"
         )
-    missing = [name for name in (*MODULES, *NATIVE) if not (HERE / f"{name}{suffix}").is_file()]
+    missing = [name for name in (*MODULES, *NATIVE) if not (PACKAGE / f"{name}{suffix}").is_file()]
     if missing:
-        raise CoreError(f"of the compiled core {missing[0]}{suffix} is missing in {HERE}: {cure}")
+        raise CoreError(f"of the compiled core {missing[0]}{suffix} is missing in {PACKAGE}: {cure}")
     if made_of != digest():
         raise CoreError(f"callout was compiled from other sources than those in {PACKAGE}: {cure}")
     return COMPILED, ""

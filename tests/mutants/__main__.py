@@ -71,10 +71,10 @@ def main() -> int:
     if args.list:
         print("\n".join(mutation.name for mutation in chosen))
         return 0
-    args.out.mkdir(exist_ok=True, parents=True)
-    table = Table(args.out / "table.jsonl")
     if args.races and args.again:
         return again(chosen, args)
+    args.out.mkdir(exist_ok=True, parents=True)
+    table = Table(args.out / "table.jsonl")
     if args.races and args.page:
         found.write(found.rows_of(every, table.rows))
         return 0

@@ -24,7 +24,7 @@ def record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where the build has something to say."""
     monkeypatch.delenv("CALLOUT_PURE", raising=False)
     monkeypatch.setattr(build, "RECORD", tmp_path / "built.json")
-    monkeypatch.setattr(build, "HERE", tmp_path)
+    monkeypatch.setattr(build, "PACKAGE", tmp_path)
     for name in (*sources.MODULES, *sources.NATIVE):
         module = tmp_path / f"{name}{EXTENSION_SUFFIXES[0]}"
         module.parent.mkdir(exist_ok=True)
