@@ -83,7 +83,7 @@ def conformance(session: nox.Session) -> None:
         session.run("callout", "conformance", "--impl", kernel, "--platform", "trio")
     install(session, "explore")
     for kernel in ("freebsd", "linux"):
-        session.run("callout", "conformance", "--impl", kernel, "--platform", "virtual", "--orders", "10")
+        session.run("callout", "conformance", "--impl", kernel, "--platform", "virtual", "--orders", "5")
 
 
 @nox.session
@@ -119,14 +119,14 @@ def tests(session: nox.Session) -> None:
 @nox.session(python=PYTHONS)
 def compiled(session: nox.Session) -> None:
     """Run the tests with the compiled core, and the recordings on the oldest and the newest; what looks into the
-    engine's code is left out.
+    engine's code, or at pages, is left out.
     """
     if session.python != PYTHONS[-1]:
         session.env["CFLAGS"] = "-O1"  # compiled in half of the time; the newest has what users get
     install(session, "test", compiled=True)
     session.run("python", "-c", "import callout; assert callout.core == 'compiled', 'is there a C compiler?'")
     elsewhere = [*EXPLORED, "tests/bench", "tests/mutants", "tests/pytest_plugin", "tests/test_layers.py"]
-    elsewhere += ["tests/unit/test_words.py", "tests/unit/test_project.py"]
+    elsewhere += [f"tests/unit/test_{name}.py" for name in ("docs", "project", "racing", "words")]
     if session.python != PYTHONS[-1]:
         elsewhere += [*ONCE, *ENDS]
     ignored = [f"--ignore={path}" for path in elsewhere]

@@ -1,7 +1,7 @@
 """Two callouts that softclock runs in turn: the end of the one is the beginning of the other, and they share a record.
 
-Every schedule: each run has the function and the argument of its own callout. With the lying-result oracle, in the pure
-core, each call of a thread returns what one of the legal orders allows.
+Every schedule: each run has the function and the argument of its own callout. Where one has a lock and the others have
+none, each call of a thread returns what one of the legal orders allows, too, by the lying-result oracle.
 """
 
 from __future__ import annotations
@@ -117,6 +117,7 @@ def test_callouts_that_run_in_turn(kind: str, target: int, op: str) -> None:
         most.add(len(ran))
         return "".join(ran)
 
-    explore(scenario, cpus=2, bound=2, results=core == "pure")  # the oracle looks at frames
+    # The oracle looks at frames, which the pure core has; up to Python 3.11 it takes six times as long.
+    explore(scenario, cpus=2, bound=2, results=core == "pure" and kind == "a lock between")
 
     assert 3 in most
