@@ -20,7 +20,7 @@ ONE_WAY = ("test_explore", "test_linux_races", "test_linux_smp", "test_linux_tim
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run each test both ways, but for those of these modules, and those that say themselves which way."""
-    says = any("paths" in mark.args[0] for mark in metafunc.definition.iter_markers("parametrize"))
+    says = any(mark.args[0] == "paths" for mark in metafunc.definition.iter_markers("parametrize"))
     if not says and not metafunc.module.__name__.endswith(ONE_WAY):
         if "paths" not in metafunc.fixturenames:
             metafunc.fixturenames.append("paths")
