@@ -24,6 +24,10 @@ class Cell(NamedTuple):
         """Return what a table has of it: of the base what it takes, of the others how many times less they do."""
         return number(self.value) if self.peer == BASE or self.ratio is None else f"{number(self.ratio)}x"
 
+    def rank(self) -> tuple[bool, float, float]:
+        """Return what is greatest of the best: of nothing, else of the ratio that is shown, else of the least value."""
+        return self.value <= 0, self.ratio or 0.0, -self.value
+
 
 def number(value: float) -> str:
     """Return three digits of it that mean something."""

@@ -32,10 +32,10 @@ def _table(plan: Plan, cells: Sequence[Cell], size: int) -> Table:
         table.add_column(peer, justify="right", overflow="fold")
     for row in rows(plan):
         mine = {cell.peer: cell for cell in cells if cell.row == row}
-        best = min((cell.value for cell in mine.values()), default=None)
+        best = max((cell.rank() for cell in mine.values()), default=None)
         line = [Text(f"{row.name}, {row.unit}")]
         for peer in peers:
             cell = mine.get(peer)
-            line.append(Text("-") if cell is None else Text(cell.shown(), "bold" if cell.value == best else ""))
+            line.append(Text("-") if cell is None else Text(cell.shown(), "bold" if cell.rank() == best else ""))
         table.add_row(*line)
     return table

@@ -53,8 +53,8 @@ def table(report: Any, size: int) -> str:  # noqa: ANN401 - as above
     lines = [f"| {size:,} timers | {' | '.join(peers)} |", f"| --- |{' ---: |' * len(peers)}"]
     for row in rows(plan_of(report)):
         mine = {cell.peer: cell for cell in cells if cell.row == row}
-        best = min(cell.value for cell in mine.values())
-        bold = {peer: "**" if cell.value == best else "" for peer, cell in mine.items()}
+        best = max(cell.rank() for cell in mine.values())
+        bold = {peer: "**" if cell.rank() == best else "" for peer, cell in mine.items()}
         shown = [f"{bold[peer]}{mine[peer].shown()}{bold[peer]}" if peer in mine else "-" for peer in peers]
         lines.append(f"| {row.name}, {row.unit} | {' | '.join(shown)} |")
     return "\n".join(lines)

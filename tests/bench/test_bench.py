@@ -15,7 +15,7 @@ import pytest
 from callout.bench import _command, _rounds
 from callout.bench._peer import PEERS, Entry, wants
 from callout.bench._rounds import Plan, Sample
-from callout.bench._summary import summarize
+from callout.bench._summary import Cell, summarize
 from callout.bench._workloads import ROWS, WORKLOADS, Load
 from callout.cli import main
 
@@ -51,6 +51,22 @@ def test_a_figure_of_nothing_has_no_ratio() -> None:
     cells = {cell.peer: cell for cell in summarize(PLAN, samples(asyncio=[100], callout=[0]))}
 
     assert (cells["callout"].value, cells["callout"].ratio) == (0, None)
+
+
+def test_the_best_is_that_of_the_ratio_that_is_shown() -> None:
+    """Also where another has the least median, in rounds that were quick for all; nothing is better than anything."""
+    figures: dict[str, list[float]] = {"asyncio": [100, 400, 100], "callout": [50, 40, 50], "rloop": [45, 200, 60]}
+    cells = {cell.peer: cell for cell in summarize(PLAN, samples(**figures))}
+    assert (cells["callout"].ratio, cells["rloop"].ratio) == (2.0, 2.0)
+    assert max(cells.values(), key=Cell.rank).peer == "callout"
+    figures["rloop"] = [40, 100, 60]
+    cells = {cell.peer: cell for cell in summarize(PLAN, samples(**figures))}
+    assert cells["rloop"].value > cells["callout"].value
+    assert (cells["callout"].ratio, cells["rloop"].ratio) == (2.0, 2.5)
+    assert max(cells.values(), key=Cell.rank).peer == "rloop"
+    figures["callout"] = [0, 0, 0]
+    cells = {cell.peer: cell for cell in summarize(PLAN, samples(**figures))}
+    assert max(cells.values(), key=Cell.rank).peer == "callout"
 
 
 def test_each_round_begins_with_another_peer() -> None:
