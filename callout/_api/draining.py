@@ -59,7 +59,7 @@ def _refuse_loop(callouts: tuple[Callout, ...]) -> None:
     """Raise if this loop could not wait for the callouts when the block is left; fresh ones may have a system then."""
     for c in callouts:
         try:
-            machine = c.cpu.machine if c.cpu.id >= 0 else current_machine("draining")
+            machine = c.c_cpu.machine if c.c_cpu.id >= 0 else current_machine("draining")
         except CalloutError:  # no system is open here
             continue
         if machine.phase < Phase.CLOSED:
@@ -68,7 +68,7 @@ def _refuse_loop(callouts: tuple[Callout, ...]) -> None:
 
 @protected
 async def _drain_surely(c: Callout, problems: list[BaseException]) -> None:
-    while c.cpu is not NOWHERE and (c.cpu.id < 0 or c.cpu.machine.phase < Phase.CLOSED):
+    while c.c_cpu is not NOWHERE and (c.c_cpu.id < 0 or c.c_cpu.machine.phase < Phase.CLOSED):
         try:
             with machine_of(c).platform.shield():  # raises if it was freed
                 await wait("callout_drain", c, DRAIN)

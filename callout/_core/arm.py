@@ -188,7 +188,7 @@ def _arm_locked(
     # Rule 1 for what is direct already: without a lock of its own it is on CPU 0, and stays there. Not asked before the
     # lock is held, for it may become direct meanwhile. Shown by tests/conformance/test_rules.py.
     if state & DIRECT and c.lock is None:
-        to = c.cpu
+        to = c.c_cpu
     facts = 0 if run is None else RUNNING
     if state & CLOSED or machine.phase >= Phase.QUIESCING:
         return facts
@@ -214,7 +214,7 @@ def _arm_locked(
     at, seq, deadline = prepare(to, when, cpu.now())
     # From here on there are plain stores only, so that nothing can interrupt them; put() is made of them, too.
     to.wheel.put(c, at, when, seq)
-    c.cpu = to
+    c.c_cpu = to
     c.func = func
     c.arg = arg
     c.precision = precision
@@ -276,13 +276,13 @@ def initialize(call: str, machine: Machine, c: Callout, lock: Lock | None, flags
         c.lock = lock
         c.flags = flags
         c.state = machine.fresh
-        c.cpu = home
+        c.c_cpu = home
         return
     plain = type(c).__dict__.get("_plain", type(c))  # it may have been a callout of another world
     record = machine.platform.racy(plain)
     cpu = to = None
-    if c.cpu.id >= 0 and c.cpu.open:
-        to = home if c.cpu.machine is machine else c.cpu
+    if c.c_cpu.id >= 0 and c.c_cpu.open:
+        to = home if c.c_cpu.machine is machine else c.c_cpu
         cpu = lock_callout_and(c, to)
     try:
         _old = c.func, c.arg, c.lock  # they die with this frame, after the locks were released
@@ -294,13 +294,13 @@ def initialize(call: str, machine: Machine, c: Callout, lock: Lock | None, flags
                 cpu=cpu.id,
             )
         if record is not type(c):
-            c.cpu = NOWHERE  # what the one world notes of a callout's uses, the other knows nothing of
+            c.c_cpu = NOWHERE  # what the one world notes of a callout's uses, the other knows nothing of
             c.__class__ = record
         c.lock = lock
         c.flags = flags
         c.func = c.arg = c.run = None
         c.state = fresh_state(machine)
-        c.cpu = home
+        c.c_cpu = home
     finally:
         try:
             if to is not None and to is not cpu:

@@ -82,7 +82,7 @@ def not_a_callout(call: str, c: object, what: str = "the first argument") -> NoR
 
 def check_callout(call: str, c: object, what: str = "the first argument") -> None:
     """Raise unless *c* is a Callout."""
-    if not issubclass(type(c), Callout) or getattr(c, "cpu", None) is None:
+    if not issubclass(type(c), Callout) or getattr(c, "c_cpu", None) is None:
         not_a_callout(call, c, what)
 
 
@@ -91,9 +91,9 @@ def machine_of(c: Callout, call: str = "") -> Machine:
     if not issubclass(type(c), Callout):
         not_a_callout(call or frames.entry(), c)
     try:
-        if c.cpu.id < 0:
+        if c.c_cpu.id < 0:
             never(c, call)
-        machine = c.cpu.machine
+        machine = c.c_cpu.machine
     except AttributeError:
         not_a_callout(call or frames.entry(), c)
     if phases.IN_CHILD:
@@ -103,7 +103,7 @@ def machine_of(c: Callout, call: str = "") -> Machine:
 
 def never(c: Callout, call: str = "") -> NoReturn:
     """Raise, in the name of *call*, for a callout that was never initialised, or was freed."""
-    lock = c.cpu.lock
+    lock = c.c_cpu.lock
     assert isinstance(lock, Refusal)
     lock.refuse(call)
 

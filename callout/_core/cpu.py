@@ -62,7 +62,7 @@ GUARDED: Final[Mapping[str, Mapping[str, str]]] = {
     "Run": {"state": BY_RUN, "move": BY_RUN, "removed": BY_RUN, "refusing": BY_RUN, "tickets": BY_RUN},
     "Callout": {
         "arg": BY_CALLOUT,
-        "cpu": BY_BOTH,
+        "c_cpu": BY_BOTH,
         "filed": BY_CALLOUT,
         "func": BY_CALLOUT,
         "key": BY_CALLOUT,

@@ -96,9 +96,9 @@ def acquire_both(cpu: Cpu, other: Cpu, call: str = "") -> None:
 def lock_callout(c: Callout, call: str = "") -> Cpu:
     """Acquire the lock of the CPU that *c* is on, and return that CPU."""
     while True:
-        cpu = c.cpu
+        cpu = c.c_cpu
         acquire(cpu, call)
-        if c.cpu is cpu:
+        if c.c_cpu is cpu:
             return cpu
         cpu.busy = False
         cpu.lock.release()
@@ -107,9 +107,9 @@ def lock_callout(c: Callout, call: str = "") -> Cpu:
 def lock_callout_and(c: Callout, to: Cpu, call: str = "") -> Cpu:
     """Acquire the lock of the CPU that *c* is on and that of *to*, and return the former."""
     while True:
-        cpu = c.cpu
+        cpu = c.c_cpu
         acquire_both(cpu, to, call)
-        if c.cpu is cpu:
+        if c.c_cpu is cpu:
             return cpu
         try:
             if to is not cpu:

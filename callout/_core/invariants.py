@@ -29,7 +29,7 @@ OTHERS: Final = ACTIVE | DIRECT | CLOSED | CAREFUL | TRACED
 
 def check(c: Callout) -> None:
     """Assert what must be true of *c*. The lock of its CPU is held, or nobody else is at work."""
-    state, run, cpu = c.state, c.run, c.cpu
+    state, run, cpu = c.state, c.run, c.c_cpu
     if state & FRESH:
         assert state == FRESH, "never initialised, and yet something"
         assert cpu.id == -1, "never initialised, and yet on a CPU"
@@ -63,12 +63,12 @@ def check_cpu(cpu: Cpu) -> None:
     cpu.wheel.check()
     assert cpu.deadline <= cpu.wheel.wanted(), "the event timer would fire too late"
     for c in cpu.wheel.callouts():
-        assert c.cpu is cpu, "in the wheel of another CPU"
+        assert c.c_cpu is cpu, "in the wheel of another CPU"
         check(c)
     for lane in cpu.lanes:
         for c in callouts_of(lane.queue):
-            assert c.cpu is cpu, "in a queue of another CPU"
+            assert c.c_cpu is cpu, "in a queue of another CPU"
             check(c)
-        if lane.run is not None and lane.run.callout.cpu is cpu:  # else it was freed meanwhile
+        if lane.run is not None and lane.run.callout.c_cpu is cpu:  # else it was freed meanwhile
             assert lane.run.callout.run is lane.run, "a lane is at a run that its callout does not know"
             check(lane.run.callout)

@@ -304,7 +304,7 @@ def _carry_out(cpu: Cpu, c: Callout, move: Move, old: list[object]) -> None:
     old += (c.func, c.arg)
     at, seq, deadline = prepare(to, move.time, cpu.now())
     to.wheel.put(c, at, move.time, seq)
-    c.cpu = to
+    c.c_cpu = to
     c.func = move.func
     c.arg = move.arg
     c.precision = move.precision

@@ -77,7 +77,7 @@ def callout_init(c: Callout, mpsafe: int, /) -> None:
         try:
             if record.state == FRESH:
                 record.state = machine.fresh
-                record.cpu = machine.cpus[0]
+                record.c_cpu = machine.cpus[0]
                 return
         except AttributeError:
             pass  # it was never made, as is said below
@@ -115,7 +115,7 @@ def callout_init_mtx(c: Callout, mtx: Mtx, flags: int = 0, /) -> None:
             ):
                 record.lock = mtx
                 record.state = machine.fresh
-                record.cpu = machine.cpus[0]
+                record.c_cpu = machine.cpus[0]
                 return
         except AttributeError:
             pass  # one of the two was never made, as is said below
@@ -141,7 +141,7 @@ def callout_reset(c: Callout, ticks: int, func: Callable[[T], object], arg: T, /
     try:
         record = c
         known = record.func
-        cpu = record.cpu
+        cpu = record.c_cpu
         clock = cpu.now
     except (AttributeError, TypeError):
         not_a_callout("callout_reset", c)
@@ -162,7 +162,7 @@ def callout_reset(c: Callout, ticks: int, func: Callable[[T], object], arg: T, /
     try:
         state = record.state
         # With a run in progress there may be a drain that refuses the call.
-        if record.run is None and record.cpu is cpu:
+        if record.run is None and record.c_cpu is cpu:
             pending = state == ARMED or state == ARMED_TRACED
             # Pushed out, the commonest call of all.
             if pending and record.time <= when:
@@ -254,7 +254,7 @@ def arm_new(call: str, cpu: Cpu, delay: int, func: Callable[[T], object], arg: T
         try:
             if not cpu.quiet:
                 cpu.busy = True
-                record.cpu = cpu
+                record.c_cpu = cpu
                 state = ARMED
                 if machine.origins is not None:
                     state = ARMED_TRACED
@@ -306,7 +306,7 @@ def callout_stop(c: Callout, /) -> int:
     """
     try:
         record = c
-        cpu = record.cpu
+        cpu = record.c_cpu
         mine = record.lock
         lock = cpu.lock
     except (AttributeError, TypeError):
@@ -325,7 +325,7 @@ def callout_stop(c: Callout, /) -> int:
         cpu.busy = True
         state = record.state
         # In the wheel and idle.
-        if (state == ARMED or state == ARMED_TRACED) and record.run is None and record.cpu is cpu:
+        if (state == ARMED or state == ARMED_TRACED) and record.run is None and record.c_cpu is cpu:
             before, after = record.prev, record.next
             before.next, after.prev = after, before  # type: ignore[union-attr]  # what is pending is in a ring
             record.prev = record.next = None
@@ -348,7 +348,7 @@ def callout_dequeue(c: Callout, /, *, if_not_running: bool = False, close: bool 
     """
     try:
         record = c
-        cpu = record.cpu
+        cpu = record.c_cpu
         lock = cpu.lock
     except (AttributeError, TypeError):
         not_a_callout("callout_dequeue", c)
@@ -364,7 +364,7 @@ def callout_dequeue(c: Callout, /, *, if_not_running: bool = False, close: bool 
         cpu.busy = True
         state = record.state
         # In the wheel and idle.
-        if (state == ARMED or state == ARMED_TRACED) and record.run is None and not close and record.cpu is cpu:
+        if (state == ARMED or state == ARMED_TRACED) and record.run is None and not close and record.c_cpu is cpu:
             before, after = record.prev, record.next
             before.next, after.prev = after, before  # type: ignore[union-attr]  # what is pending is in a ring
             record.prev = record.next = None
@@ -393,7 +393,7 @@ def callout_arm_curcpu(c: Callout, tick: int, func: Callable[[T], object], arg: 
     """Arm *c* as ``callout_arm_on()`` does, on the CPU on which this code runs. Never blocks."""
     try:
         record = c
-        cpu = record.cpu
+        cpu = record.c_cpu
         clock = cpu.now
     except (AttributeError, TypeError):
         not_a_callout("callout_arm_curcpu", c)
@@ -415,7 +415,7 @@ def callout_arm_curcpu(c: Callout, tick: int, func: Callable[[T], object], arg: 
         try:
             state = record.state
             # Staying there, with the function that it had.
-            if record.func is func and record.run is None and record.cpu is cpu:
+            if record.func is func and record.run is None and record.c_cpu is cpu:
                 pending = state == ARMED or state == ARMED_TRACED
                 # Pushed out.
                 if pending and record.time < when and not flags & _LONG_IF_LATER:

@@ -15,7 +15,7 @@ MODULES: Final = (
 NATIVE: Final = ("_core/nativelock",)
 
 # The fields of a callout that are read without a lock.
-RACY: Final = ("cpu", "state", "run", "arg")
+RACY: Final = ("c_cpu", "state", "run", "arg")
 
 PACKAGE: Final = Path(__file__).parent.parent
 RECORD: Final = PACKAGE / "_core/built.json"  # what the build has to say

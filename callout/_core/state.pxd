@@ -12,7 +12,7 @@ cdef class Ring(Link):
 
 # In the order in which they are used: what stopping looks at comes first, and so is in the cache with the links.
 cdef class Record(Link):
-    cdef public object cpu
+    cdef public object c_cpu
     cdef public int state
     cdef public int flags
     cdef public object run

@@ -1,10 +1,10 @@
 """The callout record and the bits of its state.
 
-Pure data. The fields of a callout belong to the lock of the CPU that ``cpu`` names; ``cpu`` itself changes only under
-both CPUs' locks, so code that has read it, acquired that CPU's lock and read it again may touch the rest.
+Pure data. The fields of a callout belong to the lock of the CPU that ``c_cpu`` names; ``c_cpu`` itself changes only
+under both CPUs' locks, so code that has read it, acquired that CPU's lock and read it again may touch the rest.
 
-Three fields are read without a lock, on purpose: ``cpu`` (to find the lock), and ``state`` by ``callout_pending()`` and
-``callout_active()``. The virtual platform makes these reads switch points.
+Three fields are read without a lock, on purpose: ``c_cpu`` (to find the lock), and ``state`` by ``callout_pending()``
+and ``callout_active()``. The virtual platform makes these reads switch points.
 
 Source: struct callout of sys/_callout.h; the flags split of kern_timeout.c (c_flags, c_iflags).
 """
@@ -86,7 +86,7 @@ UNMADE_IS_IDLE: Final = CORE != PURE
 # not by its name, unless it was compiled for that (``sources.add_switch_points()``).
 SEES_READS: Final = CORE == PURE
 
-NOWHERE: Cpu = cast("Cpu", None)  # the CPU of a callout that was never initialised: ``cpu`` puts it here
+NOWHERE: Cpu = cast("Cpu", None)  # the CPU of a callout that was never initialised: the module cpu puts it here
 
 # What a callout is at, for repr: by the state of its run.
 RUN_WORDS: Final = ("waiting for its lock", "cancelled at its lock", "running")
@@ -101,7 +101,7 @@ class Record(Link):
     __slots__ = (
         "__weakref__",
         "arg",  # c_arg
-        "cpu",  # c_cpu: its lock guards all the other fields
+        "c_cpu",  # its lock guards all the other fields
         "filed",  # the ``seq`` under which the open ring of the wheel has it; another now: pushed out since
         "flags",  # CALLOUT_* given at initialisation
         "func",  # c_func; None until the first arming
@@ -114,7 +114,7 @@ class Record(Link):
     )
 
     arg: Any
-    cpu: Cpu
+    c_cpu: Cpu
     filed: int
     flags: int
     func: Func | None
@@ -129,7 +129,7 @@ class Record(Link):
         """Make an uninitialised record. Never blocks."""
         self.next = self.prev = None
         self.arg = None
-        self.cpu = NOWHERE
+        self.c_cpu = NOWHERE
         self.filed = 0
         self.flags = 0
         self.func = None
@@ -149,7 +149,7 @@ class Record(Link):
         ]
         if run is not None:
             words.append(RUN_WORDS[run.state])
-        where = "not initialised" if state & FRESH else f"on cpu {self.cpu.id}"
+        where = "not initialised" if state & FRESH else f"on cpu {self.c_cpu.id}"
         return f"<Callout {describe.name_of(self.func)} {where}: {' '.join(words) or 'idle'} at {id(self):#x}>"
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
@@ -165,7 +165,7 @@ class Callout(Record):
     Making one never blocks. It is unusable until ``callout_init()`` or a relative has bound it to the current system.
     It may be embedded in any object; it holds no resources of its own while it is neither pending nor running, and
     nothing of the package refers to it then. It cannot be copied or pickled. A subclass may have anything of its own,
-    but not under the names of the engine's fields, which nobody else may write either: ``arg``, ``cpu``, ``filed``,
+    but not under the names of the engine's fields, which nobody else may write either: ``arg``, ``c_cpu``, ``filed``,
     ``flags``, ``func``, ``lock``, ``next``, ``precision``, ``prev``, ``run``, ``seq``, ``state`` and ``time``.
     """
 

@@ -39,9 +39,9 @@ def check_stop_lock(call: str, c: Callout) -> bool:
         return True
     if lock is lock.machine.giant:
         return False
-    admit(call, c.cpu.machine, Use.STOP)  # if it was closed there is nothing left to stop, with or without the lock
+    admit(call, c.c_cpu.machine, Use.STOP)  # if it was closed there is nothing left to stop, with or without the lock
     raise LockNotHeldError(
-        f"{call}: acquire {lock!r} first; it is the lock of {c!r}", call=call, callout=c, lock=lock, cpu=c.cpu.id
+        f"{call}: acquire {lock!r} first; it is the lock of {c!r}", call=call, callout=c, lock=lock, cpu=c.c_cpu.id
     )
 
 

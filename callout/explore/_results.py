@@ -31,7 +31,7 @@ from ._profile import watched
 from ._sequential import Asked, Happened, History, explained
 
 # Read in this way they are no switch points.
-_cpu_of: Final = FIELDS["cpu"].__get__
+_cpu_of: Final = FIELDS["c_cpu"].__get__
 _state_of: Final = FIELDS["state"].__get__
 
 RUN: Final = "run"

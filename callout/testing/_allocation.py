@@ -124,7 +124,7 @@ class Allocation(Generic[T]):
         """Return the error for a use by the caller. It is in the slab's reports, and among the machine's faults."""
         where, run = look()
         if grave is None and run is not None:
-            cpu = cast(object, run.callout.cpu)
+            cpu = cast(object, run.callout.c_cpu)
             if isinstance(cpu, GraveCpu) and cpu.allocation is self:
                 grave = cpu
         lines = [

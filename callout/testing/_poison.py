@@ -276,7 +276,7 @@ def _namespace(cls: type) -> dict[str, object]:
 # -- a freed callout: softclock may still be about to end its run, and reads and writes the record for that ------------
 
 _run = FIELDS["run"]
-_cpu = FIELDS["cpu"]
+_cpu = FIELDS["c_cpu"]
 
 
 def _read_callout(self: Callout, name: str) -> object:
@@ -552,7 +552,7 @@ class _CalloutPart(_Part):
         super().__init__(name, thing, allocation)
         assert isinstance(thing, Callout)
         armed = "a place that only checking mode notes: open_callouts(checking=True)"
-        machine = thing.cpu.machine if thing.cpu.id >= 0 else None
+        machine = thing.c_cpu.machine if thing.c_cpu.id >= 0 else None
         if machine is not None and machine.origins is not None:
             armed = machine.origins.get(thing) or "no place: it never was"
         self.machine = machine
@@ -587,7 +587,7 @@ class _CalloutPart(_Part):
         """Take it away from the engine and poison it, and note where and when it would have run, if it would."""
         c, freed, fired, grave = cast("Callout", self.thing), self._freed, self._fired, cast("Cpu", self._cpu)
         cpu: Cpu | None = None
-        if c.cpu.id >= 0:
+        if c.c_cpu.id >= 0:
             try:
                 cpu = lock_callout(c)
             except CalloutError:  # the system was closed: nothing is scheduled, nothing runs
@@ -617,7 +617,7 @@ class _CalloutPart(_Part):
             c.func = None
             c.lock = None  # a call shall find out that c was freed before it finds that this lock is not held
             c.arg = None
-            c.cpu = grave
+            c.c_cpu = grave
             c.__class__ = freed
         finally:
             if cpu is not None:

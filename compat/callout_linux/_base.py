@@ -93,18 +93,17 @@ class TimerBase:
         except NotInitializedError:
             words.append("not set up")
         name = getattr(function, "__qualname__", repr(function))
-        return (
-            f"<{type(self).__name__} {name} on cpu {self.entry.cpu.id}: {', '.join(words) or 'idle'} at {id(self):#x}>"
-        )
+        where = f"on cpu {self.entry.c_cpu.id}"
+        return f"<{type(self).__name__} {name} {where}: {', '.join(words) or 'idle'} at {id(self):#x}>"
 
     def _assign(self, expires: int) -> None:
         entry = self.entry
-        self._assigned = expires, entry.cpu.id, entry.seq
+        self._assigned = expires, entry.c_cpu.id, entry.seq
 
     def _was_written(self, assigned: tuple[int, int, int]) -> bool:
         """Whether the timer was not armed since."""
         entry = self.entry
-        return assigned[2] == entry.seq and assigned[1] == entry.cpu.id
+        return assigned[2] == entry.seq and assigned[1] == entry.c_cpu.id
 
     def overwrite(self, expires: int) -> None:
         """Before it is armed for *expires*, or left as it is because it has this time: what was written counts no more.

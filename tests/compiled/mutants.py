@@ -36,7 +36,7 @@ BY_LOCKS: Final = "by the lock set alone"
 NOTHING: Final = "it finds nothing either: see python -m tests.mutants --races --again"
 # What does the same in C code, and why.
 SAME: Final = {
-    "_core.arm:initialize | c.cpu.id >= 0 (of c.cpu.id >= 0 and c.cpu.open) | dropped": (
+    "_core.arm:initialize | c.c_cpu.id >= 0 (of c.c_cpu.id >= 0 and c.c_cpu.open) | dropped": (
         "what stands where a callout has no CPU has each field of one in a structure, and is not open"
     ),
 }

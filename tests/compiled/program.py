@@ -116,7 +116,7 @@ class Program:
         finally:
             if locked:
                 self.lock.unlock()
-        self.note(which, self.number[id(c)], result, c.state, c.cpu.id)
+        self.note(which, self.number[id(c)], result, c.state, c.c_cpu.id)
 
     def run(self) -> None:
         """Make all calls, and let time pass between."""

@@ -586,7 +586,7 @@ class Busy:
 
     def beat(self, c: Callout) -> None:
         """Be a periodic callback, that starts tasks and makes calls."""
-        callout_reset_on(c, 1, self.beat, c, c.cpu.id)
+        callout_reset_on(c, 1, self.beat, c, c.c_cpu.id)
         self.system.cpu(0).start_soon(trio.lowlevel.checkpoint)
         self.system.cpu(0).call(ignore, None)
         if c is self.callouts[1]:

@@ -434,7 +434,7 @@ class _Unlock(ast.NodeTransformer):
     def visit_Call(self, node: ast.Call) -> ast.AST:
         if name_called(node) in LOCKING:
             self.acquired += 1
-            return ast.copy_location(ast.Attribute(node.args[0], "cpu", ast.Load()), node)
+            return ast.copy_location(ast.Attribute(node.args[0], "c_cpu", ast.Load()), node)
         return self.generic_visit(node)
 
     def visit_Assign(self, node: ast.Assign) -> ast.AST:

@@ -43,7 +43,7 @@ FIELDS: Final = frozenset(field for fields in GUARDED.values() for field in fiel
 # What is looked at, under these names: the fields, and what was read of them.
 LOOKED_AT: Final = frozenset(
     {"state", "run", "cancels", "move", "tickets", "refusing", "busy", "open", "idle", "queue", "removed", "ended"}
-    | {"cpu", "lock", "owned", "_owner", "_depth", "taken", "parked", "waiters", "deadline", "depth"}
+    | {"c_cpu", "cpu", "lock", "owned", "_owner", "_depth", "taken", "parked", "waiters", "deadline", "depth"}
 )
 PLANTED: Final = "planted"
 

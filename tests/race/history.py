@@ -147,7 +147,7 @@ class Oops(Exception):  # noqa: N818 - no error: it is meant
 def in_order(cpu: Cpu, c: Callout) -> None:
     """Assert that what the lock of *cpu* guards is in order; called whenever it is about to be released."""
     check_cpu(cpu)
-    if c.cpu is cpu:
+    if c.c_cpu is cpu:
         check(c)
 
 

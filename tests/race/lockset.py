@@ -21,7 +21,7 @@ from callout._worlds.virtual.locks import CpuLock
 from callout._worlds.virtual.platform import VirtualPlatform
 
 _RECORDS: Final[Mapping[str, type]] = {"Cpu": Cpu, "Lane": Lane, "Run": Run, "Callout": Callout}
-_slot: Final = FIELDS["cpu"]
+_slot: Final = FIELDS["c_cpu"]
 
 
 def _cpu_of(record: object) -> object:
@@ -54,7 +54,9 @@ def _breaks(cpu: object, guard: str) -> bool:
 
 def _checked(record: type, fields: Mapping[str, str]) -> Callable[[object, str, object], None]:
     fields_of = FIELDS if record is Callout else record.__dict__
-    cpu_of: Callable[[object], Any] = _itself if record is Cpu else fields_of["cpu"].__get__
+    cpu_of: Callable[[object], Any] = (
+        _itself if record is Cpu else fields_of["c_cpu" if record is Callout else "cpu"].__get__
+    )
     by_one_lock = frozenset(name for name, guard in fields.items() if guard not in (BY_BOTH, BY_LOOP))
     store = object.__setattr__
 

@@ -174,13 +174,13 @@ STARTED_TOO_LATE: Final = Mutant(
 NO_CPU_RECHECK: Final = Mutant(
     "the callout's CPU is not looked at again under that CPU's lock",
     cpulock.lock_callout,
-    "c.cpu is cpu",
+    "c.c_cpu is cpu",
     "True",
 )
 NO_CPU_RECHECK_OF_BOTH: Final = Mutant(
     "the callout's CPU is not looked at again under both CPUs' locks",
     cpulock.lock_callout_and,
-    "c.cpu is cpu",
+    "c.c_cpu is cpu",
     "True",
 )
 LOCKS_IN_ANY_ORDER: Final = Mutant(

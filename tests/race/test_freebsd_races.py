@@ -68,7 +68,7 @@ class FreedCallout(Callout):
 # Afterwards, for a class is not made with these.
 for _name in ("arg", "func", "lock", "run", "seq", "state", "time"):
     setattr(FreedCallout, _name, property(used, used))
-setattr(FreedCallout, "cpu", property(lambda _: NOWHERE))  # noqa: B010 - so say the types of its slots
+setattr(FreedCallout, "c_cpu", property(lambda _: NOWHERE))  # noqa: B010 - so say the types of its slots
 
 
 class Pcb:

@@ -280,7 +280,7 @@ MUTANTS: Final[dict[str, Mutant]] = {
     "a pending timer is deleted without a second look under the lock": (
         race(MOD, DEL),
         cpulock.lock_callout,
-        (("if c.cpu is cpu:", "if True:"),),
+        (("if c.c_cpu is cpu:", "if True:"),),
     ),
     "the short way of a delete does not look again": (
         race(DEL, DEL),

@@ -95,7 +95,7 @@ async def test_on_a_real_loop_it_is_a_plain_callout() -> None:
 
         assert type(c) is Callout
         assert c.run is None
-        assert c.cpu is system._machine.cpus[0]
+        assert c.c_cpu is system._machine.cpus[0]
 
 
 def test_the_callbacks_run_in_order_and_under_their_locks() -> None:

@@ -138,7 +138,7 @@ CHANGING: Final[dict[str, Use]] = {
 def record(c: Callout) -> tuple[object, ...]:
     """Return all that is known of a callout and of the CPUs of its system."""
     fields = [getattr(c, name) for name in FIELDS]
-    cpus = () if c.cpu.id < 0 else c.cpu.machine.cpus
+    cpus = () if c.c_cpu.id < 0 else c.c_cpu.machine.cpus
     return (*fields, *((len(cpu.wheel), cpu.deadline, bool(cpu.softclock.queue)) for cpu in cpus))
 
 

@@ -64,7 +64,7 @@ async def test_a_task_that_was_there_before_finds_the_system() -> None:
                 with pytest.raises(NoSystemError):
                     fresh()
             else:
-                found.append(fresh().cpu.machine is system._machine)
+                found.append(fresh().c_cpu.machine is system._machine)
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(worker)
@@ -97,7 +97,7 @@ async def test_the_system_of_ones_own_block_goes_before_another_of_the_loop() ->
             done = trio.Event()
             theirs: CalloutSystem = await nursery.start(other, done)
 
-            assert fresh().cpu.machine is mine._machine
+            assert fresh().c_cpu.machine is mine._machine
             assert theirs is not mine
 
             done.set()
@@ -170,7 +170,7 @@ async def test_two_tasks_of_another_loop_are_bound_to_different_cpus() -> None:
                     for _ in range(3):
                         c = fresh()
                         callout_reset_curcpu(c, HOUR, ignore, None)
-                        seen.append(int(curcpu() == c.cpu.id == cpu))
+                        seen.append(int(curcpu() == c.c_cpu.id == cpu))
                         await trio.lowlevel.checkpoint()
 
             async def main() -> None:
@@ -339,7 +339,7 @@ class App:
         callout_reset(c, 5, fire, None)
         await fired.wait()
         await callout_drain(c)
-        body = f"{scope['path']} {c.cpu.machine is self.system._machine} {fired_on}"
+        body = f"{scope['path']} {c.c_cpu.machine is self.system._machine} {fired_on}"
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": body.encode()})
 

@@ -209,7 +209,7 @@ class Stage:
     def ready(self) -> None:
         """Have everything as it is before each operation."""
         for c in self.callouts:
-            if c.cpu.id >= 0:
+            if c.c_cpu.id >= 0:
                 callout_dequeue(c)
             if c is self.locked:
                 callout_init_mtx(c, self.mtx)
@@ -227,7 +227,7 @@ class Stage:
     def picture(self) -> tuple[object, ...]:
         """Return what an application can see of the callouts; times only by which arming they are of."""
         return tuple(
-            (callout_pending(c), callout_active(c), c.cpu.id, c.arg if callout_pending(c) else None)
+            (callout_pending(c), callout_active(c), c.c_cpu.id, c.arg if callout_pending(c) else None)
             for c in self.callouts
         )
 
@@ -576,7 +576,7 @@ class AtItsLock:
         for cpu in self.vm.machine.cpus:
             check_cpu(cpu)
         c = self.c
-        return tuple(self.happened), callout_active(c), callout_terminated(c), c.run, c.cpu.id
+        return tuple(self.happened), callout_active(c), callout_terminated(c), c.run, c.c_cpu.id
 
 
 ON_A_RUN: Final[dict[str, Callable[[AtItsLock], object]]] = {

@@ -155,7 +155,7 @@ def test_an_exception_at_the_end_of_a_run_leaves_no_lock_held() -> None:
 
         assert callouts_of(cpu.softclock.queue) == due.plain[1:]
         assert cpu.softclock.run is c.run is None
-        assert c.cpu is other
+        assert c.c_cpu is other
 
         for each in due.plain:
             assert callout_stop(each) == 1

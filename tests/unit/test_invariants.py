@@ -29,7 +29,7 @@ def cpu_of(number: int) -> Cpu:
 def idle(cpu: Cpu) -> Callout:
     """Return a callout that is not scheduled."""
     c = Callout()
-    c.cpu = cpu
+    c.c_cpu = cpu
     c.state = 0
     return c
 
@@ -84,7 +84,7 @@ def test_a_callout_that_was_freed_during_its_run_is_not_looked_at() -> None:
     """A lane may be at the run of a callout that is nowhere any more: a completion may free it."""
     cpu = cpu_of(0)
     c = running(cpu)
-    c.cpu, c.run = NOWHERE, None
+    c.c_cpu, c.run = NOWHERE, None
 
     check_cpu(cpu)
 
@@ -134,14 +134,14 @@ def harm_nowhere(cpu: Cpu) -> Callout:
 def harm_foreign_wheel(cpu: Cpu) -> Callout:
     """Have it foreign wheel."""
     c = armed(cpu)
-    c.cpu = cpu_of(1)
+    c.c_cpu = cpu_of(1)
     return c
 
 
 def harm_foreign_queue(cpu: Cpu) -> Callout:
     """Have it foreign queue."""
     c = queued(cpu)
-    c.cpu = cpu_of(1)
+    c.c_cpu = cpu_of(1)
     return c
 
 
@@ -169,7 +169,7 @@ def harm_foreign_run(cpu: Cpu) -> Callout:
 def harm_run_elsewhere(cpu: Cpu) -> Callout:
     """Have it run elsewhere."""
     c = running(cpu)
-    c.cpu = cpu_of(1)
+    c.c_cpu = cpu_of(1)
     return c
 
 

@@ -452,5 +452,5 @@ def test_a_callout_that_moves_before_the_lock_is_acquired_is_armed_where_it_is()
 
         cpu.lock = inner
 
-        assert c.cpu is other
+        assert c.c_cpu is other
         assert other.seq == c.seq == moved[1] + 1

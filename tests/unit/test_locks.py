@@ -669,7 +669,7 @@ def test_no_callout_is_given_a_lock_that_was_destroyed(
     with pytest.raises(LockDestroyedError, match=f"{init.__name__}: "):
         init(c, lock)
 
-    assert c.cpu.id == -1
+    assert c.c_cpu.id == -1
 
 
 @pytest.mark.parametrize("shared", [False, True])

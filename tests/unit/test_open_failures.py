@@ -65,7 +65,7 @@ async def test_a_cpu_without_a_descriptor(which: int, nested: bool, monkeypatch:
         if outer is not None:
             c, ran = Callout(), trio.Event()
             callout_init(c, 1)
-            assert c.cpu.machine is outer._machine
+            assert c.c_cpu.machine is outer._machine
             callout_reset(c, 1, lambda arg: ran.set(), None)
             await ran.wait()
         else:

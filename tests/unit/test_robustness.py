@@ -707,13 +707,13 @@ async def test_systems_may_be_nested() -> None:
             await ran.wait()
             with pytest.raises(BusyError):
                 callout_init(b, 1)
-            assert a.cpu.machine is outer._machine
-            assert b.cpu.machine is inner._machine
+            assert a.c_cpu.machine is outer._machine
+            assert b.c_cpu.machine is inner._machine
 
         assert callout.hz() == 1000
         assert not callout_pending(b)
         callout_init(b, 1)  # what belonged to a closed system may be used anew
-        assert b.cpu.machine is outer._machine
+        assert b.c_cpu.machine is outer._machine
 
 
 def test_a_system_in_a_worker_threads_own_run() -> None:

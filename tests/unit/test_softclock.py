@@ -300,7 +300,7 @@ def test_a_deferred_direct_arming_is_direct_and_as_precise_as_asked(vm: VirtualS
         callout_reset(c, 1, callback, None)
     vm.tick()
 
-    assert c.cpu.id == 1
+    assert c.c_cpu.id == 1
     assert c.state & DIRECT
     assert c.precision >= 999_999
     vm.check()

@@ -24,14 +24,14 @@ def test_a_fresh_record_is_nowhere() -> None:
     """A callout that was never initialised is on a CPU that has no number and whose lock cannot be acquired."""
     c = Callout()
 
-    assert c.cpu is NOWHERE
-    assert c.cpu.id < 0
+    assert c.c_cpu is NOWHERE
+    assert c.c_cpu.id < 0
     assert not c.state & (PENDING | ACTIVE)
     assert c.func is None
     with pytest.raises(NotInitializedError, match="callout_init"):
-        c.cpu.lock.acquire()
+        c.c_cpu.lock.acquire()
     with pytest.raises(NotInitializedError, match="callout_init"):
-        c.cpu.lock.acquire(False)
+        c.c_cpu.lock.acquire(False)
 
 
 @pytest.mark.parametrize("blocking", [True, False])

@@ -318,4 +318,4 @@ def test_a_callout_of_another_system_is_initialised_without_asking_this_one(vm: 
         cpu.busy = False
         cpu.lock.release()
 
-        assert c.cpu is cpu
+        assert c.c_cpu is cpu

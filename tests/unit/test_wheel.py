@@ -60,21 +60,21 @@ def cpu_of() -> TimedCpu:
 def callout_on(cpu: Cpu) -> Callout:
     """Return an idle callout of *cpu*."""
     c = Callout()
-    c.cpu = cpu
+    c.c_cpu = cpu
     return c
 
 
 def arm(c: Callout, when: int) -> None:
     """Arm *c* the long way."""
-    unschedule(c.cpu, c)
-    schedule(c.cpu, c, when)
+    unschedule(c.c_cpu, c)
+    schedule(c.c_cpu, c, when)
 
 
 def push_out(c: Callout, when: int) -> bool:
     """Arm *c* the short way, which touches no queue, if that will do."""
     if c.state & (PENDING | MOVING | QUEUED) == PENDING and c.time <= when:
-        c.cpu.seq += 1
-        c.seq = c.cpu.seq
+        c.c_cpu.seq += 1
+        c.seq = c.c_cpu.seq
         c.time = when
         return True
     return False
@@ -118,7 +118,7 @@ class Walk(RuleBasedStateMachine):
 
     def _armed(self, c: Callout, when: int) -> None:
         self.order += 1
-        self.model[c] = (c.cpu, when, self.order)
+        self.model[c] = (c.c_cpu, when, self.order)
 
     @initialize(target=callouts, count=st.integers(1, 12))
     def make(self, count: int) -> Any:  # noqa: ANN401 - hypothesis has no name for what multiple() returns
@@ -159,7 +159,7 @@ class Walk(RuleBasedStateMachine):
     @rule(c=callouts)
     def stop(self, c: Callout) -> None:
         """Stop it."""
-        unschedule(c.cpu, c)
+        unschedule(c.c_cpu, c)
         self.model.pop(c, None)
         self.moving.discard(c)
 
@@ -168,16 +168,16 @@ class Walk(RuleBasedStateMachine):
         """Arm it on the other CPU."""
         if c in self.moving:
             return
-        unschedule(c.cpu, c)
-        c.cpu = self.cpus[c.cpu is self.cpus[0]]
-        schedule(c.cpu, c, self._at(delay))
+        unschedule(c.c_cpu, c)
+        c.c_cpu = self.cpus[c.c_cpu is self.cpus[0]]
+        schedule(c.c_cpu, c, self._at(delay))
         self._armed(c, self._at(delay))
 
     @rule(c=callouts)
     def defer(self, c: Callout) -> None:
         """Defer a migration: pending, but in no wheel."""
-        unschedule(c.cpu, c)
-        c.run = Run(c, c.cpu.softclock, STARTED, shared=False, unlocked=False)
+        unschedule(c.c_cpu, c)
+        c.run = Run(c, c.c_cpu.softclock, STARTED, shared=False, unlocked=False)
         c.state |= PENDING | ACTIVE | MOVING
         self.model.pop(c, None)
         self.moving.add(c)
@@ -191,8 +191,8 @@ class Walk(RuleBasedStateMachine):
         c.state &= ~(PENDING | MOVING)
         c.run = None
         if delay % 2:
-            c.cpu = self.cpus[c.cpu is self.cpus[0]]
-        schedule(c.cpu, c, self._at(delay))
+            c.c_cpu = self.cpus[c.c_cpu is self.cpus[0]]
+        schedule(c.c_cpu, c, self._at(delay))
         self._armed(c, self._at(delay))
 
     @rule(by=delays)

@@ -62,7 +62,7 @@ def _racy_field(name: str) -> property:
     return property(read, write)
 
 
-_slot_cpu = FIELDS["cpu"]
+_slot_cpu = FIELDS["c_cpu"]
 for _part in PARTS:
     setattr(Racy, _part, _racy_field(_part))
 
