@@ -9,6 +9,7 @@ them: ``testing`` (for your own tests), ``explore`` (every schedule), ``conforma
 from __future__ import annotations
 
 from ._api.awaitable import Unfinished, must_await
+from ._api.callout import Callout
 from ._api.callout9 import (
     callout_active,
     callout_barrier,
@@ -174,7 +175,6 @@ from ._core.errors import (
     UseAfterFree,
 )
 from ._core.short import callout_arm_curcpu, callout_dequeue, callout_init, callout_init_mtx, callout_stop
-from ._core.state import Callout
 from ._core.units import (
     C_ABSOLUTE,
     C_DIRECT_EXEC,

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from ._api.callout import Callout
 from ._core.checks import check_callout
 from ._core.drain import async_drain
 from ._core.results import STOP_RESULT
-from ._core.state import Callout
 
 __all__ = ["callout_async_drain"]
 

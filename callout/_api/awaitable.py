@@ -19,7 +19,7 @@ from .._core.errors import ArgumentTypeError, LoopThreadError, NotAwaitedError, 
 from .._core.guard import protected
 from .._core.machine import Machine
 from .._core.refusal import Refusal
-from .._core.state import Callout
+from .callout import Callout
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)

@@ -21,7 +21,7 @@ from .._core.deadline import after_ticks, at_sbt, ticks_since_boot
 from .._core.drain import drain_async, wait, wait_blocking
 from .._core.machine import Machine, current_machine
 from .._core.results import DRAIN_RESULT, RESET_RESULT, WAITED_RESULT
-from .._core.state import ACTIVE, FRESH, PENDING, UNMADE_IS_IDLE, Callout, Func
+from .._core.state import ACTIVE, FRESH, PENDING, UNMADE_IS_IDLE, Func
 from .._core.stop import deactivate
 from .._core.units import (
     C_ALL,
@@ -35,6 +35,7 @@ from .._core.units import (
 from .._locks.mutex import Mtx
 from .._locks.rwlock import RmLock, RwLock
 from .awaitable import must_await, refuse_wait
+from .callout import Callout
 
 T = TypeVar("T")
 

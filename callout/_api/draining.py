@@ -14,8 +14,8 @@ from .._core.guard import protected
 from .._core.machine import current_machine
 from .._core.once import AsyncBlock
 from .._core.phases import Phase
-from .._core.state import Callout
 from .awaitable import refuse_loop
+from .callout import Callout
 
 
 def draining(*callouts: Callout) -> AsyncBlock[None]:

@@ -24,8 +24,9 @@ from .._core.errors import ArgumentValueError, SelfDrainError
 from .._core.machine import CURRENT, Machine, current_machine
 from .._core.platform import Waiter
 from .._core.short import arm_at_tick, callout_arm_curcpu, callout_dequeue
-from .._core.state import CLOSED, FRESH, MOVING, PENDING, REMOVED, RUNNING, UNMADE_IS_IDLE, Callout
+from .._core.state import CLOSED, FRESH, MOVING, PENDING, REMOVED, RUNNING, UNMADE_IS_IDLE
 from .awaitable import must_await, refuse_closed, refuse_held_locks, refuse_loop, refuse_wait
+from .callout import Callout
 
 T = TypeVar("T")
 

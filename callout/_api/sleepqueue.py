@@ -42,10 +42,10 @@ from .._core.platform import Thread
 from .._core.rules import LockClass
 from .._core.short import callout_stop
 from .._core.sleep import Sleeper, Why, claim, enlist, wake
-from .._core.state import Callout
 from .._core.witness import Witness
 from .._locks.mutex import Mtx
 from .awaitable import refuse_loop
+from .callout import Callout
 
 # What has no identity of its own: equal ones may be one object or two, and a method is a new object at each look.
 _VALUES: Final = (bool, bytes, complex, float, frozenset, int, str, tuple, type(None))

@@ -18,7 +18,7 @@ Source: kern_timeout.c, callout_reset_sbt_on(), callout_cc_add(), callout_cpu_sw
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from .._locks.lock import Lock
 from .._locks.rwlock import RmLock, RwLock
@@ -32,23 +32,11 @@ from .guard import protect
 from .machine import Machine, current_machine
 from .phases import Phase
 from .rules import LockClass, Place, place
-from .state import (
-    ACTIVE,
-    CAREFUL,
-    CLOSED,
-    DIRECT,
-    FRESH,
-    MOVING,
-    PENDING,
-    QUEUED,
-    REMOVED,
-    RUNNING,
-    TRACED,
-    Callout,
-    Func,
-    Link,
-)
+from .state import ACTIVE, CAREFUL, CLOSED, DIRECT, FRESH, MOVING, PENDING, QUEUED, REMOVED, RUNNING, TRACED, Func, Link
 from .units import CALLOUT_RETURNUNLOCKED, CALLOUT_SHAREDLOCK, CALLOUT_TRYLOCK, check_flags
+
+if TYPE_CHECKING:
+    from .._api.callout import Callout
 
 _LOCK_FLAGS: Final = CALLOUT_RETURNUNLOCKED | CALLOUT_SHAREDLOCK | CALLOUT_TRYLOCK
 

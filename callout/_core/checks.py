@@ -6,7 +6,7 @@ import inspect
 from collections.abc import AsyncGenerator, Coroutine, Generator
 from functools import partial
 from types import FunctionType, MethodType
-from typing import Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from . import frames, phases
 from .cpu import Cpu
@@ -15,8 +15,11 @@ from .errors import ArgumentTypeError, ArgumentValueError, NotInitializedError
 from .machine import Machine
 from .phases import Use, admit
 from .refusal import Refusal
-from .state import Callout
+from .state import Record
 from .units import exact_int
+
+if TYPE_CHECKING:
+    from .._api.callout import Callout
 
 REFUSED_CODE: Final = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR | inspect.CO_GENERATOR
 
@@ -71,7 +74,7 @@ def not_a_callout(call: str, c: object, what: str = "the first argument") -> NoR
 
     For the ``except AttributeError`` of a short path, which so looks at nothing, and for ``check_callout()``.
     """
-    if issubclass(type(c), Callout):
+    if issubclass(type(c), Record):
         raise NotInitializedError(
             f"{call}: this {type(c).__qualname__} was never made: its __init__() did not call Callout.__init__()",
             call=call,
@@ -82,13 +85,13 @@ def not_a_callout(call: str, c: object, what: str = "the first argument") -> NoR
 
 def check_callout(call: str, c: object, what: str = "the first argument") -> None:
     """Raise unless *c* is a Callout."""
-    if not issubclass(type(c), Callout) or getattr(c, "c_cpu", None) is None:
+    if not issubclass(type(c), Record) or getattr(c, "c_cpu", None) is None:
         not_a_callout(call, c, what)
 
 
 def machine_of(c: Callout, call: str = "") -> Machine:
     """Return the machine of *c*, or raise, in the name of *call*, if it has none."""
-    if not issubclass(type(c), Callout):
+    if not issubclass(type(c), Record):
         not_a_callout(call or frames.entry(), c)
     try:
         if c.c_cpu.id < 0:

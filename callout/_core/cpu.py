@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING, Final
 from . import state
 from .errors import NotInitializedError
 from .refusal import Refusal
-from .state import Callout, Func, Ring
+from .state import Func, Ring
 from .units import NEVER
 from .wheel import Wheel
 
 if TYPE_CHECKING:
+    from .._api.callout import Callout
     from .machine import Machine
     from .platform import Thread, Waiter
     from .rawlock import RawLock

@@ -25,7 +25,7 @@ the work under it makes its calls first, and what it changes, it changes by plai
 
 from __future__ import annotations
 
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from . import frames
 from .cpu import Cpu
@@ -33,7 +33,9 @@ from .errors import ReentrantCallError
 from .guard import protect
 from .rawlock import RawLock
 from .refusal import Refusal
-from .state import Callout
+
+if TYPE_CHECKING:
+    from .._api.callout import Callout
 
 
 def acquire(cpu: Cpu, call: str = "") -> None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from contextlib import nullcontext
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .._locks.lock import Lock, watched
 from .._locks.mutex import Mtx
@@ -28,8 +28,11 @@ from .guard import protected
 from .machine import Machine
 from .platform import Waiter
 from .rules import LockClass
-from .state import ACTIVE, CLOSED, MOVING, REMOVED, RUNNING, Callout, Func
+from .state import ACTIVE, CLOSED, MOVING, REMOVED, RUNNING, Func
 from .stop import check_stop_lock, stop_locked
+
+if TYPE_CHECKING:
+    from .._api.callout import Callout
 
 T = TypeVar("T")
 

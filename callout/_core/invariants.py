@@ -6,11 +6,14 @@ The virtual platform looks after every step of an exploration, and so do the tes
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from .cpu import CANCELLED, STARTED, T_REFUSE, WAITING, Cpu
-from .state import ACTIVE, CAREFUL, CLOSED, DIRECT, FRESH, MOVING, PENDING, QUEUED, TRACED, Callout
+from .state import ACTIVE, CAREFUL, CLOSED, DIRECT, FRESH, MOVING, PENDING, QUEUED, TRACED
 from .wheel import callouts_of
+
+if TYPE_CHECKING:
+    from .._api.callout import Callout
 
 # Where a callout is that has these of the bits PENDING, QUEUED and MOVING. No other combination is legal.
 NOWHERE: Final = "not scheduled"

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Final, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from .._locks.lock import Lock
 from .._locks.mutex import MTX_RECURSE, Mtx
@@ -33,10 +33,13 @@ from .refusal import Refusal
 from .runs import end
 from .sleep import wake_all
 from .softclock import hardclock, softclock
-from .state import ACTIVE, PENDING, QUEUED, Callout, Func
+from .state import ACTIVE, PENDING, QUEUED, Func
 from .units import NEVER
 from .wheel import callouts_of
 from .witness import Witness
+
+if TYPE_CHECKING:
+    from .._api.callout import Callout
 
 MAX_CPUS: Final = 1024
 MAX_HZ: Final = 1_000_000
@@ -59,6 +62,7 @@ def check_options(call: str, cpus: int, hz: int, alloweddeviation: int) -> None:
 def boot(
     platform: Platform,
     *,
+    kind: type[Callout],
     cpus: int,
     hz: int,
     alloweddeviation: int,
@@ -67,6 +71,7 @@ def boot(
 ) -> Machine:
     """Make a machine, which is OPENING, and hand its CPUs to the platform. When these are up, ``enter`` OPEN.
 
+    *kind* is the class of the callouts that the engine makes itself.
     The caller has checked the options, and says where errors are reported (``Machine.report``).
     """
     machine = Machine(platform, hz, precision_exponent(alloweddeviation))
@@ -81,8 +86,9 @@ def boot(
     machine.giant = Mtx("Giant", MTX_RECURSE, machine=machine)
     machine.cpus = tuple(Cpu(machine, number) for number in range(cpus))
     machine.cpus[0].only = cpus == 1
-    machine.kind = platform.racy(Callout)
-    if machine.kind is Callout:
+    machine.plain = kind
+    machine.kind = platform.racy(kind)
+    if machine.kind is kind:
         machine.fresh = fresh_state(machine)
     for cpu in machine.cpus:
         platform.attach(cpu.id, Entry(partial(hardclock, cpu), partial(run_calls, cpu), partial(softclock, cpu)))

@@ -23,6 +23,7 @@ cdef class Machine:
     cdef public RawLock making
     cdef public object origins
     cdef public object phase
+    cdef public object plain
     cdef public object platform
     cdef public int precexp
     cdef public object report

@@ -13,6 +13,7 @@ from .phases import Phase, Use, admit
 from .units import NEVER
 
 if TYPE_CHECKING:
+    from .._api.callout import Callout
     from .._locks.lock import Lock
     from .._locks.mutex import Mtx
     from .cpu import Cpu
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from .platform import Platform, Thread
     from .refusal import Refusal
     from .sleep import Sleeper
-    from .state import Callout, Func
+    from .state import Func
     from .witness import Witness
 
 
@@ -46,6 +47,7 @@ class Machine:
         "making",
         "origins",
         "phase",
+        "plain",
         "platform",
         "precexp",
         "report",
@@ -81,7 +83,8 @@ class Machine:
         # The state of a callout that is initialised for the first time, if nothing but that and its CPU has to change;
         # None: the long way finds out.
         self.fresh: int | None = None
-        self.kind: type[Callout]  # what a plain callout becomes here
+        self.plain: type[Callout]  # a plain callout
+        self.kind: type[Callout]  # what it becomes here
         self.budget = NEVER  # nanoseconds for which softclock may run without a checkpoint
         self.slow = NEVER  # nanoseconds after which a callback is an expensive one
         # Runs a callback or a completion. The caller reports what leaves it.

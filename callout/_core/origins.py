@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from . import frames
-from .state import Callout
 from .weak import ByIdentity
+
+if TYPE_CHECKING:
+    from .._api.callout import Callout
 
 
 class Origins:

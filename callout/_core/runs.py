@@ -22,7 +22,7 @@ Source: kern_timeout.c, callout_process(), softclock_call_cc().
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .._locks.mutex import Mtx, MtxRecord
 from .arm import prepare, schedule, unschedule
@@ -31,8 +31,11 @@ from .cpulock import acquire, acquire_both
 from .errors import CallbackLockError, CalloutError, UseAfterFree
 from .guard import protect
 from .phases import Phase
-from .state import ACTIVE, CLOSED, DIRECT, MOVING, PENDING, QUEUED, Callout
+from .state import ACTIVE, CLOSED, DIRECT, MOVING, PENDING, QUEUED
 from .units import CALLOUT_RETURNUNLOCKED, CALLOUT_SHAREDLOCK, CALLOUT_TRYLOCK
+
+if TYPE_CHECKING:
+    from .._api.callout import Callout
 
 # -- a run -------------------------------------------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import FunctionType
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from .._locks.lock import Lock
 from .._locks.mutex import Mtx, MtxRecord
@@ -43,9 +43,12 @@ from .levels import COARSE, LAST
 from .machine import CURRENT, current_machine
 from .refusal import Refusal
 from .results import RESET_RESULT, STOP_RESULT
-from .state import ARMED, ARMED_TRACED, FRESH, NOT_IDLE, REMOVED, TRACED, Callout, Link
+from .state import ARMED, ARMED_TRACED, FRESH, NOT_IDLE, REMOVED, TRACED, Link, Record
 from .stop import dequeue, stop
 from .units import check_flags, check_ticks
+
+if TYPE_CHECKING:
+    from .._api.callout import Callout
 
 T = TypeVar("T")
 
@@ -72,7 +75,12 @@ def callout_init(c: Callout, mpsafe: int, /) -> None:
     machine = CURRENT.get(None)
     # For the first time, where nothing but the state and the CPU has to change.
     kind = type(c)
-    if machine is not None and machine.fresh is not None and mpsafe and (kind is Callout or issubclass(kind, Callout)):
+    if (
+        machine is not None
+        and machine.fresh is not None
+        and mpsafe
+        and (kind is machine.plain or issubclass(kind, Record))
+    ):
         record = c
         try:
             if record.state == FRESH:
@@ -102,7 +110,7 @@ def callout_init_mtx(c: Callout, mtx: Mtx, flags: int = 0, /) -> None:
     machine = CURRENT.get(None)
     kind = type(c)
     # For the first time, as above, with a mutex that was not destroyed, of the same system.
-    if machine is not None and type(mtx) is Mtx and (kind is Callout or issubclass(kind, Callout)):
+    if machine is not None and type(mtx) is Mtx and (kind is machine.plain or issubclass(kind, Record)):
         record, mine = c, mtx
         try:
             if (
@@ -229,8 +237,8 @@ def arm_new(call: str, cpu: Cpu, delay: int, func: Callable[[T], object], arg: T
     if type(func) is not FunctionType or func.__code__.co_flags & REFUSED_CODE:
         check_func(call, func)
     machine = cpu.machine
-    record = Callout()
-    if machine.kind is not Callout:
+    record = machine.plain()
+    if machine.kind is not machine.plain:
         record.__class__ = machine.kind
     clock = cpu.now
     when = clock() + delay

@@ -17,7 +17,7 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Never, Protocol, TypeVar, cast, overload
 
 if TYPE_CHECKING:
-    from .state import Callout
+    from .._api.callout import Callout
 
 T = TypeVar("T")
 

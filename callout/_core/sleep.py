@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from enum import Enum
+from typing import TYPE_CHECKING
 
 from .arm import arm, initialize
 from .deadline import from_seconds
@@ -22,9 +23,11 @@ from .guard import protected
 from .machine import Machine
 from .phases import Phase, Use, admit
 from .platform import Waiter
-from .state import Callout
 from .stop import stop
 from .units import exact_int
+
+if TYPE_CHECKING:
+    pass
 
 
 class Why(Enum):
@@ -116,7 +119,7 @@ async def sleep(call: str, machine: Machine, sleeper: Sleeper, limit: int | None
     """
     alarm = None
     if limit is not None:
-        alarm = Callout()
+        alarm = machine.plain()
         initialize(call, machine, alarm, None, 0)
 
         def ring(_: None) -> None:

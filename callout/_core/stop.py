@@ -5,13 +5,18 @@ Source: kern_timeout.c, _callout_stop_safe().
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from .arm import unschedule
 from .cpu import CANCELLED, WAITING, Cpu, Ticket
 from .cpulock import lock_callout
 from .errors import LockNotHeldError
 from .guard import protect
 from .phases import Use, admit
-from .state import ACTIVE, CLOSED, REMOVED, RUNNING, Callout
+from .state import ACTIVE, CLOSED, REMOVED, RUNNING
+
+if TYPE_CHECKING:
+    from .._api.callout import Callout
 
 
 def stop(call: str, c: Callout) -> int:

@@ -39,11 +39,14 @@ from __future__ import annotations
 
 from bisect import insort
 from operator import attrgetter
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from .levels import CHUNK, COARSER, FAN, FEW, FINE, LAST, LEVELS, SHIFT
-from .state import MOVING, PENDING, QUEUED, Callout, Link, Ring
+from .state import MOVING, PENDING, QUEUED, Link, Record, Ring
 from .units import NEVER
+
+if TYPE_CHECKING:
+    from .._api.callout import Callout
 
 _by_time: Final = attrgetter("time")
 _by_seq: Final = attrgetter("seq")
@@ -369,9 +372,9 @@ def callouts_of(ring: Ring) -> list[Callout]:
     out: list[Callout] = []
     link: Link | None = ring.next
     while link is not ring:
-        assert isinstance(link, Callout), "a ring within a ring"
+        assert isinstance(link, Record), "a ring within a ring"
         assert link.next is not None, "a torn ring"
         assert link.next.prev is link, "a torn ring"
-        out.append(link)
+        out.append(cast("Callout", link))
         link = link.next
     return out

@@ -44,10 +44,11 @@ from .guard import protected
 from .units import CALLOUT_TRYLOCK
 
 if TYPE_CHECKING:
+    from .._api.callout import Callout
     from .._locks.lock import Lock
     from .machine import Machine
     from .platform import Thread
-    from .state import Callout, Func
+    from .state import Func
 
 _MANY: Final = 1024
 

@@ -23,8 +23,8 @@ from .._core.guard import protect
 from .._core.platform import Waiter
 
 if TYPE_CHECKING:
+    from .._api.callout import Callout
     from .._core.machine import Machine
-    from .._core.state import Callout
 
 _UNWATCHED: Final = nullcontext()
 

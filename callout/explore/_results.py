@@ -16,12 +16,13 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Final
 
+from .._api.callout import Callout
 from .._core import arm, cpu, drain, runs, short, stop
 from .._core.describe import name_of
 from .._core.errors import CalloutError, ResultError
 from .._core.machine import Machine
 from .._core.results import DRAIN_RESULT, RESET_RESULT, STOP_RESULT, WAITED_RESULT
-from .._core.state import ACTIVE, DIRECT, FIELDS, Callout
+from .._core.state import ACTIVE, DIRECT, FIELDS
 from .._core.units import CALLOUT_TRYLOCK
 from .._worlds.virtual.footprints import READS, RELEASES, TRIES, WRITES
 from .._worlds.virtual.platform import VirtualPlatform

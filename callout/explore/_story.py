@@ -20,10 +20,11 @@ from dataclasses import dataclass
 from types import FrameType, MethodType, TracebackType
 from typing import Final, NamedTuple
 
+from .._api.callout import Callout
 from .._core import frames
 from .._core.describe import name_of
 from .._core.errors import DeadlockError
-from .._core.state import FIELDS, Callout
+from .._core.state import FIELDS
 from .._worlds.virtual import records
 from .._worlds.virtual.context import INTERRUPT, SOFTCLOCK, Context
 from .._worlds.virtual.locks import CpuLock

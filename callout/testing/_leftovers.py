@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
+from .. import Callout
 from .._core import describe
 from .._core.cpu import Cpu
 from .._core.cpulock import acquire
 from .._core.lifecycle import runs
-from .._core.state import Callout
 from .._core.wheel import callouts_of
 from ._slab import WATCHED, Slab, live
 

@@ -16,10 +16,10 @@ from collections.abc import Collection, Iterable, Iterator
 from types import GetSetDescriptorType, MemberDescriptorType, SimpleNamespace
 from typing import Final, cast
 
+from .._api.callout import Callout
 from .._api.condvar9 import Cv
 from .._api.event import Event
 from .._core.errors import ArgumentTypeError, ArgumentValueError
-from .._core.state import Callout
 from .._locks.lock import Lock
 from .._locks.mutex import Mtx
 from .._locks.rwlock import RmLock

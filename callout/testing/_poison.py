@@ -18,6 +18,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
 from typing import Final, NoReturn, TypeVar, cast
 
+from .._api.callout import Callout
 from .._api.condvar9 import Cv
 from .._api.event import Event
 from .._api.sleepqueue import disown
@@ -30,7 +31,7 @@ from .._core.guard import exposed, protected
 from .._core.machine import Machine
 from .._core.platform import Platform
 from .._core.sleep import Why, wake
-from .._core.state import FIELDS, FRESH, MOVING, Callout
+from .._core.state import FIELDS, FRESH, MOVING
 from .._core.weak import WeakValues
 from .._locks.lock import Lock
 from .._locks.mutex import Mtx

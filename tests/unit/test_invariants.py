@@ -8,11 +8,12 @@ from typing import Any, Final, cast
 
 import pytest
 
+from callout import Callout
 from callout._core.arm import schedule
 from callout._core.cpu import STARTED, Cpu, Move, Run
 from callout._core.invariants import check, check_cpu
 from callout._core.rawlock import RawLock
-from callout._core.state import ACTIVE, CLOSED, DIRECT, MOVING, NOWHERE, PENDING, QUEUED, Callout
+from callout._core.state import ACTIVE, CLOSED, DIRECT, MOVING, NOWHERE, PENDING, QUEUED
 from callout._core.units import NEVER
 
 WHEN: Final = 1 << 40

@@ -74,7 +74,7 @@ def test_who_wants_to_know_of_expensive_callbacks_is_told() -> None:
     def tell(func: Func, ns: int) -> None:
         told.append((func, ns))
 
-    machine = boot(VirtualPlatform(), cpus=1, hz=1000, alloweddeviation=0, checking=False, expensive=tell)
+    machine = boot(VirtualPlatform(), kind=Callout, cpus=1, hz=1000, alloweddeviation=0, checking=False, expensive=tell)
     machine.expensive(ignore, 5)
 
     assert told == [(ignore, 5)]

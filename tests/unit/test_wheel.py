@@ -14,11 +14,12 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, rule
 
+from callout import Callout
 from callout._core.arm import schedule, unschedule
 from callout._core.cpu import STARTED, Cpu, Run
 from callout._core.levels import CHUNK, COARSE, FEW, FINE, LAST, LEVELS
 from callout._core.rawlock import RawLock
-from callout._core.state import ACTIVE, MOVING, PENDING, QUEUED, Callout, Ring
+from callout._core.state import ACTIVE, MOVING, PENDING, QUEUED, Ring
 from callout._core.units import NEVER
 from callout._core.wheel import Bucket, Wheel, callouts_of
 

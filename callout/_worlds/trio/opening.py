@@ -12,6 +12,7 @@ from typing import Final
 
 import trio
 
+from ..._api.callout import Callout
 from ..._core.describe import shown
 from ..._core.errors import ArgumentTypeError, ArgumentValueError, ClockError, LoopError
 from ..._core.lifecycle import boot, check_options, enter
@@ -189,6 +190,7 @@ def _build(
     """Make a system of which nothing runs yet."""
     machine = boot(
         platform,
+        kind=Callout,
         cpus=cpus,
         hz=hz,
         alloweddeviation=alloweddeviation,

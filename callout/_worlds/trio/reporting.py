@@ -13,10 +13,11 @@ from typing import Final
 
 import trio
 
+from ..._api.callout import Callout
 from ..._core.describe import name_of
 from ..._core.errors import ArgumentTypeError, CallbackCancelledError
 from ..._core.machine import Machine
-from ..._core.state import Callout, Func
+from ..._core.state import Func
 from .forked import end_if_forked
 from .log import Level, tell, text_of
 

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
+from ..._api.callout import Callout
 from ..._core.cpu import Run
 from ..._core.describe import name_of
 from ..._core.lifecycle import runs
-from ..._core.state import Callout
 from .log import tell, text_of
 
 if TYPE_CHECKING:

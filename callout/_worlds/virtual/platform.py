@@ -22,8 +22,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Final, TypeVar, cast
 
+from ..._api.callout import Callout
 from ..._core.platform import Entry, Thread
-from ..._core.state import Callout
 from ..._core.units import NEVER, NS_PER_S
 from ..._core.weak import ByIdentity
 from .context import INTERRUPT, SOFTCLOCK, Context

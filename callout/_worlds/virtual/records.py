@@ -9,6 +9,7 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from functools import partial
 
+from ..._api.callout import Callout
 from ..._core.cpu import Cpu
 from ..._core.errors import ClosedError, LockError
 from ..._core.invariants import check_cpu
@@ -17,7 +18,7 @@ from ..._core.machine import Machine
 from ..._core.platform import Waiter
 from ..._core.rawlock import RawLock
 from ..._core.refusal import Refusal
-from ..._core.state import RUN_WORDS, Callout
+from ..._core.state import RUN_WORDS
 from ..._core.wheel import callouts_of
 from .locks import CpuLock
 from .platform import VirtualPlatform

@@ -9,9 +9,10 @@ from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from ..._api.callout import Callout
 from ..._core.cpu import Cpu
 from ..._core.sources import RACY
-from ..._core.state import FIELDS, PENDING, Callout
+from ..._core.state import FIELDS, PENDING
 from ..._core.weak import WeakValues
 from .footprints import READS, WRITES
 

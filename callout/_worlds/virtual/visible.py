@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ..._core.state import Callout
+from ..._api.callout import Callout
 from ..._locks.lock import Lock
 
 

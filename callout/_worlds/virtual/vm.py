@@ -12,6 +12,7 @@ from functools import partial
 from types import FunctionType, TracebackType
 from typing import Any, Self, TypeVar
 
+from ..._api.callout import Callout
 from ..._core.calls import call_on
 from ..._core.checks import check_bool, check_int
 from ..._core.describe import name_of, shown
@@ -28,7 +29,7 @@ from ..._core.errors import (
 from ..._core.lifecycle import boot, check_options, enter
 from ..._core.machine import CURRENT, Machine
 from ..._core.phases import Phase
-from ..._core.state import Callout, Func
+from ..._core.state import Func
 from ..._locks.lock import Lock
 from . import records
 from .context import INTERRUPT, SOFTCLOCK, Context
@@ -104,6 +105,7 @@ class VirtualSMP(Visible):
         self.platform = VirtualPlatform(None, free_clock=free_clock, max_steps=max_steps)
         self.machine: Machine = boot(
             self.platform,
+            kind=Callout,
             cpus=cpus,
             hz=hz,
             alloweddeviation=alloweddeviation,

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from ..._api.callout import Callout
 from ..._api.callout9 import (
     callout_active,
     callout_deactivate,
@@ -23,7 +24,6 @@ from ..._api.callout9 import (
 from ..._core.cpu import STARTED, Run
 from ..._core.errors import CalloutError
 from ..._core.short import callout_init, callout_init_mtx, callout_reset, callout_stop
-from ..._core.state import Callout
 from ..._core.units import (
     C_DIRECT_EXEC,
     CALLOUT_RETURNUNLOCKED,
