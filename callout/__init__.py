@@ -93,6 +93,7 @@ from ._api.mutex9 import (
     rw_wowned,
     rw_wunlock,
 )
+from ._api.periodic import Periodic
 from ._api.primitives import (
     ARM_IF_EARLIER,
     ARM_IF_IDLE,
@@ -120,6 +121,7 @@ from ._api.primitives import (
     mp_ncpus,
     on_cpu,
 )
+from ._api.sets import aclose_all, callout_drain_all, callout_drain_all_async, close_all_soon, drain_all
 from ._api.sleep9 import (
     PCATCH,
     PDROP,
@@ -174,6 +176,8 @@ from ._core.errors import (
     TraceError,
     UseAfterFree,
 )
+from ._core.results import ResetResult, StopResult
+from ._core.seconds import Seconds
 from ._core.short import callout_arm_curcpu, callout_dequeue, callout_init, callout_init_mtx, callout_stop
 from ._core.units import (
     C_ABSOLUTE,
@@ -232,7 +236,7 @@ from ._locks.rwlock import (
     RwLock,
 )
 from ._worlds.trio.opening import open_callouts
-from ._worlds.trio.system import CalloutSystem, CpuHandle
+from ._worlds.trio.system import CalloutSystem, CpuHandle, current_system
 
 __all__ = [
     "core",
@@ -294,6 +298,7 @@ __all__ = [
     "NoSystemError",
     "NotAwaitedError",
     "NotInitializedError",
+    "Periodic",
     "PCATCH",
     "PDROP",
     "RA_LOCKED",
@@ -308,6 +313,7 @@ __all__ = [
     "RW_NOWITNESS",
     "RW_RECURSE",
     "ReentrantCallError",
+    "ResetResult",
     "ResultError",
     "RmLock",
     "RwLock",
@@ -317,11 +323,14 @@ __all__ = [
     "SBT_1S",
     "SBT_1US",
     "SBT_MAX",
+    "Seconds",
     "SelfDrainError",
     "SleepError",
+    "StopResult",
     "TraceError",
     "Unfinished",
     "UseAfterFree",
+    "aclose_all",
     "callout_active",
     "callout_arm",
     "callout_arm_curcpu",
@@ -334,6 +343,8 @@ __all__ = [
     "callout_deactivate",
     "callout_dequeue",
     "callout_drain",
+    "callout_drain_all",
+    "callout_drain_all_async",
     "callout_drain_async",
     "callout_drain_sync",
     "callout_executing",
@@ -367,8 +378,10 @@ __all__ = [
     "check_current",
     "check_result",
     "check_wait",
+    "close_all_soon",
     "cpu_call",
     "curcpu",
+    "current_system",
     "cv_broadcast",
     "cv_destroy",
     "cv_init",
@@ -377,6 +390,7 @@ __all__ = [
     "cv_timedwait_sync",
     "cv_wait",
     "cv_wait_sync",
+    "drain_all",
     "draining",
     "giant",
     "hz",

@@ -18,7 +18,8 @@ ROOT: Final = Path(__file__).parent.parent
 # The core, top to bottom. A module sees the rows below its own; not its own, not those above.
 CORE: Final = (
     ("_core.lifecycle",),
-    ("_core.softclock", "_core.callback", "_core.calls", "_core.invariants"),
+    ("_core.softclock", "_core.callback", "_core.invariants", "_core.sets"),
+    ("_core.calls", "_core.periodic", "_core.methods"),
     ("_core.runs",),
     ("_core.short", "_core.drain", "_core.sleep"),
     ("_core.stop",),
@@ -31,8 +32,9 @@ CORE: Final = (
     ("_core.cpu", "_core.deadline"),
     ("_core.wheel",),
     ("_core.state",),
+    ("_core.seconds",),
     ("_core.refusal", "_core.signatures", "_core.units", "_core.guard", "_core.phases", "_core.levels"),
-    ("_core.frames", "_core.describe", "_core.build", "_core.subclass"),
+    ("_core.frames", "_core.describe", "_core.build", "_core.subclass", "_core.args"),
     ("_core.sources",),
     ("_core.nativelock",),
     ("_core.errors", "_core.rawlock", "_core.weak"),
@@ -44,6 +46,7 @@ SEAM_SEES: Final = {"_core.rawlock", "_core.state", "_core.units", "_core.errors
 SEAM_SEEN_BY: Final = {
     "_core.lifecycle",
     "_core.drain",
+    "_core.sets",
     "_core.sleep",
     "_core.cpulock",
     "_core.machine",
@@ -69,8 +72,8 @@ ROOMS: Final[Mapping[str, set[str]]] = {
     "_core": set(),  # their __init__
     "_locks": set(),
     "_worlds": set(),
-    "_worlds.trio": {"core", "_api.callout"},
-    "_worlds.virtual": {"core", "_api.callout"},
+    "_worlds.trio": {"core", "_api.callout", "_api.making"},
+    "_worlds.virtual": {"core", "_api.callout", "_api.making"},
     "_api": {"core"},
     "freebsd13": {"core", "_api.callout"},
     "testing": {"core", "_api", "_worlds.virtual"},

@@ -19,7 +19,9 @@ from .._core.errors import ArgumentTypeError, LoopThreadError, NotAwaitedError, 
 from .._core.guard import protected
 from .._core.machine import Machine
 from .._core.refusal import Refusal
-from .callout import Callout
+
+if TYPE_CHECKING:
+    from .callout import Callout
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -145,12 +147,13 @@ def refuse_wait(call: str, c: Callout, *, blocking: bool | None = False) -> Mach
     *blocking*: it blocks the thread; None: it does, and looks itself whether this thread runs a loop.
     """
     check_callout(call, c)
-    machine = machine_of(c)
+    machine = machine_of(c, call)
     refuse_closed(call, machine)
     run = c.run
     if run is not None and is_inside(run):
         raise SelfDrainError(
-            f"{call}: {c!r} waits for its own callback, which would never end; use callout_drain_async()",
+            f"{call}: {c!r} waits for its own callback, which would never end; use close_soon(), or "
+            "callout_drain_async()",
             call=call,
             callout=c,
             cpu=run.cpu.id,

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from .._core import phases, short, signatures
 from .._core.arm import arm, default_precision, destination, initialize_with
 from .._core.checks import check_callout, check_cpu, check_func, machine_of, not_a_callout
-from .._core.cpu import BARRIER, DRAIN, T_CLOSE, Cpu
+from .._core.cpu import BARRIER, CLOSE, DRAIN, Cpu
 from .._core.deadline import after_ticks, at_sbt, ticks_since_boot
 from .._core.drain import drain_async, wait, wait_blocking
 from .._core.machine import Machine, current_machine
@@ -360,12 +360,12 @@ def callout_terminate(c: Callout, /) -> Coroutine[Any, Any, int]:
     ``timer_shutdown_sync()``.
     """
     refuse_wait("callout_terminate", c)
-    return must_await("callout_terminate", _drain("callout_terminate", c, DRAIN | T_CLOSE))
+    return must_await("callout_terminate", _drain("callout_terminate", c, CLOSE))
 
 
 def callout_terminate_sync(c: Callout, /) -> int:
     """Do as ``callout_terminate()``, and block the thread, which must not run an event loop (``LoopThreadError``)."""
-    return DRAIN_RESULT[wait_blocking("callout_terminate", c, DRAIN | T_CLOSE)]
+    return DRAIN_RESULT[wait_blocking("callout_terminate", c, CLOSE)]
 
 
 # -- time ----------------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from .cpu cimport Cpu, Move, Run
 from .state cimport Link, Record
 
 # Constants
-cdef int ACTIVE, CAREFUL, CLOSED, DIRECT, FRESH, MOVING, PENDING, QUEUED, REMOVED, RUNNING, TRACED, CANCELLED, WAITING
+cdef int ACTIVE, CAREFUL, CLOSED, DIRECT, FIXED, FRESH, MOVING, PENDING, QUEUED, REFUSED, REMOVED, RUNNING, TRACED, CANCELLED, WAITING
 
 @cython.locals(cpu=Cpu)
 cpdef tuple _lock_for(str call, Record c, Cpu to)

@@ -32,7 +32,23 @@ from .guard import protect
 from .machine import Machine, current_machine
 from .phases import Phase
 from .rules import LockClass, Place, place
-from .state import ACTIVE, CAREFUL, CLOSED, DIRECT, FRESH, MOVING, PENDING, QUEUED, REMOVED, RUNNING, TRACED, Func, Link
+from .state import (
+    ACTIVE,
+    CAREFUL,
+    CLOSED,
+    DIRECT,
+    FIXED,
+    FRESH,
+    MOVING,
+    PENDING,
+    QUEUED,
+    REFUSED,
+    REMOVED,
+    RUNNING,
+    TRACED,
+    Func,
+    Link,
+)
 from .units import CALLOUT_RETURNUNLOCKED, CALLOUT_SHAREDLOCK, CALLOUT_TRYLOCK, check_flags
 
 if TYPE_CHECKING:
@@ -46,6 +62,7 @@ IF_PENDING: Final = 0x2  # only if something is scheduled
 IF_EARLIER: Final = 0x4  # only if nothing is scheduled, or for a later time
 STAY: Final = 0x8  # a callout that runs keeps its CPU, and a deferred migration is replaced
 UNCHANGED: Final = 0x10  # leave everything as it is if this very time is scheduled already
+IF_ACTIVE: Final = 0x20  # only if it was not stopped since its run began
 
 
 # -- the three rules ---------------------------------------------------------------------------------------------------
@@ -130,7 +147,7 @@ def arm(
     direct: bool = False,
     how: int = 0,
 ) -> int:
-    """Schedule a run of *c*; return the facts.
+    """Schedule a run of *c*; return the facts, and REFUSED if nothing was armed.
 
     *func* None keeps function and argument. *to* None keeps the CPU.
     """
@@ -163,32 +180,40 @@ def _arm_locked(
 ) -> int:
     """Do what ``arm()`` does; the locks of both CPUs are held."""
     machine = cpu.machine
+    state = c.state
+    run = c.run
+    if state & CLOSED or machine.phase >= Phase.QUIESCING:
+        return REFUSED if run is None else REFUSED | RUNNING
     if func is None:
         func, arg = c.func, c.arg
         if func is None:
             raise NeverArmedError(
-                f"{call}: this callout was never given a function; use callout_reset() first", call=call, callout=c
+                f"{call}: this callout was never given a function; use callout_reset() first, or give one here",
+                call=call,
+                callout=c,
             )
+    elif state & FIXED and (func is not c.func or arg is not c.arg):
+        raise ArgumentValueError(
+            f"{call}: {c!r} is periodic, and keeps the function and arguments that every() was given; make another",
+            call=call,
+            callout=c,
+        )
     if precision and machine.platform.coalesces:
         when = share(when, precision)
-    state = c.state
-    run = c.run
     # Rule 1 for what is direct already: without a lock of its own it is on CPU 0, and stays there. Not asked before the
     # lock is held, for it may become direct meanwhile. Shown by tests/conformance/test_rules.py.
     if state & DIRECT and c.lock is None:
         to = c.c_cpu
     facts = 0 if run is None else RUNNING
-    if state & CLOSED or machine.phase >= Phase.QUIESCING:
-        return facts
     if how and not _applies(c, how, when):
-        return facts | (REMOVED if state & PENDING else 0)
+        return facts | (REMOVED | REFUSED if state & PENDING else REFUSED)
     cancels = run is not None and run.state == WAITING
     if cancels:
         facts = REMOVED
     if run is not None and run.refusing:
         if cancels:
             run.state = CANCELLED
-        return facts
+        return facts | REFUSED
     if state & PENDING:
         facts |= REMOVED
     machine.note(c)
@@ -230,6 +255,8 @@ def _defer(cpu: Cpu, c: Callout, run: Run, cancels: bool, move: Move) -> None:
 
 def _applies(c: Callout, how: int, when: int) -> bool:
     """Whether the conditions of an arming hold."""
+    if how & IF_ACTIVE and not c.state & ACTIVE:
+        return False
     if not c.state & PENDING:
         return not how & IF_PENDING
     if how & IF_IDLE:
@@ -252,18 +279,33 @@ def fresh_state(machine: Machine) -> int:
     return state if machine.origins is None else state | TRACED
 
 
-def initialize(call: str, machine: Machine, c: Callout, lock: Lock | None, flags: int) -> None:
-    """Bind *c* to CPU 0 of *machine*; a callout that was initialised before must be neither pending nor running."""
+def initialize(
+    call: str,
+    machine: Machine,
+    c: Callout,
+    lock: Lock | None,
+    flags: int,
+    home: Cpu | None = None,
+    func: Func | None = None,
+    arg: object = None,
+    more: int = 0,
+) -> None:
+    """Bind *c* to CPU *home* of *machine* (None: 0), with this function and argument, and *more* bits of state; a
+    callout that was initialised before must be neither pending nor running.
+    """
     if lock is not None and lock.machine is not machine:
         raise ArgumentValueError(f"{call}: {lock!r} belongs to another callout system", call=call, callout=c, lock=lock)
     if lock is not None:
         lock.check_usable(call)
     place(call, lock_class_of(lock, flags), direct=False)
-    home = machine.cpus[0]
+    if home is None:
+        home = machine.cpus[0]
     if machine.fresh is not None and c.state == FRESH:
         c.lock = lock
         c.flags = flags
-        c.state = machine.fresh
+        c.func = func
+        c.arg = arg
+        c.state = machine.fresh | more
         c.c_cpu = home
         return
     plain = type(c).__dict__.get("_plain", type(c))  # it may have been a callout of another world
@@ -284,10 +326,13 @@ def initialize(call: str, machine: Machine, c: Callout, lock: Lock | None, flags
         if record is not type(c):
             c.c_cpu = NOWHERE  # what the one world notes of a callout's uses, the other knows nothing of
             c.__class__ = record
+        machine.extras.pop(c)
         c.lock = lock
         c.flags = flags
-        c.func = c.arg = c.run = None
-        c.state = fresh_state(machine)
+        c.run = None
+        c.func = func
+        c.arg = arg
+        c.state = fresh_state(machine) | more
         c.c_cpu = home
     finally:
         try:

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from .args import Args
 from .checks import refuse_unrun
 from .guard import exposed
+from .periodic import Grid
 from .state import Func
 
 
 @exposed
 def call(func: Func, arg: object) -> None:
     """Run the user's code. What it returns must not be something that still wants to be run."""
-    result = func(arg)
+    kind = type(arg)
+    if kind is Args:
+        result = func(*arg)  # type: ignore[misc]  # it is a tuple
+    elif kind is Grid:
+        arg.advance()  # type: ignore[attr-defined]  # it has it
+        result = func(*arg)  # type: ignore[misc]  # as above
+    else:
+        result = func(arg)
     if result is not None:
         refuse_unrun(func, result)

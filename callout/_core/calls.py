@@ -52,8 +52,17 @@ def cross_call(cpu: Cpu, thunk: Callable[[], None]) -> None:
         ClosedError: that CPU is gone; *thunk* will not run.
     """
     machine = cpu.machine
-    if not admit("call", machine, Use.CALL_INSIDE if machine.platform.in_callback() else Use.CALL):
-        return
+    if admit("call", machine, Use.CALL_INSIDE if machine.platform.in_callback() else Use.CALL):
+        send(cpu, thunk)
+
+
+@protected
+def send(cpu: Cpu, thunk: Callable[[], None]) -> None:
+    """Do as ``cross_call()``, whatever the phase: for what was promised. The lock of a CPU may be held.
+
+    Raises:
+        ClosedError: that CPU is gone; *thunk* will not run.
+    """
     thunk = partial(thunk)  # an object of its own: the same function may be queued twice
     cpu.calls.append(thunk)
     if not cpu.open:
@@ -61,7 +70,7 @@ def cross_call(cpu: Cpu, thunk: Callable[[], None]) -> None:
         if not _take_back(cpu, thunk):
             return
         raise ClosedError(f"call: {CLOSED_TEXT}", call="call", cpu=cpu.id)
-    machine.platform.interrupt(cpu.id)
+    cpu.machine.platform.interrupt(cpu.id)
 
 
 def _take_back(cpu: Cpu, thunk: Callable[[], None]) -> bool:

@@ -19,7 +19,9 @@ cdef class Ticket:
     cdef public object arg
     cdef public int asks
     cdef public object func
+    cdef public bint promised
     cdef public bint removed
+    cdef public object rest
     cdef public object waiter
 
 cdef class Run:

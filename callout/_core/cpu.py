@@ -37,10 +37,12 @@ STARTED: Final = 2  # cannot be stopped now
 T_REFUSE: Final = 1  # until then, every arming is refused
 T_DEQUEUE: Final = 2  # then, remove a queued next run, and tell the first ticket that asked for it
 T_CLOSE: Final = 4  # then, close the callout for good
+T_FORGET: Final = 8  # then, have it refer to nothing any more
 
 BARRIER: Final = 0
 DRAIN: Final = T_REFUSE | T_DEQUEUE
 SYNC: Final = T_DEQUEUE
+CLOSE: Final = DRAIN | T_CLOSE | T_FORGET
 
 # Which lock a store needs.
 BY_CPU: Final = "the lock of this CPU"
@@ -91,7 +93,7 @@ class Move:
 class Ticket:
     """One wait for the end of a run: by a waiter, or by a function that is called then."""
 
-    __slots__ = ("arg", "asks", "func", "removed", "waiter")
+    __slots__ = ("arg", "asks", "func", "promised", "removed", "rest", "waiter")
 
     def __init__(self, asks: int, waiter: Waiter | None, func: Func | None = None, arg: object = None) -> None:
         self.asks = asks
@@ -99,6 +101,8 @@ class Ticket:
         self.func = func
         self.arg = arg
         self.removed = False  # the result: the end of the run removed a queued next run
+        self.rest: deque[None] | None = None  # of one that waits for several runs: one item for each but the last
+        self.promised = False  # of one that waits for no run: it will be called
 
 
 class Run:
@@ -231,6 +235,10 @@ class NoCpu(Cpu):
 
 
 NOWHERE: Final = NoCpu(
-    -1, Refusal(NotInitializedError, "this callout was never initialised: call callout_init(c, 1) first")
+    -1,
+    Refusal(
+        NotInitializedError,
+        "this callout was never initialised: call callout_init(c, 1) first, or make one with system.callout()",
+    ),
 )
 state.NOWHERE = NOWHERE

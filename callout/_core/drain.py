@@ -21,7 +21,7 @@ from .._locks.mutex import Mtx
 from .._locks.parking import acquire_parked
 from .arm import unschedule
 from .checks import check_func, machine_of
-from .cpu import BARRIER, STARTED, T_CLOSE, T_DEQUEUE, T_REFUSE, Cpu, Run, Ticket
+from .cpu import BARRIER, STARTED, T_CLOSE, T_DEQUEUE, T_FORGET, T_REFUSE, Cpu, Run, Ticket
 from .cpulock import acquire, lock_callout
 from .errors import LockHeldError, LoopThreadError, SelfDrainError
 from .guard import protected
@@ -54,21 +54,26 @@ def is_inside(run: Run) -> bool:
 
 
 @protected
-def begin(call: str, c: Callout, asks: int, new_waiter: Callable[[], Waiter]) -> int | Ticket:
+def begin(call: str, c: Callout, asks: int, new_waiter: Callable[[], Waiter | None]) -> int | Ticket:
     """Do at once what can be done at once and return the facts; or leave a ticket with the run in progress."""
-    cpu = lock_callout(c)
+    old: list[object] = []  # what a callout that forgets it referred to; it dies with this frame
+    cpu = lock_callout(c, call)
     try:
         run = c.run
         if run is None:
+            old += (c.func, c.arg)
             removed = bool(asks & T_DEQUEUE) and unschedule(cpu, c)
             if removed:
                 c.state &= ~ACTIVE
             if asks & T_CLOSE:
                 c.state |= CLOSED
+            if asks & T_FORGET:
+                c.func = c.arg = None
             return REMOVED if removed else 0
         if is_inside(run):
             raise SelfDrainError(
-                f"{call}: {c!r} waits for its own callback, which would never end; use callout_drain_async()",
+                f"{call}: {c!r} waits for its own callback, which would never end; use close_soon(), or "
+                "callout_drain_async()",
                 call=call,
                 callout=c,
                 cpu=cpu.id,
@@ -104,20 +109,20 @@ def barrier(cpu: Cpu, new_waiter: Callable[[], Waiter]) -> list[Waiter]:
     return waiters
 
 
-async def wait(call: str, c: Callout, asks: int, *, blocking: bool = False) -> int:
+async def wait(call: str, c: Callout, asks: int, *, blocking: bool = False, instead: str = "") -> int:
     """Wait for the run of *c* in progress as *asks* says; return the facts. Giant is released while waiting.
 
-    *blocking*: block the thread, and never yield.
+    *blocking*: block the thread, and never yield; *instead* is what a thread with a loop has to write.
     """
     machine = machine_of(c)
     platform = machine.platform
-    instead = call
     if blocking:
+        instead = instead or f"{call}(c)"
         call = f"{call}_sync"
     check_locks(call, c, machine, blocking)
     if blocking and platform.in_loop():
         raise LoopThreadError(
-            f"{call}: this thread runs an event loop, which must not be blocked; use `await {instead}(c)`",
+            f"{call}: this thread runs an event loop, which must not be blocked; use `await {instead}`",
             call=call,
             callout=c,
         )
@@ -162,9 +167,9 @@ async def _reacquire(giant: Mtx, depth: int, new_waiter: Callable[[], Waiter]) -
 protected(_reacquire)
 
 
-def wait_blocking(call: str, c: Callout, asks: int) -> int:
-    """``wait`` for a thread without a loop."""
-    return run_blocking(wait(call, c, asks, blocking=True))
+def wait_blocking(call: str, c: Callout, asks: int, instead: str = "") -> int:
+    """``wait`` for a thread without a loop; *instead* is what a thread with a loop has to write."""
+    return run_blocking(wait(call, c, asks, blocking=True, instead=instead))
 
 
 def run_blocking(waiting: Coroutine[Any, Any, T]) -> T:

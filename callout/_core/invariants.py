@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 from .cpu import CANCELLED, STARTED, T_REFUSE, WAITING, Cpu
-from .state import ACTIVE, CAREFUL, CLOSED, DIRECT, FRESH, MOVING, PENDING, QUEUED, TRACED
+from .state import ACTIVE, CAREFUL, CLOSED, DIRECT, FIXED, FRESH, MOVING, PENDING, QUEUED, TRACED
 from .wheel import callouts_of
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ SCHEDULED: Final[Mapping[int, str]] = {
     PENDING | MOVING: MOVE,
 }
 # The other bits say nothing of where it is: any of them may be set, but FRESH only alone.
-OTHERS: Final = ACTIVE | DIRECT | CLOSED | CAREFUL | TRACED
+OTHERS: Final = ACTIVE | DIRECT | CLOSED | CAREFUL | TRACED | FIXED
 
 
 def check(c: Callout) -> None:

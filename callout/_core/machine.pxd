@@ -13,7 +13,9 @@ cdef class Machine:
     cdef public bint careful
     cdef public tuple cpus
     cdef public object dead
+    cdef public object epoch
     cdef public object expensive
+    cdef public object extras
     cdef public object faults
     cdef public object fresh
     cdef public object giant

@@ -11,6 +11,7 @@ from .deadline import tick_length
 from .errors import NoSystemError
 from .phases import Phase, Use, admit
 from .units import NEVER
+from .weak import ByIdentity
 
 if TYPE_CHECKING:
     from .._api.callout import Callout
@@ -25,6 +26,16 @@ if TYPE_CHECKING:
     from .witness import Witness
 
 
+class Extra:
+    """What is known of a callout over and above its record: few have it, so the others pay nothing for it."""
+
+    __slots__ = ("name", "tolerance")
+
+    def __init__(self, name: str | None, tolerance: int) -> None:
+        self.name = name
+        self.tolerance = tolerance  # ns by which it may be late, so that wake-ups are shared
+
+
 class Machine:
     """One callout system: its platform, CPUs, Giant and settings."""
 
@@ -37,7 +48,9 @@ class Machine:
         "careful",
         "cpus",
         "dead",
+        "epoch",
         "expensive",
+        "extras",
         "faults",
         "fresh",
         "giant",
@@ -66,6 +79,8 @@ class Machine:
         self.careful = not exact  # every arming goes the long way
         self.precexp = precexp
         self.boot = platform.now()
+        self.epoch = 0  # ns: what the clock of system.current_time() is ahead of the engine's
+        self.extras: ByIdentity[Callout, Extra] = ByIdentity()  # what only some callouts have
         self.cpus: tuple[Cpu, ...] = ()
         self.giant: Mtx
         self.making = platform.raw_lock("parking lots")  # held while one is made, for the first that parks at a lock

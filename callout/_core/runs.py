@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._locks.mutex import Mtx, MtxRecord
 from .arm import prepare, schedule, unschedule
-from .cpu import CANCELLED, STARTED, T_CLOSE, T_DEQUEUE, WAITING, Cpu, Lane, Move, Run, Ticket
+from .cpu import CANCELLED, STARTED, T_CLOSE, T_DEQUEUE, T_FORGET, WAITING, Cpu, Lane, Move, Run, Ticket
 from .cpulock import acquire, acquire_both
 from .errors import CallbackLockError, CalloutError, UseAfterFree
 from .guard import protect
@@ -261,7 +261,7 @@ def end(lane: Lane) -> None:
                 if move is None or move.cpu is to or move.cpu is cpu:
                     tickets = run.tickets
                     if tickets is not None:
-                        answer_tickets(cpu, c, tickets)
+                        answer_tickets(cpu, c, tickets, old)
                         move = run.move
                     if move is not None:
                         _carry_out(cpu, c, move, old)
@@ -286,8 +286,11 @@ def end(lane: Lane) -> None:
                 raise
 
 
-def answer_tickets(cpu: Cpu, c: Callout, tickets: list[Ticket]) -> None:
-    """Do what the tickets ask of the end of the run, and tell the first that asked for it what was removed."""
+def answer_tickets(cpu: Cpu, c: Callout, tickets: list[Ticket], old: list[object]) -> None:
+    """Do what the tickets ask of the end of the run, and tell the first that asked for it what was removed.
+
+    What a callout that is to forget it referred to is put into *old*.
+    """
     for ticket in tickets:
         if ticket.asks & T_DEQUEUE:
             if unschedule(cpu, c):
@@ -296,6 +299,9 @@ def answer_tickets(cpu: Cpu, c: Callout, tickets: list[Ticket]) -> None:
             break
     if any(ticket.asks & T_CLOSE for ticket in tickets):
         c.state |= CLOSED
+    if any(ticket.asks & T_FORGET for ticket in tickets):
+        old += (c.func, c.arg)
+        c.func = c.arg = None
 
 
 def _carry_out(cpu: Cpu, c: Callout, move: Move, old: list[object]) -> None:
@@ -328,9 +334,21 @@ def serve(run: Run, tickets: list[Ticket]) -> None:
         del tickets[0]
         if ticket.func is not None:
             try:
-                run.cpu.machine.call(ticket.func, ticket.arg)
+                if is_last(ticket):
+                    run.cpu.machine.call(ticket.func, ticket.arg)
             except BaseException as error:
-                run.cpu.machine.report(error, run.callout)
+                run.cpu.machine.report(error, run.callout if ticket.rest is None else None)
+
+
+def is_last(ticket: Ticket) -> bool:
+    """Whether this is the last of the runs that *ticket* waits for; asked once for each."""
+    if ticket.rest is None:
+        return True
+    try:
+        ticket.rest.pop()  # atomic: the others may end on other CPUs now
+    except IndexError:
+        return True
+    return False
 
 
 # -- the clock interrupt -----------------------------------------------------------------------------------------------

@@ -40,10 +40,10 @@ from .cpulock import refuse_reentry, release_if_owned
 from .deadline import FAR, after_ticks, at_tick
 from .guard import protect
 from .levels import COARSE, LAST
-from .machine import CURRENT, current_machine
+from .machine import CURRENT, Machine, current_machine
 from .refusal import Refusal
 from .results import RESET_RESULT, STOP_RESULT
-from .state import ARMED, ARMED_TRACED, FRESH, NOT_IDLE, REMOVED, TRACED, Link, Record
+from .state import ARMED, ARMED_TRACED, FRESH, NOT_IDLE, REMOVED, RUNNING, TRACED, Link, Record
 from .stop import dequeue, stop
 from .units import check_flags, check_ticks
 
@@ -227,6 +227,122 @@ def callout_reset(c: Callout, ticks: int, func: Callable[[T], object], arg: T, /
     return RESET_RESULT[arm("callout_reset", record, when, precision, func, arg, None)]
 
 
+def arm_at(call: str, c: Callout, when: int, func: Callable[[T], object] | None, arg: T) -> int:
+    """Arm *c* for the time *when*, in the name of *call*, which is a method of a callout; return the facts, and REFUSED
+    if nothing was armed. Never blocks.
+
+    *func* None keeps function and argument. It may be late by what the callout tolerates, and by the system's
+    ``alloweddeviation``.
+    """
+    record = c
+    cpu = record.c_cpu
+    lock = cpu.lock
+    try:
+        lock.acquire()
+    except BaseException:
+        release_if_owned(lock, call)
+        raise
+    if cpu.busy:
+        lock.release()
+        refuse_reentry(cpu, call)
+    try:
+        state = record.state
+        if record.run is None and record.c_cpu is cpu and when <= FAR:
+            pending = state == ARMED or state == ARMED_TRACED
+            # Pushed out, the commonest call of all.
+            if pending and record.time <= when:
+                if state != ARMED:
+                    cpu.busy = True
+                    cpu.machine.note(record)
+                _func, _arg = record.func, record.arg  # they die with this frame, after the lock was released
+                record.seq = cpu.seq = cpu.seq + 1
+                record.time = when
+                if func is not None:
+                    record.func = func
+                    record.arg = arg
+                record.precision = 0
+                return REMOVED
+            # Idle, or to be earlier than it was, and there is a function.
+            if (pending or not state & NOT_IDLE) and not cpu.quiet and (func is not None or record.func is not None):
+                cpu.busy = True
+                if state & TRACED:
+                    cpu.machine.note(record)
+                wheel = cpu.wheel
+                bucket = wheel.coarse[when >> COARSE & LAST]
+                if bucket is None or (when - bucket.begins) >> COARSE:
+                    bucket = wheel.bucket_of(when)
+                at: Link | None = bucket
+                if at is None or when < cpu.deadline:
+                    clock = cpu.now
+                    at, seq, deadline = prepare(cpu, when, clock())
+                else:
+                    seq, deadline = cpu.seq + 1, cpu.deadline
+                _func, _arg = record.func, record.arg  # as above
+                if pending:
+                    before, after = record.prev, record.next
+                    if at is record:
+                        at = after
+                    before.next, after.prev = after, before  # type: ignore[union-attr]  # what is pending is in a ring
+                last = at.prev  # type: ignore[union-attr]  # as above
+                record.prev = last
+                record.next = at
+                last.next = at.prev = record  # type: ignore[union-attr]  # what it is put before is in a ring
+                record.time = when
+                record.seq = record.filed = cpu.seq = seq
+                if func is not None:
+                    record.func = func
+                    record.arg = arg
+                record.precision = 0
+                record.state = state | ARMED
+                cpu.deadline = deadline
+                return REMOVED if pending else 0
+    finally:
+        cpu.busy = False
+        lock.release()
+    machine = machine_of(record, call)
+    when = min(when, FAR)
+    return arm(call, record, when, tolerance_of(machine, record, when), func, arg, None)
+
+
+def tolerance_of(machine: Machine, c: Callout, when: int) -> int:
+    """Return by how much *c* may be late if it is armed for *when*, in ns."""
+    extra = machine.extras.get(c)
+    default = 0 if machine.precexp == 63 else default_precision(machine, when)
+    return default if extra is None else extra.tolerance + default
+
+
+def stop_now(call: str, c: Callout) -> int:
+    """Do as ``callout_stop()``, in the name of *call*, which is a method of a callout; return the facts."""
+    record = c
+    cpu = record.c_cpu
+    mine = record.lock
+    if mine is not None and not (MtxRecord.mine(mine) if type(mine) is Mtx else mine.owned()):
+        return stop(call, record)
+    lock = cpu.lock
+    try:
+        lock.acquire()
+    except BaseException:
+        release_if_owned(lock, call)
+        raise
+    if cpu.busy:
+        lock.release()
+        refuse_reentry(cpu, call)
+    try:
+        cpu.busy = True
+        state = record.state
+        # In the wheel and idle.
+        if (state == ARMED or state == ARMED_TRACED) and record.run is None and record.c_cpu is cpu:
+            before, after = record.prev, record.next
+            before.next, after.prev = after, before  # type: ignore[union-attr]  # what is pending is in a ring
+            record.prev = record.next = None
+            record.state = state & TRACED
+            return REMOVED
+    finally:
+        cpu.busy = False
+        lock.release()
+    return stop(call, record)
+
+
 def arm_new(call: str, cpu: Cpu, delay: int, func: Callable[[T], object], arg: T, lock: Lock | None) -> Callout:
     """Make a callout on *cpu* whose lock is *lock*, and arm it to call ``func(arg)`` once, *delay* ns from now: both in
     one step, in the name of *call*. Never blocks.
@@ -394,7 +510,7 @@ def arm_at_tick(
     tick = check_tick(call, tick)
     machine = machine_of(c)
     when = at_tick(machine, tick, machine.platform.now())
-    return arm(call, c, when, 0, func, arg, destination(call, c, to, direct=False), how=flags)
+    return arm(call, c, when, 0, func, arg, destination(call, c, to, direct=False), how=flags) & (REMOVED | RUNNING)
 
 
 def callout_arm_curcpu(c: Callout, tick: int, func: Callable[[T], object], arg: T, flags: int = 0, /) -> int:
@@ -483,4 +599,4 @@ def callout_arm_curcpu(c: Callout, tick: int, func: Callable[[T], object], arg: 
     return arm_at_tick("callout_arm_curcpu", record, tick, func, arg, to, flags)
 
 
-protect(callout_reset, arm_new, callout_stop, callout_dequeue, callout_arm_curcpu)
+protect(callout_reset, arm_at, stop_now, arm_new, callout_stop, callout_dequeue, callout_arm_curcpu)

@@ -10,7 +10,7 @@ from typing import Final
 # What is compiled, of the package. The last is written for it, and has no pure twin.
 MODULES: Final = (
     *(f"_core/{name}" for name in ("rawlock", "state", "wheel", "cpu", "machine", "cpulock", "arm", "stop", "short")),
-    *("_core/runs", "_locks/lock", "_locks/mutex"),
+    *("_core/methods", "_core/runs", "_locks/lock", "_locks/mutex"),
 )
 NATIVE: Final = ("_core/nativelock",)
 

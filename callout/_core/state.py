@@ -31,6 +31,7 @@ CLOSED: Final = 0x20  # callout_terminate() came: never armed again
 CAREFUL: Final = 0x40  # every arming goes the long way (coalescing, an inexact tick, or a test wants it)
 TRACED: Final = 0x80  # checking mode: where it was armed is noted
 FRESH: Final = 0x100  # never initialised
+FIXED: Final = 0x200  # periodic: its function and argument are not replaced
 
 ARMED: Final = PENDING | ACTIVE  # the whole state of a plain callout in the wheel: what the short paths test for
 ARMED_TRACED: Final = ARMED | TRACED  # the same in checking mode
@@ -39,6 +40,8 @@ NOT_IDLE: Final = ~(ACTIVE | TRACED)  # of these an idle plain callout has none:
 # What every operation finds out, under one hold of the CPU's lock. Each dialect's result is a view of these two bits.
 REMOVED: Final = 1  # a scheduled run was removed: it will not happen
 RUNNING: Final = 2  # a run is in progress, and this operation did not stop it
+# And of an arming, which no result of C tells:
+REFUSED: Final = 4  # nothing was armed
 
 # Any: the argument's type is tied to the function's at the API, where mypy checks the pair; the record forgets it.
 Func = Callable[[Any], object]

@@ -72,5 +72,11 @@ class ByIdentity(_Table[T, V]):
         """Have *known* be known of *obj*, instead of what was."""
         self._add(id(obj), weakref.ref(obj), known)
 
+    def pop(self, obj: T) -> None:
+        """Have nothing be known of *obj*."""
+        row = self._rows.get(id(obj))
+        if row is not None and row[0]() is obj:
+            del self._rows[id(obj)]
+
 
 __all__ = ["ByIdentity", "WeakValues"]

@@ -37,7 +37,6 @@ DATA_ONLY: Final = frozenset(
         "callout._core.levels",
         "callout._core.platform",
         "callout._core.rawlock",
-        "callout._core.results",
         "callout._core.signatures",
         "callout._locks",
     }

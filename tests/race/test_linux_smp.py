@@ -135,16 +135,16 @@ Mutant = tuple[Scenario, Callable[..., Any], tuple[tuple[str, str], ...]]  # Any
 MUTANTS: Final[dict[str, Mutant]] = {
     "the target is interrupted before the call is queued": (
         unawaited,
-        calls.cross_call,
+        calls.send,
         (
-            ("machine.platform.interrupt(cpu.id)", "pass"),
-            ("cpu.calls.append(thunk)", "machine.platform.interrupt(cpu.id); cpu.calls.append(thunk)"),
+            ("cpu.machine.platform.interrupt(cpu.id)", "pass"),
+            ("cpu.calls.append(thunk)", "cpu.machine.platform.interrupt(cpu.id); cpu.calls.append(thunk)"),
         ),
     ),
     "the target is not interrupted": (
         back_to_back,
-        calls.cross_call,
-        (("machine.platform.interrupt(cpu.id)", "pass"),),
+        calls.send,
+        (("cpu.machine.platform.interrupt(cpu.id)", "pass"),),
     ),
     "an interrupt for two calls runs one": (
         unawaited,

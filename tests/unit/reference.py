@@ -14,11 +14,13 @@ import inspect
 import re
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final, NamedTuple
 
 import callout
+from callout._api.making import Making
 from callout._core.phases import ADMITS, Admission, Phase
 from callout._core.rules import table
 
@@ -87,6 +89,7 @@ ALIASES: Final = {"Event": "a list, an event of a trace; `FORMAT.md` says which 
 
 # What has no docstring.
 MEANINGS: Final[Mapping[str, str]] = {
+    "Seconds": "a length of time, wherever a method takes one",
     "CALLOUT_RETURNUNLOCKED": "the callback releases its lock itself",
     "CALLOUT_SHAREDLOCK": "take an rwlock or rmlock for reading",
     "CALLOUT_TRYLOCK": "try the lock, never wait for it; if it is taken, try again a little later",
@@ -175,6 +178,22 @@ GROUPS: Final = (
         ],
     ),
     Group(
+        "The Python spelling",
+        "Methods, seconds and keywords: see [timers.md](timers.md). Each does what the C name does that its "
+        "description names, by the same code, and both may be used for one callout. The methods of a callout are "
+        "those of `Callout`, below; those that make one are the system's.",
+        [
+            "Seconds",
+            "ResetResult",
+            "StopResult",
+            "Periodic",
+            "drain_all",
+            "aclose_all",
+            "close_all_soon",
+            "current_system",
+        ],
+    ),
+    Group(
         "Callouts",
         "",
         [
@@ -215,6 +234,8 @@ GROUPS: Final = (
             "callout_drain",
             "callout_drain_sync",
             "callout_drain_async",
+            "callout_drain_all",
+            "callout_drain_all_async",
             "draining",
             "callout_barrier",
             "callout_barrier_sync",
@@ -399,7 +420,7 @@ def signature(name: str, function: Callable[..., Any], *, method: bool = False) 
 
 def members(cls: type) -> Iterator[str]:
     """Yield the paragraphs of a class's own public methods and properties."""
-    for name, member in vars(cls).items():
+    for name, member in chain(vars(cls).items(), vars(Making).items() if cls is callout.CalloutSystem else ()):
         if name.startswith("_") or name in INTERNAL:
             continue
         if isinstance(member, property) and member.__doc__:

@@ -344,9 +344,9 @@ def test_what_is_pending_at_the_end_dies_after_the_locks_were_released(vm: Virtu
 
 @dataclasses.dataclass
 class Equal(Callout):
-    """A callout that equals every other one of its name, and has no hash."""
+    """A callout that equals every other one of its label, and has no hash."""
 
-    name: str
+    label: str
 
     def __post_init__(self) -> None:
         Callout.__init__(self)

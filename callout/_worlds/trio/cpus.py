@@ -100,7 +100,7 @@ class CpuRunner:
 
     def _main(self) -> None:
         try:
-            trio.run(self._loop_of_its_own)
+            trio.run(self._loop_of_its_own, clock=self._platform.clock)
         except BaseException as error:  # nothing may be lost
             if self.is_up:
                 self._system._fail(error)

@@ -196,6 +196,7 @@ def _build(
         alloweddeviation=alloweddeviation,
         checking=checking,
     )
+    machine.epoch = platform.epoch()
     system = CalloutSystem(machine, platform, on_error)
     platform.fail = system._fail
     machine.report = system._reporter.report

@@ -7,6 +7,7 @@ end the whole ``trio.run()``. So everything goes through ``Loop.post``, which le
 
 from __future__ import annotations
 
+import math
 import sys
 import threading
 import time
@@ -22,7 +23,7 @@ from ..._core.errors import LoopError
 from ..._core.guard import keep_interrupts_out
 from ..._core.platform import Entry, Thread, Waiter
 from ..._core.rawlock import RawLock
-from ..._core.units import NEVER
+from ..._core.units import NEVER, NS_PER_S
 from .event_timer import HAS_TIMERFD, DeadlineTimer, EventTimer, TimerFd, to_ns
 from .forked import end_if_forked
 from .services import Services
@@ -135,7 +136,7 @@ class TrioPlatform:
 
     def __init__(self) -> None:
         """Make the platform for the trio run that this is called in."""
-        clock = trio.lowlevel.current_clock()
+        self.clock = clock = trio.lowlevel.current_clock()
         # trio exports no name for its own clock. Every other, trio.testing.MockClock among them, has to be followed.
         self.follows_trio = type(clock).__name__ != "SystemClock"
         self.now: Callable[[], int] = time.monotonic_ns
@@ -146,6 +147,17 @@ class TrioPlatform:
         self.fail: Callable[[BaseException], None]  # of the system: set before a loop runs
         self.loops: list[Loop] = []
         self._cpus: dict[int, int] = {}  # a loop's thread -> its CPU
+
+    def epoch(self) -> int:
+        """Return what must be added to ``now()`` to get the time of trio's clock, in ns, rounded down.
+
+        So what is due by ``now()`` is due by trio's clock. That of trio counts from a random time on, and the loops of
+        all CPUs run with it.
+        """
+        if self.follows_trio:
+            return 0
+        # Of several looks at both clocks, the one between whose two parts the least time has passed.
+        return max(math.floor(self.clock.current_time() * NS_PER_S) - self.now() for _ in range(10))
 
     def attach(self, cpu: int, entry: Entry) -> None:
         """Learn what to run for *cpu*."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -9,13 +10,14 @@ from typing import TYPE_CHECKING, TypeVarTuple
 
 import trio
 
+from ..._api.making import Making
 from ..._core.calls import call_on
 from ..._core.checks import check_cpu
 from ..._core.cpu import Cpu
 from ..._core.deadline import ticks_since_boot
-from ..._core.errors import ArgumentValueError
+from ..._core.errors import ArgumentValueError, NoSystemError
 from ..._core.guard import protected
-from ..._core.machine import CURRENT, Machine
+from ..._core.machine import CURRENT, Machine, current_machine
 from ..._core.once import Block
 from ..._core.phases import Phase, Use, admit
 from ..._core.units import ns_to_sbt
@@ -85,11 +87,12 @@ class CpuHandle:
         call_on("call", self._cpu, func, args)
 
 
-class CalloutSystem:
+class CalloutSystem(Making):
     """A callout system that is open: what ``async with open_callouts() as system:`` gives."""
 
     def __init__(self, machine: Machine, platform: TrioPlatform, on_error: OnError | None) -> None:
         self._machine = machine
+        machine.attached["system"] = weakref.ref(self)
         self._platform = platform
         self._reporter = Reporter(machine, on_error, self._fail)
         self._errors: list[BaseException] = []  # what has to leave through the block
@@ -189,3 +192,20 @@ class CalloutSystem:
         """The last awaited task may have ended. From any thread."""
         if self._leaving is not None:
             self._platform.loops[0].post(self._leaving.look_again)
+
+
+def current_system() -> CalloutSystem:
+    """Return the current system: the one that is bound here, else the innermost that is open on this thread's loop.
+    Never blocks.
+
+    Raises:
+        NoSystemError: there is none.
+        ClosedError, ForkedError: there was one.
+    """
+    ref = current_machine("current_system").attached.get("system")
+    system = ref() if isinstance(ref, weakref.ref) else None
+    if not isinstance(system, CalloutSystem):
+        raise NoSystemError(
+            "current_system: these CPUs are virtual; the VirtualSMP itself makes callouts here", call="current_system"
+        )
+    return system

@@ -34,7 +34,7 @@ class Racy:
 def _racy_field(name: str) -> property:
     slot = FIELDS[name]
     get, cpu_of = slot.__get__, _slot_cpu.__get__
-    reads = f"reads the {name} of"
+    reads = f"reads the {name.removeprefix('c_')} of"
     is_state = name == "state"
     part = PARTS[name]
 

@@ -13,6 +13,7 @@ from types import FunctionType, TracebackType
 from typing import Any, Self, TypeVar
 
 from ..._api.callout import Callout
+from ..._api.making import Making
 from ..._core.calls import call_on
 from ..._core.checks import check_bool, check_int
 from ..._core.describe import name_of, shown
@@ -48,7 +49,7 @@ _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 _GENERATES = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
 
 
-class VirtualSMP(Visible):
+class VirtualSMP(Visible, Making):
     """Virtual CPUs on which the real engine runs, deterministically; ``with VirtualSMP(cpus=2) as vm:``.
 
     The block powers them on, and inside it this is the current system; after it every use is ``ClosedError``.
@@ -62,6 +63,7 @@ class VirtualSMP(Visible):
         "_chooser",
         "_lines",
         "_locks",
+        "_machine",
         "_run_function",
         "_token",
         "errors",
@@ -112,6 +114,7 @@ class VirtualSMP(Visible):
             checking=checking,
             expensive=_ignore,
         )
+        self._machine = self.machine
         self.machine.report = self._report
         self._run_function = self.machine.call
         self.machine.call = self._call

@@ -1,0 +1,143 @@
+"""Several callouts at once: all are stopped before the first is waited for; and one completion for them all.
+
+The completion of a set is promised in one step, under the locks of all CPUs that its callouts can be on: a call for
+the same callouts that comes meanwhile finds them all as they were, or all as they are afterwards. Each run in progress
+gets a ticket, and the tickets share what counts the runs that are left (``Ticket.rest``). Where nothing runs a CPU is
+told to call the completion, as a cross-CPU call.
+
+Source: our own; the rewrite of December 2014 has drain functions for one callout only.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from .calls import send
+from .checks import machine_of
+from .cpu import T_CLOSE, T_FORGET, T_REFUSE, Cpu, Ticket
+from .cpulock import acquire, lock_callout
+from .drain import begin, wait
+from .errors import ArgumentValueError
+from .guard import protected
+from .platform import Waiter
+from .state import CLOSED, REMOVED, Func
+from .stop import check_stop_lock, stop_locked
+
+if TYPE_CHECKING:
+    from .._api.callout import Callout
+
+
+def one_machine(call: str, callouts: Sequence[Callout]) -> None:
+    """Raise unless *callouts* belong to one system, if there are any."""
+    machines = [machine_of(c, call) for c in callouts]
+    if any(machine is not machines[0] for machine in machines):
+        raise ArgumentValueError(
+            f"{call}: these callouts are of more than one system, and no lock guards them all; make a call for each",
+            call=call,
+        )
+
+
+@protected
+async def wait_all(call: str, callouts: Sequence[Callout], asks: int) -> int:
+    """Do with each of *callouts* as ``wait()`` does; all are stopped before the first wait. Return how many scheduled
+    runs were removed.
+    """
+    stopped = [begin(call, c, asks, _nobody) for c in callouts]
+    removed = 0
+    for c, had in zip(callouts, stopped, strict=True):
+        removed += bool(had & REMOVED) if isinstance(had, int) else 0
+        removed += bool(await wait(call, c, asks) & REMOVED)  # it may have been armed anew meanwhile
+        removed += had.removed if isinstance(had, Ticket) else 0
+    return removed
+
+
+def _nobody() -> Waiter | None:
+    """Return that nobody waits."""
+    return None
+
+
+@protected
+def drain_all_async(call: str, callouts: Sequence[Callout], func: Func, arg: object, *, close: bool) -> bool:
+    """Stop *callouts*, each of which is named once, and have ``func(arg)`` called when softclock uses none of them any
+    more; return whether it will be.
+
+    *close*: they are stopped for good. Then the completion is called in any case, but for a set of which every callout
+    was closed before; else it is called if a run is in progress.
+    """
+    cancels = [check_stop_lock(call, c) for c in callouts]
+    cpus = _lock_all(call, callouts)
+    old: list[object] = []  # what callouts that are closed referred to; it dies with this frame
+    try:
+        todo = [
+            (c, may_cancel) for c, may_cancel in zip(callouts, cancels, strict=True) if not (close and c.state & CLOSED)
+        ]
+        if not todo:
+            return False
+        tickets = [
+            Ticket(T_REFUSE | T_CLOSE | T_FORGET if close else T_REFUSE, None, func, arg)
+            for c, _ in todo
+            if c.run is not None
+        ]
+        if len(callouts) > 1:
+            rest = deque([None] * (len(tickets) - 1))
+            for ticket in tickets:
+                ticket.rest = rest
+        told = None
+        if close and not tickets:
+            told = Ticket(0, None, func, arg)
+            send(cpus[0], partial(_complete, cpus[0], todo[0][0] if len(callouts) == 1 else None, told))
+        for c, _ in todo:
+            old += (c.func, c.arg)
+        left = list(tickets)
+        for c, may_cancel in todo:
+            stop_locked(c.c_cpu, c, may_cancel, left.pop(0) if c.run is not None else None)
+            if close:
+                c.state |= CLOSED
+                if c.run is None:
+                    c.func = c.arg = None
+        if told is not None:
+            told.promised = True
+        return close or bool(tickets)
+    finally:
+        _unlock(cpus)
+
+
+def _lock_all(call: str, callouts: Sequence[Callout]) -> list[Cpu]:
+    """Acquire the lock of the CPU that the callout is on; of several callouts, those of all CPUs that there are."""
+    if len(callouts) == 1:
+        return [lock_callout(callouts[0], call)]
+    held: list[Cpu] = []
+    try:
+        for cpu in callouts[0].c_cpu.machine.cpus:
+            acquire(cpu, call)
+            held.append(cpu)
+    except BaseException:
+        _unlock(held)
+        raise
+    return held
+
+
+def _unlock(held: list[Cpu]) -> None:
+    while held:
+        cpu = held.pop()
+        cpu.busy = False
+        cpu.lock.release()
+
+
+@protected
+def _complete(cpu: Cpu, c: Callout | None, ticket: Ticket) -> None:
+    """Call the completion of callouts of which none was running; *c* is the only one. On the loop of *cpu*."""
+    acquire(cpu)  # what has promised it holds the lock until all is done
+    cpu.busy = False
+    cpu.lock.release()
+    if not ticket.promised:
+        return  # it was cut off: nothing was closed
+    machine = cpu.machine
+    assert ticket.func is not None
+    try:
+        machine.call(ticket.func, ticket.arg)
+    except BaseException as error:
+        machine.report(error, c)
