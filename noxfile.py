@@ -20,9 +20,11 @@ ONCE = (
     "tests/pytest_plugin",
     "tests/test_layers.py",
     "tests/unit/test_docs.py",
+    "tests/unit/test_pictures.py",
     "tests/unit/test_project.py",
     "tests/unit/test_racing.py",
     "tests/unit/test_short.py",
+    "tests/unit/test_site.py",
     "tests/unit/test_wheel.py",
     "tests/unit/test_words.py",
 )
@@ -88,9 +90,14 @@ def conformance(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """Run the examples of the manual and the README; conftest.py says how."""
-    install(session, "test")
+    """Run the examples of the manual and the README, as conftest.py says; build the site without a warning."""
+    install(session, "test", "site")
     session.run("pytest", *(session.posargs or ["README.md", "docs"]))
+    if not session.posargs:
+        for builder in ("html", "linkcheck"):
+            session.run(
+                "sphinx-build", "-q", "-W", "--keep-going", "-b", builder, "docs", f"{session.create_tmp()}/{builder}"
+            )
 
 
 @nox.session
@@ -126,7 +133,7 @@ def compiled(session: nox.Session) -> None:
     install(session, "test", compiled=True)
     session.run("python", "-c", "import callout; assert callout.core == 'compiled', 'is there a C compiler?'")
     elsewhere = [*EXPLORED, "tests/bench", "tests/mutants", "tests/pytest_plugin", "tests/test_layers.py"]
-    elsewhere += [f"tests/unit/test_{name}.py" for name in ("docs", "project", "racing", "words")]
+    elsewhere += [f"tests/unit/test_{name}.py" for name in ("docs", "pictures", "project", "racing", "site", "words")]
     if session.python != PYTHONS[-1]:
         elsewhere += [*ONCE, *ENDS]
     ignored = [f"--ignore={path}" for path in elsewhere]
