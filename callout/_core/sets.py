@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from .._api.callout import Callout
 
 
+# Each callout of a set: whether a run that waits for its lock may be cancelled, and what to leave with its run.
+Plan = list[tuple["Callout", bool, Ticket | None]]
+
+
 def one_machine(call: str, callouts: Sequence[Callout]) -> None:
     """Raise unless *callouts* belong to one system, if there are any."""
     machines = [machine_of(c, call) for c in callouts]
@@ -68,41 +72,54 @@ def drain_all_async(call: str, callouts: Sequence[Callout], func: Func, arg: obj
     was closed before; else it is called if a run is in progress.
     """
     cancels = [check_stop_lock(call, c) for c in callouts]
-    cpus = _lock_all(call, callouts)
+    asks = T_REFUSE | T_CLOSE | T_FORGET if close else T_REFUSE
     old: list[object] = []  # what callouts that are closed referred to; it dies with this frame
+    cpus = _lock_all(call, callouts)
     try:
-        todo = [
-            (c, may_cancel) for c, may_cancel in zip(callouts, cancels, strict=True) if not (close and c.state & CLOSED)
-        ]
-        if not todo:
+        if close and all(c.state & CLOSED for c in callouts):
             return False
-        tickets = [
-            Ticket(T_REFUSE | T_CLOSE | T_FORGET if close else T_REFUSE, None, func, arg)
-            for c, _ in todo
-            if c.run is not None
-        ]
+        plan: Plan = []
+        tickets: list[Ticket] = []
+        for c, may_cancel in zip(callouts, cancels, strict=True):
+            ticket = None
+            if c.run is not None:
+                ticket = Ticket(asks, None, func, arg)
+                tickets.append(ticket)
+            plan.append((c, may_cancel, ticket))
+            old += (c.func, c.arg)
         if len(callouts) > 1:
             rest = deque([None] * (len(tickets) - 1))
             for ticket in tickets:
                 ticket.rest = rest
-        told = None
+        told = Ticket(0, None, func, arg)
+        will_be_called = close or bool(tickets)
         if close and not tickets:
-            told = Ticket(0, None, func, arg)
-            send(cpus[0], partial(_complete, cpus[0], todo[0][0] if len(callouts) == 1 else None, told))
-        for c, _ in todo:
-            old += (c.func, c.arg)
-        left = list(tickets)
-        for c, may_cancel in todo:
-            stop_locked(c.c_cpu, c, may_cancel, left.pop(0) if c.run is not None else None)
-            if close:
-                c.state |= CLOSED
-                if c.run is None:
-                    c.func = c.arg = None
-        if told is not None:
+            send(cpus[0], partial(_complete, cpus[0], callouts[0] if len(callouts) == 1 else None, told))
+        try:
             told.promised = True
-        return close or bool(tickets)
+            _stop_all(plan, close)
+        except BaseException:  # from a signal handler: what was begun is done all the same
+            _stop_all(plan, close)
+            raise
+        return will_be_called
     finally:
-        _unlock(cpus)
+        # Twice, for an exception of a signal handler that comes in the first: then the second does the rest.
+        try:
+            _unlock(cpus)
+        finally:
+            _unlock(cpus)
+
+
+@protected
+def _stop_all(plan: Plan, close: bool) -> None:
+    """Stop each callout, and leave its ticket with its run. To do it twice does no harm. The locks are held."""
+    for c, may_cancel, ticket in plan:
+        if ticket is None or c.run is None or ticket not in (c.run.tickets or ()):
+            stop_locked(c.c_cpu, c, may_cancel, ticket)
+        if close:
+            c.state |= CLOSED
+            if ticket is None:
+                c.func = c.arg = None
 
 
 def _lock_all(call: str, callouts: Sequence[Callout]) -> list[Cpu]:
@@ -120,11 +137,14 @@ def _lock_all(call: str, callouts: Sequence[Callout]) -> list[Cpu]:
     return held
 
 
+@protected
 def _unlock(held: list[Cpu]) -> None:
     while held:
-        cpu = held.pop()
+        cpu = held[-1]
+        lock = cpu.lock
+        del held[-1]  # no call, and so one step with what follows
         cpu.busy = False
-        cpu.lock.release()
+        lock.release()
 
 
 @protected

@@ -38,6 +38,7 @@ from callout import (
     callout_arm_curcpu,
     callout_deactivate,
     callout_dequeue,
+    callout_drain_all_async,
     callout_drain_async,
     callout_init,
     callout_init_mtx,
@@ -48,6 +49,7 @@ from callout import (
     callout_schedule,
     callout_stop,
     callout_terminated,
+    close_all_soon,
     freebsd13,
     open_callouts,
     ticks,
@@ -298,7 +300,14 @@ OPERATIONS: Final[dict[str, Callable[[Stage], object]]] = {
     "arm at a tick, an idle one": lambda s: callout_arm_curcpu(s.idle, ticks() + 50_000, ignore, "new"),
     "make and arm": lambda s: arm_new("call_later", s.machine.cpus[0], 9_000_000_000, ignore, "new", None),
     "make and arm, for soon": lambda s: arm_new("call_later", s.machine.cpus[1], 1, ignore, "new", s.mtx),
+    "reset by its method": lambda s: s.idle.reset(50, ignore, "new"),
+    "reset by its method, to an earlier time": lambda s: s.far.reset(100),
+    "reset by its method, to a later time": lambda s: s.far.reset(7_200, ignore, "new"),
     "stop": lambda s: callout_stop(s.far),
+    "stop by its method": lambda s: s.far.stop(),
+    "close by its method": lambda s: s.far.close_soon(ignore, None),
+    "close of several": lambda s: close_all_soon([s.far, s.near, s.away], ignore, None),
+    "drain of several": lambda s: callout_drain_all_async([s.far, s.near, s.away], ignore, None),
     "stop of what is near": lambda s: callout_stop(s.near),
     "dequeue": lambda s: callout_dequeue(s.far),
     "dequeue for good": lambda s: callout_dequeue(s.far, close=True),
@@ -465,12 +474,15 @@ INTERRUPTED: Final = [
 ]
 # Under the lock there is no call where a bucket is in use already, and so nothing to interrupt; in checking mode arming
 # notes the place.
-ONLY_STORE: Final = ("stop", "stop of what is near", "stop under a lock", "dequeue")
+ONLY_STORE: Final = ("stop", "stop by its method", "stop of what is near", "stop under a lock", "dequeue")
 ONLY_NOTE: Final = (
     "reset to a later time",
     "reset to an earlier time",
     "reset of an idle one",
     "reset under a lock",
+    "reset by its method",
+    "reset by its method, to an earlier time",
+    "reset by its method, to a later time",
     "arm at a tick",
     "arm at a tick, an idle one",
 )
@@ -587,6 +599,8 @@ ON_A_RUN: Final[dict[str, Callable[[AtItsLock], object]]] = {
     "dequeue for good": lambda s: callout_dequeue(s.c, close=True),
     "deactivate": lambda s: callout_deactivate(s.c),
     "drain_async": lambda s: callout_drain_async(s.c, s.happened.append, "completed"),
+    "close by its method": lambda s: s.c.close_soon(s.happened.append, "completed"),
+    "close of several": lambda s: close_all_soon([s.c, s.vm.callout()], s.happened.append, "completed"),
     "drain_async as FreeBSD 13 has it": lambda s: freebsd13.callout_async_drain(s.c, s.happened.append),
     "drain": lambda s: begin("callout_drain", s.c, DRAIN, s.vm.platform.thread_waiter),
     "terminate": lambda s: begin("callout_terminate", s.c, DRAIN | T_CLOSE, s.vm.platform.thread_waiter),
