@@ -91,7 +91,7 @@ def conformance(session: nox.Session) -> None:
 @nox.session
 def docs(session: nox.Session) -> None:
     """Run the examples of the manual and the README, as conftest.py says; build the site without a warning."""
-    install(session, "test", "site")
+    install(session, "test", "servers", "site")
     session.run("pytest", *(session.posargs or ["README.md", "docs"]))
     if not session.posargs:
         for builder in ("html", "linkcheck"):
@@ -111,7 +111,7 @@ def race(session: nox.Session) -> None:
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
     """Run all other tests, on every version; on the newest in Python's development mode (-X dev)."""
-    install(session, "test")
+    install(session, "test", "servers")
     if session.python == PYTHONS[-1]:
         session.env["PYTHONDEVMODE"] = "1"  # the option would not reach the workers of pytest-xdist
     elsewhere = [*EXPLORED, "tests/bench", "tests/mutants"]
@@ -180,7 +180,7 @@ def lowest(session: nox.Session) -> None:
     install(session, "test")
     session.install("trio==0.29.0", "structlog==22.2.0")
     touching = ["test_current_system", "test_interrupts", "test_lifetime", "test_open_failures", "test_other_loops"]
-    touching += ["test_platforms", "test_reporting", "test_robustness", "test_start_soon"]
+    touching += ["test_guest", "test_platforms", "test_reporting", "test_robustness", "test_start_soon"]
     files = [f"tests/unit/{name}.py" for name in touching]
     session.run(
         "pytest",

@@ -73,9 +73,11 @@ ROOMS: Final[Mapping[str, set[str]]] = {
     "_locks": set(),
     "_worlds": set(),
     "_worlds.trio": {"core", "_api.callout", "_api.making"},
+    "_worlds.guest": {"core", "_worlds.trio", "_api.callout", "_api.making"},
     "_worlds.virtual": {"core", "_api.callout", "_api.making"},
     "_api": {"core"},
     "freebsd13": {"core", "_api.callout"},
+    "guest": {"core", "_worlds.trio", "_worlds.guest"},
     "testing": {"core", "_api", "_worlds.virtual"},
     # What test authors are given on top of it all.
     "testing._cut_short": {"explore"},

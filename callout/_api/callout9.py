@@ -295,7 +295,7 @@ def callout_drain(c: Callout, /) -> Coroutine[Any, Any, int]:
     Raises:
         LockHeldError: the caller holds the callout's lock, or, in checking mode, any but Giant.
         SelfDrainError: called from the callout's own callback.
-        LoopError: this is a task of asyncio.
+        LoopError: this is a task of asyncio, but ``callout.guest`` has not opened the system.
 
     See callout(9), ``callout_drain()``.
     """

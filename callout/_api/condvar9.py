@@ -112,7 +112,7 @@ def cv_wait(cv: Cv, mtx: Mtx, /) -> Coroutine[Any, Any, None]:
         LockClassError: *mtx* is a spin mutex, or no ``Mtx``.
         SleepError: in checking mode, the caller holds another lock.
         LockDestroyedError: *cv* was destroyed.
-        LoopError: this is a task of asyncio.
+        LoopError: this is a task of asyncio, but ``callout.guest`` has not opened the system.
         ClosedError: the system was closed while it waited.
 
     See condvar(9), ``cv_wait()``.

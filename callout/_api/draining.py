@@ -14,6 +14,7 @@ from .._core.guard import protected
 from .._core.machine import current_machine
 from .._core.once import AsyncBlock
 from .._core.phases import Phase
+from .._core.platform import Platform
 from .awaitable import refuse_loop
 from .callout import Callout
 
@@ -28,7 +29,7 @@ def draining(*callouts: Callout) -> AsyncBlock[None]:
 
     Raises:
         ArgumentTypeError: something is not a callout. Raised by the call.
-        LoopError: this is a task of asyncio. Raised when the block is entered.
+        LoopError: as for ``callout_drain()``. Raised when the block is entered.
         BusyError: what this has returned was entered before.
     """
     for c in callouts:
@@ -43,16 +44,26 @@ async def _draining(callouts: tuple[Callout, ...]) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        problems: list[BaseException] = []
-        for c in callouts:
-            await _drain_surely(c, problems)
-        try:
-            if len(problems) == 1:
-                raise problems[0]
-            if problems:
-                raise BaseExceptionGroup("draining", problems)
-        finally:
-            del problems  # their tracebacks refer to this frame
+        await _drain_shielded(callouts, [*{c.c_cpu.machine.platform: None for c in callouts if c.c_cpu.id >= 0}])
+
+
+@protected
+async def _drain_shielded(callouts: tuple[Callout, ...], platforms: list[Platform]) -> None:
+    """Drain all, in a block that no cancellation ends on any of *platforms*: it is raised once, and in the end."""
+    if platforms:
+        with platforms.pop().shield():
+            await _drain_shielded(callouts, platforms)
+        return
+    problems: list[BaseException] = []
+    for c in callouts:
+        await _drain_surely(c, problems)
+    try:
+        if len(problems) == 1:
+            raise problems[0]
+        if problems:
+            raise BaseExceptionGroup("draining", problems)
+    finally:
+        del problems  # their tracebacks refer to this frame
 
 
 def _refuse_loop(callouts: tuple[Callout, ...]) -> None:

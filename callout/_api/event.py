@@ -74,7 +74,7 @@ class Event:
             ForkedError: in a forked child.
             ArgumentTypeError, ArgumentValueError: *timeout* is no number, or negative.
             SleepError: in checking mode, the caller holds a lock.
-            LoopError: this is a task of asyncio.
+            LoopError: this is a task of asyncio, but ``callout.guest`` has not opened the system.
         """
         limit = self._limit("wait", timeout)
         refuse_loop("wait", self._machine, blocking=False)

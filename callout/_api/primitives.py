@@ -253,7 +253,7 @@ def callout_barrier_all() -> Coroutine[Any, Any, int]:
     Raises:
         SelfDrainError: called from a callback.
         SleepError: in checking mode, the caller holds a lock.
-        LoopError: this is a task of asyncio.
+        LoopError: this is a task of asyncio, but ``callout.guest`` has not opened the system.
     """
     check_barrier_all("callout_barrier_all")
     machine = current_machine("callout_barrier_all")

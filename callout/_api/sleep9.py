@@ -138,7 +138,7 @@ def msleep(chan: object, mtx: Mtx, priority: int, wmesg: str, timo: int, /) -> C
         SleepError: in checking mode, the caller holds another lock.
         ArgumentTypeError, ArgumentValueError: *chan* has no identity of its own (a number, a string, a bound method);
             *timo* is negative; unknown flag.
-        LoopError: this is a task of asyncio.
+        LoopError: this is a task of asyncio, but ``callout.guest`` has not opened the system.
         ClosedError: the system was closed while it slept.
 
     See sleep(9), ``msleep()``.

@@ -13,7 +13,7 @@ from .checks import check_func, refuse_unrun
 from .cpu import Cpu
 from .errors import ArgumentTypeError, ClosedError
 from .guard import exposed, protected
-from .phases import CLOSED_TEXT, Use, admit
+from .phases import Use, admit, closed_text
 
 
 def call_on(call: str, cpu: Cpu, func: Callable[..., object], args: tuple[object, ...]) -> None:
@@ -69,7 +69,7 @@ def send(cpu: Cpu, thunk: Callable[[], None]) -> None:
         # Either the closing CPU took it from the queue and ran it, or it is still there and nobody ever will.
         if not _take_back(cpu, thunk):
             return
-        raise ClosedError(f"call: {CLOSED_TEXT}", call="call", cpu=cpu.id)
+        raise ClosedError(f"call: {closed_text(cpu.machine)}", call="call", cpu=cpu.id)
     cpu.machine.platform.interrupt(cpu.id)
 
 

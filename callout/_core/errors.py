@@ -116,6 +116,12 @@ class LoopError(CalloutError, RuntimeError):
     """``open_callouts()`` or a wait outside of trio: in a task of asyncio, or where no loop runs at all."""
 
 
+class GuestError(CalloutError, RuntimeError):
+    """``callout.guest.open_callouts()`` where it cannot be: outside asyncio, in a task of trio, in a loop that has a
+    system already; or a wait for its callouts in a task of another loop of asyncio.
+    """
+
+
 class SleepError(CalloutError, RuntimeError):
     """A task awaited while its thread held a mutex: mutexes are held for plain code only, never across an await."""
 

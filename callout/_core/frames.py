@@ -15,7 +15,8 @@ from typing import Final
 
 _PACKAGE: Final = str(Path(__file__).parent.parent)
 _OWN: Final = tuple(
-    f"{_PACKAGE}{os.sep}{name}" for name in ("_core", "_locks", "_api", "_worlds", "testing", "freebsd13.py")
+    f"{_PACKAGE}{os.sep}{name}"
+    for name in ("_core", "_locks", "_api", "_worlds", "testing", "freebsd13.py", "guest.py")
 )
 
 

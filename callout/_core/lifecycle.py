@@ -27,7 +27,7 @@ from .errors import CalloutError, ClosedError, ForkedError
 from .guard import protected
 from .machine import Machine
 from .origins import Origins
-from .phases import CLOSED_TEXT, FORKED_TEXT, STEPS, Phase
+from .phases import FORKED_TEXT, STEPS, Phase, closed_text
 from .platform import Entry, Platform, Thread, Waiter
 from .refusal import Refusal
 from .runs import end
@@ -102,7 +102,7 @@ def boot(
 def enter(machine: Machine, phase: Phase) -> None:
     """Enter *phase*, under the locks of all CPUs. When CLOSED, every later use of a CPU is refused."""
     assert phase in STEPS[machine.phase], f"{machine.phase.name} -> {phase.name}"
-    closed = Refusal(ClosedError, CLOSED_TEXT)
+    closed = Refusal(ClosedError, closed_text(machine))
     held: list[Cpu] = []
     try:
         for cpu in machine.cpus:

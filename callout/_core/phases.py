@@ -112,6 +112,11 @@ STEPS: Final[Mapping[Phase, frozenset[Phase]]] = {
 }
 
 
+def closed_text(machine: Machine) -> str:
+    """Return why *machine* is closed: what a world has noted, else that its block has been left."""
+    return str(machine.attached.get("closed", CLOSED_TEXT))
+
+
 def admit(call: str, machine: Machine, use: Use) -> bool:
     """Return whether *call* is to be carried out now; False: it does nothing. Raise if the phase refuses it."""
     admission = ADMITS[use][machine.phase]
@@ -123,4 +128,4 @@ def admit(call: str, machine: Machine, use: Use) -> bool:
         raise ForkedError(f"{call}: {FORKED_TEXT}", call=call)
     if machine.phase is not Phase.CLOSED:
         raise ClosedError(f"{call}: {LEAVING_TEXT}", call=call)
-    raise ClosedError(f"{call}: {CLOSED_TEXT}", call=call)
+    raise ClosedError(f"{call}: {closed_text(machine)}", call=call)

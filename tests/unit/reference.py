@@ -27,15 +27,15 @@ from callout._core.rules import table
 ROOT: Final = Path(__file__).parents[2]
 PATH: Final = ROOT / "docs" / "reference.md"
 DESIGN: Final = ROOT / "docs" / "design.md"
-ROOMS: Final = ("_core", "_locks", "_api", "_worlds/trio", "_worlds/virtual")
+ROOMS: Final = ("_core", "_locks", "_api", "_worlds/trio", "_worlds/guest", "_worlds/virtual")
 
 HEAD: Final = """\
 # Reference
 
 <!-- Made by tests/unit/reference.py from docstrings: change those. -->
 
-Every public name of `callout`, and of its modules `callout.freebsd13`, `callout.testing`, `callout.explore` and
-`callout.conformance`. The timers of Linux are in [linux.md](linux.md).
+Every public name of `callout`, and of its modules `callout.guest`, `callout.freebsd13`, `callout.testing`,
+`callout.explore` and `callout.conformance`. The timers of Linux are in [linux.md](linux.md).
 
 What is not said to block never blocks for longer than a lock is held, and may be called from any thread. Every error
 is raised before anything has changed. What changes a callout or waits for one raises `NotInitializedError` if it was
@@ -350,6 +350,7 @@ GROUPS: Final = (
 )
 
 MODULES: Final = (
+    ("callout.guest", "guest", "See [asyncio.md](asyncio.md)."),
     ("callout.freebsd13", "freebsd13", ""),
     ("callout.testing", "testing", "See [testing.md](testing.md)."),
     ("callout.explore", "explore", "See [testing.md](testing.md)."),

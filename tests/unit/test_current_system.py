@@ -217,7 +217,7 @@ def test_under_asyncio_the_error_says_how() -> None:
             pytest.fail("opened")
 
     for run in (asyncio.run, partial(anyio.run, backend="asyncio")):
-        with pytest.raises(LoopError, match=r"asyncio loop.*start_guest_run"):
+        with pytest.raises(LoopError, match=r"asyncio loop.*callout.guest.open_callouts"):
             run(main() if run is asyncio.run else main)  # type: ignore[arg-type]  # one takes the coroutine
 
 

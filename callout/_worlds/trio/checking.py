@@ -10,6 +10,7 @@ import trio
 
 from ..._core.errors import SleepError
 from ..._core.phases import Phase
+from ..._locks.lock import Lock
 
 if TYPE_CHECKING:
     from .system import CalloutSystem
@@ -33,16 +34,28 @@ class LoopCheck(trio.abc.Instrument):
     def before_task_step(self, task: trio.lowlevel.Task) -> None:
         """A task goes on."""
         self._begun = time.monotonic_ns()
+        if self._system._platform.hosted and not self._told and (mine := self._held()):
+            self._told = True
+            self._system._fail(
+                SleepError(
+                    f"a task of asyncio awaited with {', '.join(map(repr, mine))} held: "
+                    "give locks up before an await, or the loop stops whenever its softclock wants them"
+                )
+            )
+
+    def _held(self) -> list[Lock] | None:
+        """Return the locks that this thread holds."""
+        machine = self._system._machine
+        if not machine.held or machine.phase is Phase.FORKED:
+            return None
+        return machine.held.get(threading.get_ident())
 
     def after_task_step(self, task: trio.lowlevel.Task) -> None:
         """A task has come to an await, or to its end."""
         spent = time.monotonic_ns() - self._begun if self._begun else 0  # it may be the step that has added this
         if spent > self._longest:
             self._longest, self._longest_task = spent, task.name
-        machine = self._system._machine
-        held = machine.held
-        mine = held and machine.phase is not Phase.FORKED and held.get(threading.get_ident())
-        if mine and not self._told:
+        if not self._told and (mine := self._held()):
             self._told = True
             where = ""
             for frame, line in task.iter_await_frames():

@@ -48,7 +48,7 @@ class CpuRunner:
         self._home = system._platform.loops[0]
         self._check: LoopCheck | None = None
         self.error: BaseException | None = None  # why it could not come up
-        self._begun = False
+        self._begun = self._killed = False
         self.is_up = False
         self.up = trio.Event()  # it is up, or never will be
         self.tasks_over = trio.Event()
@@ -88,6 +88,9 @@ class CpuRunner:
 
     def kill(self) -> None:
         """End it where it stands: only if the orderly way has failed."""
+        self._killed = True
+        if self.is_up:
+            self._tasks.cancel()  # they are shielded from the rest
         if self._number == 0:
             self._scope.cancel()
         elif self.is_up:
@@ -142,6 +145,8 @@ class CpuRunner:
     def _come_up(self) -> None:
         self.is_up = True
         self._tell(self.up)
+        if self._killed:  # while it came up
+            self.kill()
 
     def _bury(self) -> None:
         """Whatever it has died of: nothing runs here any more, no call is taken, and nobody waits for it."""
@@ -210,5 +215,6 @@ class CpuRunner:
         if self._cpu.deadline != NEVER and not again and not self._platform.follows_trio:
             late = now - self._loop.due  # said once for all that are late
             if late > self._system._machine.slow:
-                self._system._reporter.late(self._number, late, None if self._check is None else self._check.longest())
+                check = None if self._platform.hosted else self._check  # of the host's tasks nothing is known
+                self._system._reporter.late(self._number, late, None if check is None else check.longest())
         return self._loop.clock_interrupt(now)

@@ -115,6 +115,13 @@ class Leaving:
         for runner in self._runners:
             runner.kill()
 
+    def by_force_but_cpu_0(self) -> None:
+        """End the other CPUs where they stand: the loop of CPU 0 is gone. From any thread."""
+        for runner in self._runners[1:]:
+            runner.kill()
+        for runner in self._runners[1:]:
+            runner.join()
+
     async def _awaited_tasks(self) -> None:
         while self._system._awaited and not self._cut_short:
             self._news = trio.Event()

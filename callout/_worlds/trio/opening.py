@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from contextvars import copy_context
 from functools import partial
@@ -16,7 +16,7 @@ from ..._api.callout import Callout
 from ..._core.describe import shown
 from ..._core.errors import ArgumentTypeError, ArgumentValueError, ClockError, LoopError
 from ..._core.lifecycle import boot, check_options, enter
-from ..._core.machine import CURRENT
+from ..._core.machine import CURRENT, Machine
 from ..._core.once import AsyncBlock
 from ..._core.phases import Phase
 from ..._core.units import NEVER, NS_PER_S
@@ -29,10 +29,17 @@ from .platform import TrioPlatform, in_asyncio, in_task
 from .reporting import OnError, check_on_error
 from .system import CalloutSystem
 
+NewSystem = Callable[[Machine, TrioPlatform, OnError | None], CalloutSystem]
+
 SOFTCLOCK_BUDGET: Final = 2_000_000  # ns for which softclock keeps the loop to itself
 
 
-def _check_arguments(cpus: int, hz: int, alloweddeviation: int, on_error: object, expensive: object) -> None:
+def is_checking(checking: bool | None) -> bool:
+    """Return whether checking mode is on: what was asked for, else whether a test of pytest runs."""
+    return ("PYTEST_CURRENT_TEST" in os.environ and "pytest" in sys.modules) if checking is None else checking
+
+
+def check_arguments(cpus: int, hz: int, alloweddeviation: int, on_error: object, expensive: object) -> None:
     check_options("open_callouts", cpus, hz, alloweddeviation)
     check_on_error(on_error)
     if not isinstance(expensive, int | float):
@@ -51,9 +58,9 @@ def _check_loop() -> None:
     if not in_task():
         if in_asyncio():
             raise LoopError(
-                "open_callouts: this is an asyncio loop, and callouts run on a trio loop. Run trio as a guest of this "
-                "one with trio.lowlevel.start_guest_run(); or the whole program on trio: trio.run(main), or "
-                'anyio.run(main, backend="trio")',
+                "open_callouts: this is an asyncio loop, and callouts run on a trio loop. Use "
+                "`async with callout.guest.open_callouts()`, which has one as a guest of this loop; or run the whole "
+                'program on trio: trio.run(main), or anyio.run(main, backend="trio")',
                 call="open_callouts",
             )
         raise LoopError(
@@ -94,7 +101,7 @@ def open_callouts(
         BusyError: what this has returned was entered before: one call for each block.
         OSError, RuntimeError: there is no descriptor or thread left for a CPU; then nothing was opened.
     """
-    _check_arguments(cpus, hz, alloweddeviation, on_error, expensive)
+    check_arguments(cpus, hz, alloweddeviation, on_error, expensive)
     return AsyncBlock(
         "open_callouts", partial(_open_callouts, cpus, hz, alloweddeviation, checking, on_error, expensive)
     )
@@ -117,9 +124,7 @@ async def _open_callouts(
             f"open_callouts: a mock clock drives the loop that it was given to and no other; use cpus=1, not {cpus}",
             call="open_callouts",
         )
-    if checking is None:
-        checking = "PYTEST_CURRENT_TEST" in os.environ and "pytest" in sys.modules
-    async with open_on(platform, cpus, hz, alloweddeviation, checking, on_error, expensive) as system:
+    async with open_on(platform, cpus, hz, alloweddeviation, is_checking(checking), on_error, expensive) as system:
         yield system
 
 
@@ -133,9 +138,10 @@ async def open_on(
     checking: bool,
     on_error: OnError | None,
     expensive: float,
+    new_system: NewSystem = CalloutSystem,
 ) -> AsyncIterator[CalloutSystem]:
     """Open a system on *platform*. See ``open_callouts``."""
-    system = _build(platform, cpus, hz, alloweddeviation, checking, on_error, expensive)
+    system = _build(platform, cpus, hz, alloweddeviation, checking, on_error, expensive, new_system)
     machine = system._machine
     context = copy_context()
     context.run(CURRENT.set, machine)
@@ -173,7 +179,7 @@ async def open_on(
         platform.power_off(0)
         tell("debug", "callout.closed")
     try:
-        _raise(left, system._errors)
+        raise_all(left, system._errors)
     finally:
         del left  # its traceback refers to this frame
 
@@ -186,6 +192,7 @@ def _build(
     checking: bool,
     on_error: OnError | None,
     expensive: float,
+    new_system: NewSystem,
 ) -> CalloutSystem:
     """Make a system of which nothing runs yet."""
     machine = boot(
@@ -197,7 +204,7 @@ def _build(
         checking=checking,
     )
     machine.epoch = platform.epoch()
-    system = CalloutSystem(machine, platform, on_error)
+    system = new_system(machine, platform, on_error)
     platform.fail = system._fail
     machine.report = system._reporter.report
     machine.expensive = system._reporter.expensive
@@ -219,7 +226,7 @@ async def _come_up(runners: list[CpuRunner]) -> None:
             raise error
 
 
-def _raise(left: BaseException | None, errors: list[BaseException]) -> None:
+def raise_all(left: BaseException | None, errors: list[BaseException]) -> None:
     """Raise what has to leave the block: the body's own exception as it is, if it is alone."""
     if left is None:
         if errors:

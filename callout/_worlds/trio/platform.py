@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import Context, ContextVar
-from typing import TYPE_CHECKING, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import trio
 
@@ -30,6 +30,7 @@ from .services import Services
 from .waiters import ThreadWaiter, TrioWaiter
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Iterator
 
 new_lock: Callable[[], object] = threading.RLock
@@ -143,6 +144,8 @@ class TrioPlatform:
         if self.follows_trio:
             self.now = lambda: to_ns(clock.current_time())
         self.coalesces = not self.follows_trio
+        self.cancelled: tuple[type[BaseException], ...] = (trio.Cancelled,)  # what a callback must not raise
+        self.hosted = False  # the loop of CPU 0 has tasks that trio does not know
         self.current_thread: Callable[[], Thread] = threading.get_ident
         self.fail: Callable[[BaseException], None]  # of the system: set before a loop runs
         self.loops: list[Loop] = []
@@ -299,6 +302,15 @@ def in_task() -> bool:
     except RuntimeError:
         return False
     return True
+
+
+def asyncio_task() -> asyncio.Task[Any] | None:  # Any: whatever it returns
+    """Return the task of asyncio that this is."""
+    loaded = sys.modules.get("asyncio")
+    if loaded is None or not in_asyncio():
+        return None
+    task: asyncio.Task[Any] | None = loaded.current_task()
+    return task
 
 
 def in_asyncio() -> bool:

@@ -11,8 +11,6 @@ from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Final
 
-import trio
-
 from ..._api.callout import Callout
 from ..._core.describe import name_of
 from ..._core.errors import ArgumentTypeError, CallbackCancelledError
@@ -49,8 +47,17 @@ def check_on_error(on_error: object) -> None:
 class Reporter:
     """Knows whom to tell of an exception: the application's ``on_error`` or else the block, and always the log."""
 
-    def __init__(self, machine: Machine, on_error: OnError | None, fail: Callable[[BaseException], None]) -> None:
-        """*fail* has an exception leave through the block, and never raises."""
+    def __init__(
+        self,
+        machine: Machine,
+        on_error: OnError | None,
+        fail: Callable[[BaseException], None],
+        cancelled: tuple[type[BaseException], ...],
+    ) -> None:
+        """*fail* has an exception leave through the block, and never raises. *cancelled* are the cancellations of the
+        platform, which a callback must not raise.
+        """
+        self._cancelled = cancelled
         self._machine = machine
         self._on_error = on_error
         self._fail = fail
@@ -59,9 +66,11 @@ class Reporter:
         """An exception has left a callback, on the loop that ran it. Never raises."""
         end_if_forked(error)
         try:
-            if _is_cancelled(error):
+            kind = _cancellation(error, self._cancelled)
+            if kind is not None:
                 # Softclock was not cancelled, so no cancel scope waits for this: it would vanish in the first one.
-                stray = CallbackCancelledError("a callback raised trio.Cancelled, but nobody has cancelled it")
+                name = f"{kind.__module__.partition('.')[0]}.{kind.__name__}"
+                stray = CallbackCancelledError(f"a callback raised {name}, but nobody has cancelled it")
                 stray.__cause__ = error
                 error = stray
             self._hand_over(error, c)
@@ -126,10 +135,14 @@ class Reporter:
         tell(level, "callout.pending_at_exit", count=len(stopped), callouts=sample)
 
 
-def _is_cancelled(error: BaseException) -> bool:
-    if isinstance(error, BaseExceptionGroup):
-        return error.split(trio.Cancelled)[0] is not None
-    return isinstance(error, trio.Cancelled)
+def _cancellation(error: BaseException, kinds: tuple[type[BaseException], ...]) -> type[BaseException] | None:
+    """Return which of *kinds* an error, or one of a group, is."""
+    for kind in kinds:
+        if isinstance(error, kind):
+            return kind
+        if isinstance(error, BaseExceptionGroup) and error.split(kind)[0] is not None:
+            return kind
+    return None
 
 
 __all__ = ["OnError", "Reporter", "check_on_error"]

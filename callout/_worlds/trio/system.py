@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, TypeVarTuple
+from typing import TYPE_CHECKING, Protocol, TypeVarTuple
 
 import trio
 
@@ -35,12 +35,20 @@ if TYPE_CHECKING:
 Ts = TypeVarTuple("Ts")
 
 
+class Body(AbstractContextManager["Body", bool | None], Protocol):
+    """The body of the block, which something that fails cancels."""
+
+    def cancel(self) -> None:
+        """Cancel it. On CPU 0's loop."""
+        ...
+
+
 class CpuHandle:
     """One CPU of a system: ``system.cpu(n)``."""
 
     def __init__(self, system: CalloutSystem, cpu: Cpu, loop: Loop) -> None:
         self._cpu = cpu
-        self._tasks = Tasks(system, loop)
+        self._tasks = system._new_tasks(cpu, loop)
 
     @property
     def id(self) -> int:
@@ -94,10 +102,10 @@ class CalloutSystem(Making):
         self._machine = machine
         machine.attached["system"] = weakref.ref(self)
         self._platform = platform
-        self._reporter = Reporter(machine, on_error, self._fail)
+        self._reporter = Reporter(machine, on_error, self._fail, platform.cancelled)
         self._errors: list[BaseException] = []  # what has to leave through the block
         self._awaited: dict[Start, None] = {}  # the tasks for which a normal end waits
-        self._body = trio.CancelScope()
+        self._body = self._new_body()
         self._leaving: Leaving | None = None
         self._cpus = tuple(CpuHandle(self, cpu, loop) for cpu, loop in zip(machine.cpus, platform.loops, strict=True))
         self._watch = Watch(self)
@@ -173,6 +181,16 @@ class CalloutSystem(Making):
                 yield self
             finally:
                 CURRENT.reset(token)
+
+    # -- what another world has of its own -----------------------------------------------------------------------
+
+    def _new_tasks(self, cpu: Cpu, loop: Loop) -> Tasks:
+        """Return what runs the tasks of a CPU."""
+        return Tasks(self, loop)
+
+    def _new_body(self) -> Body:
+        """Return what the body of the block runs in, on CPU 0's loop."""
+        return trio.CancelScope()
 
     # -- what goes wrong -----------------------------------------------------------------------------------------
 

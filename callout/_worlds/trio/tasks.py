@@ -108,7 +108,7 @@ class Tasks:
                 if inside:
                     return
                 raise ClosedError(f"start_soon: {LEAVING_TEXT}", call="start_soon")
-        self._loop.post(self._start_all_here, once=True)
+        self._wake()
 
     @protected
     def _over(self, start: Start) -> None:
@@ -117,6 +117,10 @@ class Tasks:
             self._system._awaited.pop(start, None)
             if not self._system._awaited and self._machine.phase is Phase.LEAVING:
                 self._system._look_again()
+
+    def _wake(self) -> None:
+        """Have the loop start what was handed over. From any thread."""
+        self._loop.post(self._start_all_here, once=True)
 
     def cancel(self) -> None:
         """Cancel them all, and have no more started. From any thread."""

@@ -20,6 +20,7 @@ from ..._core.cpu import Run
 from ..._core.describe import name_of
 from ..._core.lifecycle import runs
 from .log import tell, text_of
+from .platform import asyncio_task
 
 if TYPE_CHECKING:
     from .system import CalloutSystem
@@ -52,6 +53,8 @@ class _Wait:
 
 
 def _whoever_this_is() -> str:
+    if (task := asyncio_task()) is not None:
+        return f"task {task.get_name()}"
     try:
         return f"task {trio.lowlevel.current_task().name}"
     except RuntimeError:
