@@ -142,6 +142,7 @@ from ._api.sleep9 import (
 )
 from ._api.variables import CPU_FOREACH, mp_maxid, tick_sbt
 from ._core.build import CORE as core  # noqa: N811 - callout.core, as callout.testing: no constant to its users
+from ._core.counters import CpuStats, Histogram, SystemStats
 from ._core.errors import (
     ArgumentTypeError,
     ArgumentValueError,
@@ -180,6 +181,8 @@ from ._core.errors import (
 from ._core.results import ResetResult, StopResult
 from ._core.seconds import Seconds
 from ._core.short import callout_arm_curcpu, callout_dequeue, callout_init, callout_init_mtx, callout_stop
+from ._core.snapshot import CalloutInfo
+from ._core.trace import TraceKind
 from ._core.units import (
     C_ABSOLUTE,
     C_DIRECT_EXEC,
@@ -238,6 +241,7 @@ from ._locks.rwlock import (
 )
 from ._worlds.trio.opening import open_callouts
 from ._worlds.trio.system import CalloutSystem, CpuHandle, current_system
+from ._worlds.trio.tracing import Trace, TraceEvent
 
 __all__ = [
     "core",
@@ -265,16 +269,19 @@ __all__ = [
     "CallbackCancelledError",
     "Callout",
     "CalloutError",
+    "CalloutInfo",
     "CalloutSystem",
     "ClockError",
     "ClosedError",
     "CoreError",
     "CpuHandle",
+    "CpuStats",
     "Cv",
     "DeadlockError",
     "Event",
     "ForkedError",
     "GuestError",
+    "Histogram",
     "LeakError",
     "LivelockError",
     "LockClassError",
@@ -329,7 +336,11 @@ __all__ = [
     "SelfDrainError",
     "SleepError",
     "StopResult",
+    "SystemStats",
+    "Trace",
     "TraceError",
+    "TraceEvent",
+    "TraceKind",
     "Unfinished",
     "UseAfterFree",
     "aclose_all",

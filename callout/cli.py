@@ -112,6 +112,17 @@ def _command(argv: Sequence[str] | None) -> int:
     bench.add_arguments(
         commands.add_parser("bench", help="time these timers against those of event loops", allow_abbrev=False)
     )
+    from .top import _command as top
+
+    top.add_arguments(
+        commands.add_parser(
+            "top",
+            help="what the callout systems of a running process do",
+            description="Show what a callout system of another process does, which was opened with "
+            "open_callouts(top=True). Exit status: 0, 2 if it cannot be looked at, 130 after Ctrl-C.",
+            allow_abbrev=False,
+        )
+    )
     exploring = commands.add_parser(
         "explore",
         help="explore the races of kernel timers, and their remedies",
@@ -126,6 +137,8 @@ def _command(argv: Sequence[str] | None) -> int:
     args = parser.parse_args(argv)
     if args.command == "bench":
         return bench.run(args)
+    if args.command == "top":
+        return top.run(args)
     return conformance.run(args) if args.command == "conformance" else demo(args)
 
 

@@ -9,6 +9,7 @@ from ._core.once import AsyncBlock
 from ._worlds.guest.opening import opened
 from ._worlds.trio.reporting import OnError
 from ._worlds.trio.system import CalloutSystem
+from ._worlds.trio.telling import Top
 
 
 def open_callouts(
@@ -19,6 +20,7 @@ def open_callouts(
     checking: bool | None = None,
     on_error: OnError | None = None,
     expensive: float = 0.1,
+    top: Top = False,
 ) -> AsyncBlock[CalloutSystem]:
     """Open a callout system in the running loop of asyncio, uvloop included, for an ``async with`` block.
 
@@ -41,7 +43,7 @@ def open_callouts(
         BusyError: what this has returned was entered before: one call for each block.
         OSError, RuntimeError: there is no descriptor or thread left; then nothing was opened.
     """
-    return opened(cpus, hz, alloweddeviation, checking, on_error, expensive)
+    return opened(cpus, hz, alloweddeviation, checking, on_error, expensive, top)
 
 
 __all__ = ["open_callouts"]

@@ -18,7 +18,7 @@ ROOT: Final = Path(__file__).parent.parent
 # The core, top to bottom. A module sees the rows below its own; not its own, not those above.
 CORE: Final = (
     ("_core.lifecycle",),
-    ("_core.softclock", "_core.callback", "_core.invariants", "_core.sets"),
+    ("_core.softclock", "_core.callback", "_core.invariants", "_core.sets", "_core.counters", "_core.snapshot"),
     ("_core.calls", "_core.periodic", "_core.methods"),
     ("_core.runs",),
     ("_core.short", "_core.drain", "_core.sleep"),
@@ -34,9 +34,9 @@ CORE: Final = (
     ("_core.state",),
     ("_core.seconds",),
     ("_core.refusal", "_core.signatures", "_core.units", "_core.guard", "_core.phases", "_core.levels"),
-    ("_core.frames", "_core.describe", "_core.build", "_core.subclass", "_core.args"),
+    ("_core.frames", "_core.describe", "_core.build", "_core.subclass", "_core.args", "_core.trace"),
     ("_core.sources",),
-    ("_core.nativelock",),
+    ("_core.nativelock", "_core.serials"),
     ("_core.errors", "_core.rawlock", "_core.weak"),
 )
 
@@ -72,7 +72,7 @@ ROOMS: Final[Mapping[str, set[str]]] = {
     "_core": set(),  # their __init__
     "_locks": set(),
     "_worlds": set(),
-    "_worlds.trio": {"core", "_api.callout", "_api.making"},
+    "_worlds.trio": {"core", "_api.callout", "_api.making", "top._sockets"},
     "_worlds.guest": {"core", "_worlds.trio", "_api.callout", "_api.making"},
     "_worlds.virtual": {"core", "_api.callout", "_api.making"},
     "_api": {"core"},
@@ -92,7 +92,8 @@ ROOMS: Final[Mapping[str, set[str]]] = {
     "_files": set(),
     "museum": {"__init__", "_files", "testing", "explore", "_worlds.virtual", "callout_linux"},
     "bench": {"__init__", "_files", "callout_linux"},
-    "cli": {"core", "bench", "conformance", "demo", "museum"},
+    "cli": {"core", "bench", "conformance", "demo", "museum", "top"},
+    "top": {"core"},
     "demo": {"public"},
     "examples": {"public"},
     "callout_linux": {"public"},

@@ -49,6 +49,7 @@ from .state import (
     Func,
     Link,
 )
+from .trace import TraceKind, tell
 from .units import CALLOUT_RETURNUNLOCKED, CALLOUT_SHAREDLOCK, CALLOUT_TRYLOCK, check_flags
 
 if TYPE_CHECKING:
@@ -106,6 +107,7 @@ def unschedule(cpu: Cpu, c: Callout) -> bool:
         return False
     cpu.wheel.remove(c)
     c.state = state & ~(PENDING | QUEUED | MOVING)
+    cpu.removed += 1
     run = c.run
     if run is not None and run.move is not None:
         run.move.before = run.removed
@@ -129,8 +131,9 @@ def prepare(cpu: Cpu, when: int, now: int) -> tuple[Link, int, int]:
 
 
 def schedule(cpu: Cpu, c: Callout, when: int) -> None:
-    """Put *c* into the wheel of *cpu*, on which it is."""
+    """Put *c*, which is pending, into the wheel of *cpu*, on which it is."""
     at, seq, deadline = prepare(cpu, when, cpu.now())
+    cpu.refiled += 1
     cpu.wheel.put(c, at, when, seq)
     c.state = c.state & ~(QUEUED | MOVING) | PENDING
     cpu.deadline = deadline
@@ -183,6 +186,9 @@ def _arm_locked(
     state = c.state
     run = c.run
     if state & CLOSED or machine.phase >= Phase.QUIESCING:
+        cpu.refused += 1
+        if cpu.plain is None:
+            tell(cpu, TraceKind.REFUSED, c, func, when)
         return REFUSED if run is None else REFUSED | RUNNING
     if func is None:
         func, arg = c.func, c.arg
@@ -213,6 +219,9 @@ def _arm_locked(
     if run is not None and run.refusing:
         if cancels:
             run.state = CANCELLED
+        cpu.refused += 1
+        if cpu.plain is None:
+            tell(cpu, TraceKind.REFUSED, c, func, when)
         return facts | REFUSED
     if state & PENDING:
         facts |= REMOVED
@@ -221,12 +230,21 @@ def _arm_locked(
         old.append(run.move)
         if (state & MOVING or to is not cpu) and not how & STAY:
             _defer(cpu, c, run, cancels, Move(to, when, precision, func, arg, direct))
+            if cpu.plain is None:
+                tell(cpu, TraceKind.REARMED if facts & REMOVED else TraceKind.ARMED, c, func, when)
             return facts
         to = cpu
     old += (c.func, c.arg)
     at, seq, deadline = prepare(to, when, cpu.now())
     # From here on there are plain stores only, so that nothing can interrupt them; put() is made of them, too.
     to.wheel.put(c, at, when, seq)
+    if not state & PENDING:
+        to.fresh += 1
+    if to is not cpu:
+        to.migrated += 1
+        if state & PENDING:
+            cpu.moved -= 1
+            to.moved += 1
     c.c_cpu = to
     c.func = func
     c.arg = arg
@@ -237,6 +255,10 @@ def _arm_locked(
         if cancels:
             run.state = CANCELLED
     to.deadline = deadline
+    if to.plain is None:
+        if to is not cpu:
+            tell(to, TraceKind.MIGRATED, c, func, when)
+        tell(to, TraceKind.REARMED if facts & REMOVED else TraceKind.ARMED, c, func, when)
     return facts
 
 
@@ -247,6 +269,9 @@ def _defer(cpu: Cpu, c: Callout, run: Run, cancels: bool, move: Move) -> None:
     callout_reset() failed to set the CALLOUT_ACTIVE flag".
     """
     cpu.wheel.remove(c)
+    cpu.seq += 1
+    if not c.state & PENDING:
+        cpu.fresh += 1
     run.move = move
     c.state = c.state & ~QUEUED | PENDING | ACTIVE | MOVING
     if cancels:

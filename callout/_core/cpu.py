@@ -55,7 +55,17 @@ GUARDED: Final[Mapping[str, Mapping[str, str]]] = {
         "busy": BY_CPU,
         "deadline": BY_CPU,
         "lock": BY_CPU,  # replaced once, when the machine closes: then every call is refused
-        "quiet": BY_CPU,
+        "begun": BY_CPU,
+        "cancelled": BY_CPU,
+        "closed": BY_CPU,
+        "drained": BY_CPU,
+        "fresh": BY_CPU,
+        "migrated": BY_CPU,
+        "moved": BY_CPU,
+        "plain": BY_CPU,
+        "refiled": BY_CPU,
+        "refused": BY_CPU,
+        "removed": BY_CPU,
         "open": BY_CPU,  # read without it by cross-CPU calls, which look again afterwards
         "seq": BY_CPU,
         "idle": BY_LOOP,
@@ -112,6 +122,7 @@ class Run:
         "arg",
         "callout",
         "cpu",
+        "due",
         "func",
         "lane",
         "lock",
@@ -129,6 +140,7 @@ class Run:
         self.lane = lane
         self.cpu = lane.cpu
         self.state = state
+        self.due = c.time
         # A reset during the run writes new values into the callout: those of this run are kept here.
         self.func = c.func
         self.arg = c.arg
@@ -156,27 +168,67 @@ class Lane:
         return f"{'the clock interrupt' if self.direct else 'softclock'} of cpu {self.cpu.id}"
 
 
+class Tally:
+    """What a loop counts of its own work. Written by that loop alone, with no lock; times are in ns."""
+
+    __slots__ = (
+        "errors",
+        "late",
+        "latest",
+        "longest",
+        "longest_function",
+        "parked",
+        "parks",
+        "spent",
+        "total_late",
+        "wakeups",
+    )
+
+    def __init__(self) -> None:
+        self.late = [0] * 65  # runs, by how many bits the ns have by which they were late
+        self.total_late = 0
+        self.latest = 0
+        self.spent = 0  # in callbacks
+        self.longest = 0  # of them
+        self.longest_function: str | None = None
+        self.errors = 0  # callbacks with which something was wrong
+        self.parks = 0  # of softclock, at locks
+        self.parked = 0
+        self.wakeups = 0  # clock interrupts
+
+
 class Cpu:
     """One CPU: its wheel, its lanes and its lock."""
 
     __slots__ = (
+        "begun",
         "boot",
         "busy",
         "calls",
+        "cancelled",
+        "closed",
         "current_thread",
         "deadline",
+        "drained",
+        "fresh",
         "id",
         "idle",
         "interrupt",
         "lanes",
         "lock",
         "machine",
+        "migrated",
+        "moved",
         "now",
         "only",
         "open",
-        "quiet",
+        "plain",
+        "refiled",
+        "refused",
+        "removed",
         "seq",
         "softclock",
+        "tally",
         "thread",
         "tick",
         "wheel",
@@ -192,8 +244,20 @@ class Cpu:
         self.boot: int
         self.current_thread: Callable[[], Thread] = machine.platform.current_thread
         self.only = False  # the machine has no other
-        self.quiet = False  # nothing is armed any more: the machine quiesces
+        # Itself where the short paths may be gone; None while each call goes the long way: the machine quiesces.
+        self.plain: Cpu | None = self
         self.seq = 0
+        # Counted, so that pending is fresh + moved - removed - begun, and to arm anew what is pending costs nothing:
+        self.fresh = 0  # armings of what was not pending
+        self.moved = 0  # what has come from other CPUs while it was pending, less what has gone to them
+        self.removed = 0  # scheduled runs that were removed
+        self.begun = 0  # runs
+        self.refiled = 0  # of the numbers in ``seq``, those that stand for no arming of this CPU
+        self.cancelled = 0  # runs that were stopped while softclock was at their lock
+        self.migrated = 0  # armings that have brought a callout here
+        self.drained = 0  # calls that have drained
+        self.closed = 0  # callouts that were closed for good
+        self.refused = 0  # armings
         self.wheel: Wheel
         self.softclock = Lane(self, direct=False)
         self.interrupt = Lane(self, direct=True)
@@ -215,6 +279,7 @@ class Cpu:
         machine = self.machine
         self.lock = machine.platform.cpu_lock(self.id)
         self.wheel = Wheel()
+        self.tally = Tally()
         self.tick = machine.tick + 0
         self.boot = machine.boot + 0
 

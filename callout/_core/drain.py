@@ -30,6 +30,7 @@ from .platform import Waiter
 from .rules import LockClass
 from .state import ACTIVE, CLOSED, MOVING, REMOVED, RUNNING, Func
 from .stop import check_stop_lock, stop_locked
+from .trace import TraceKind, tell
 
 if TYPE_CHECKING:
     from .._api.callout import Callout
@@ -54,21 +55,34 @@ def is_inside(run: Run) -> bool:
 
 
 @protected
-def begin(call: str, c: Callout, asks: int, new_waiter: Callable[[], Waiter | None]) -> int | Ticket:
-    """Do at once what can be done at once and return the facts; or leave a ticket with the run in progress."""
+def begin(
+    call: str, c: Callout, asks: int, new_waiter: Callable[[], Waiter | None], again: bool = False
+) -> int | Ticket:
+    """Do at once what can be done at once and return the facts; or leave a ticket with the run in progress.
+
+    *again*: it was done before, for the same call, which is counted once.
+    """
     old: list[object] = []  # what a callout that forgets it referred to; it dies with this frame
     cpu = lock_callout(c, call)
     try:
         run = c.run
         if run is None:
-            old += (c.func, c.arg)
+            func = c.func
+            old += (func, c.arg)
             removed = bool(asks & T_DEQUEUE) and unschedule(cpu, c)
             if removed:
                 c.state &= ~ACTIVE
+            if asks & T_DEQUEUE and not again:
+                cpu.drained += 1
+            closes = bool(asks & T_CLOSE) and not c.state & CLOSED
             if asks & T_CLOSE:
+                if closes:
+                    cpu.closed += 1
                 c.state |= CLOSED
             if asks & T_FORGET:
                 c.func = c.arg = None
+            if cpu.plain is None:
+                _tell(cpu, c, asks, again, removed, closes, func)
             return REMOVED if removed else 0
         if is_inside(run):
             raise SelfDrainError(
@@ -80,16 +94,33 @@ def begin(call: str, c: Callout, asks: int, new_waiter: Callable[[], Waiter | No
             )
         ticket = Ticket(asks, new_waiter())
         attach(run, ticket)  # if this is cut off now the end of the run does the rest
+        if asks & T_DEQUEUE and not again:
+            cpu.drained += 1
+        closes = bool(asks & T_CLOSE) and not c.state & CLOSED
+        moves = bool(asks & T_REFUSE and c.state & MOVING)
         if asks & T_REFUSE:
-            if c.state & MOVING:
+            if moves:
                 unschedule(cpu, c)
                 c.state &= ~ACTIVE
             if asks & T_CLOSE:
+                if closes:
+                    cpu.closed += 1
                 c.state |= CLOSED
+        if cpu.plain is None:
+            _tell(cpu, c, asks, again, moves, closes, None)
         return ticket
     finally:
         cpu.busy = False
         cpu.lock.release()
+
+
+def _tell(cpu: Cpu, c: Callout, asks: int, again: bool, removed: bool, closes: bool, func: Func | None) -> None:
+    if asks & T_DEQUEUE and not again:
+        tell(cpu, TraceKind.DRAINED, c, func)
+    if removed:
+        tell(cpu, TraceKind.STOPPED, c, func)
+    if closes:
+        tell(cpu, TraceKind.CLOSED, c, func)
 
 
 @protected
@@ -109,10 +140,13 @@ def barrier(cpu: Cpu, new_waiter: Callable[[], Waiter]) -> list[Waiter]:
     return waiters
 
 
-async def wait(call: str, c: Callout, asks: int, *, blocking: bool = False, instead: str = "") -> int:
+async def wait(
+    call: str, c: Callout, asks: int, *, blocking: bool = False, instead: str = "", again: bool = False
+) -> int:
     """Wait for the run of *c* in progress as *asks* says; return the facts. Giant is released while waiting.
 
-    *blocking*: block the thread, and never yield; *instead* is what a thread with a loop has to write.
+    *blocking*: block the thread, and never yield; *instead* is what a thread with a loop has to write. *again*: it
+    was begun before.
     """
     machine = machine_of(c)
     platform = machine.platform
@@ -129,7 +163,8 @@ async def wait(call: str, c: Callout, asks: int, *, blocking: bool = False, inst
     new_waiter = platform.thread_waiter if blocking else platform.waiter
     facts = 0
     while True:
-        ticket = begin(call, c, asks, new_waiter)
+        ticket = begin(call, c, asks, new_waiter, again)
+        again = True
         if isinstance(ticket, int):
             return facts | ticket
         assert ticket.waiter is not None
@@ -238,6 +273,8 @@ def drain_async(call: str, c: Callout, func: Func, arg: object) -> int:
     cpu = lock_callout(c)
     try:
         facts = stop_locked(cpu, c, may_cancel, ticket)
+        cpu.drained += 1
+        tell(cpu, TraceKind.DRAINED, c)
         return facts if c.run is None else facts | RUNNING
     finally:
         cpu.busy = False
@@ -256,6 +293,8 @@ def async_drain(call: str, c: Callout, func: Func) -> int:
     try:
         if c.run is not None:
             ticket.arg = c.run.arg
+        cpu.drained += 1
+        tell(cpu, TraceKind.DRAINED, c)
         return stop_locked(cpu, c, False, ticket)
     finally:
         cpu.busy = False

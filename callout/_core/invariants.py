@@ -65,9 +65,15 @@ def check_cpu(cpu: Cpu) -> None:
     """Assert what must be true of *cpu* and of every callout that it knows. Its lock is held, or nobody is at work."""
     cpu.wheel.check()
     assert cpu.deadline <= cpu.wheel.wanted(), "the event timer would fire too late"
-    for c in cpu.wheel.callouts():
+    filed = cpu.wheel.callouts()
+    for c in filed:
         assert c.c_cpu is cpu, "in the wheel of another CPU"
         check(c)
+    queued = sum(len(callouts_of(lane.queue)) for lane in cpu.lanes)
+    moving = sum(lane.run is not None and lane.run.move is not None for lane in cpu.lanes)
+    pending = cpu.fresh + cpu.moved - cpu.removed - cpu.begun
+    assert pending == len(filed) + queued + moving, "pending is counted wrongly"
+    assert cpu.seq - cpu.refiled >= cpu.fresh >= 0, "armings are counted wrongly"
     for lane in cpu.lanes:
         for c in callouts_of(lane.queue):
             assert c.c_cpu is cpu, "in a queue of another CPU"

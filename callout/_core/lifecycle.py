@@ -34,6 +34,7 @@ from .runs import end
 from .sleep import wake_all
 from .softclock import hardclock, softclock
 from .state import ACTIVE, PENDING, QUEUED, Func
+from .trace import TraceKind, Tracer, tell
 from .units import NEVER
 from .wheel import callouts_of
 from .witness import Witness
@@ -120,18 +121,36 @@ def enter(machine: Machine, phase: Phase) -> None:
 @protected
 def _let_go(machine: Machine, held: list[Cpu], closed: Refusal) -> None:
     """Release the locks of *held*, and have them replaced by *closed* if the machine is."""
-    quiet = machine.phase >= Phase.QUIESCING
+    plain = machine.phase < Phase.QUIESCING and machine.trace is None
     if machine.phase is Phase.CLOSED:
         machine.fresh = None
     while held:
         cpu = held[-1]
         lock = cpu.lock
         del held[-1]  # no call, and so one step with what follows
-        cpu.quiet = quiet
+        cpu.plain = cpu if plain else None
         if machine.phase is Phase.CLOSED:
             cpu.lock = closed
         cpu.busy = False
         lock.release()
+
+
+@protected
+def trace_with(machine: Machine, tracer: Tracer | None) -> None:
+    """Have *tracer* be told of every event; None: nobody any more. Under the locks of all CPUs."""
+    held: list[Cpu] = []
+    try:
+        for cpu in machine.cpus:
+            acquire(cpu, "tracing")
+            held.append(cpu)
+        machine.trace = tracer
+        plain = tracer is None and machine.phase < Phase.QUIESCING
+        for cpu in held:
+            cpu.plain = cpu if plain else None
+    finally:
+        for cpu in reversed(held):
+            cpu.busy = False
+            cpu.lock.release()
 
 
 def fork(machine: Machine) -> None:
@@ -180,11 +199,14 @@ def stop_all(cpu: Cpu) -> list[Callout]:
                 gone.append(c)
         for c in gone:
             c.state &= ~(PENDING | ACTIVE | QUEUED)
+        cpu.removed += len(gone)
         for run in runs(cpu):
             if run.move is not None:
                 unschedule(cpu, run.callout)
                 run.callout.state &= ~ACTIVE
                 gone.append(run.callout)
+        for c in gone:
+            tell(cpu, TraceKind.STOPPED, c)
     finally:
         cpu.busy = False
         cpu.lock.release()

@@ -29,9 +29,12 @@ cdef class Machine:
     cdef public object platform
     cdef public int precexp
     cdef public object report
+    cdef public object serials
     cdef public object sleepers
     cdef public int64_t slow
     cdef public object stall
     cdef public int64_t tick
+    cdef public object trace
+    cdef public object unlocked
     cdef public object waits
     cdef public object witness

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from .deadline import tick_length
 from .errors import NoSystemError
 from .phases import Phase, Use, admit
+from .serials import Serials
 from .units import NEVER
 from .weak import ByIdentity
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from .refusal import Refusal
     from .sleep import Sleeper
     from .state import Func
+    from .trace import Tracer
     from .witness import Witness
 
 
@@ -64,10 +66,13 @@ class Machine:
         "platform",
         "precexp",
         "report",
+        "serials",
         "sleepers",
         "slow",
         "stall",
         "tick",
+        "trace",
+        "unlocked",
         "waits",
         "witness",
     )
@@ -81,6 +86,7 @@ class Machine:
         self.boot = platform.now()
         self.epoch = 0  # ns: what the clock of system.current_time() is ahead of the engine's
         self.extras: ByIdentity[Callout, Extra] = ByIdentity()  # what only some callouts have
+        self.serials = Serials()
         self.cpus: tuple[Cpu, ...] = ()
         self.giant: Mtx
         self.making = platform.raw_lock("parking lots")  # held while one is made, for the first that parks at a lock
@@ -100,6 +106,7 @@ class Machine:
         self.fresh: int | None = None
         self.plain: type[Callout]  # a plain callout
         self.kind: type[Callout]  # what it becomes here
+        self.trace: Tracer | None = None  # where every event is told of, under a CPU's lock or on its loop. None: off
         self.budget = NEVER  # nanoseconds for which softclock may run without a checkpoint
         self.slow = NEVER  # nanoseconds after which a callback is an expensive one
         # Runs a callback or a completion. The caller reports what leaves it.
@@ -109,13 +116,21 @@ class Machine:
         self.expensive: Callable[[Func, int], None]  # a callback took that long. Never raises
         # A block in which somebody waits: the call named for a run of this callout, or, "lock", that run for its lock.
         self.waits: Callable[[str, Callout], AbstractContextManager[object]] = _unwatched
+        # In checking mode, told of a callout that was armed anew without its lock, with the lock of its CPU held. Never
+        # raises, and calls nothing of the user's. None: nobody wants to know.
+        self.unlocked: Callable[[Callout], None] | None = None
         # A named place in which softclock can be held up, to stage a race on purpose: between dequeue and lock.
         self.stall: Callable[[Callout], Awaitable[None]] | None = None
 
     def note(self, c: Callout) -> None:
-        """In checking mode, note where *c* is being armed."""
+        """In checking mode, note where *c* is being armed, and tell of one that is armed anew without its lock."""
         if self.origins is not None:
-            self.origins.note(c)
+            lock = c.lock
+            if self.unlocked is None or lock is None or lock.holds() or self.origins.get(c) is None:
+                self.origins.note(c)
+            else:
+                self.origins.note(c)
+                self.unlocked(c)
 
 
 def _unwatched(what: str, c: Callout) -> AbstractContextManager[object]:

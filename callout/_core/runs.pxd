@@ -3,7 +3,7 @@
 cimport cython
 from libc.stdint cimport int64_t
 
-from .cpu cimport Cpu, Lane, Move, Run
+from .cpu cimport Cpu, Lane, Move, Run, Tally
 from .machine cimport Machine
 from .state cimport Link, Record, Ring
 
@@ -23,7 +23,7 @@ cpdef Run _begin(Lane lane, Record c)
 cpdef object _file_again(Cpu cpu, Record c)
 @cython.locals(cpu=Cpu)
 cpdef bint confirm(Run run) except? -1
-@cython.locals(ended=int64_t, errors=list, machine=Machine)
+@cython.locals(ended=int64_t, spent=int64_t, errors=list, machine=Machine, cpu=Cpu, tally=Tally)
 cpdef int64_t execute(Run run, int64_t begun) except? -1
 cpdef object _release_after(Run run, list errors)
 cpdef object skip(Run run)

@@ -28,10 +28,12 @@ from .._locks.mutex import Mtx, MtxRecord
 from .arm import prepare, schedule, unschedule
 from .cpu import CANCELLED, STARTED, T_CLOSE, T_DEQUEUE, T_FORGET, WAITING, Cpu, Lane, Move, Run, Ticket
 from .cpulock import acquire, acquire_both
+from .describe import name_of
 from .errors import CallbackLockError, CalloutError, UseAfterFree
 from .guard import protect
 from .phases import Phase
 from .state import ACTIVE, CLOSED, DIRECT, MOVING, PENDING, QUEUED
+from .trace import TraceKind, tell
 from .units import CALLOUT_RETURNUNLOCKED, CALLOUT_SHAREDLOCK, CALLOUT_TRYLOCK
 
 if TYPE_CHECKING:
@@ -109,13 +111,17 @@ def _next(lane: Lane, done: Run | None) -> Run | None:
                 before.next, after.prev = after, before
                 c.prev = c.next = None
                 c.state &= ~(PENDING | QUEUED)
+                cpu.begun += 1
                 done.callout = c
+                done.due = c.time
                 done.func = c.func
                 done.arg = c.arg
                 done.lock = c.lock
                 done.state = STARTED if c.lock is None else WAITING
                 done.shared = done.unlocked = False
                 c.run = lane.run = done
+                if cpu.plain is None:
+                    tell(cpu, TraceKind.DEQUEUED, c)
                 return done
             run = _begin(lane, c)
             if run is not None:
@@ -153,7 +159,10 @@ def _begin(lane: Lane, c: Callout) -> Run | None:
     run = Run(c, lane, state, shared, bool(flags & CALLOUT_RETURNUNLOCKED))
     cpu.wheel.remove(c)
     c.state &= ~(PENDING | QUEUED)
+    cpu.begun += 1
     c.run = lane.run = run
+    if cpu.plain is None:
+        tell(cpu, TraceKind.DEQUEUED, c)
     return run
 
 
@@ -185,8 +194,11 @@ def execute(run: Run, begun: int) -> int:
     """
     func = run.func
     assert func is not None
-    machine = run.cpu.machine
+    cpu = run.cpu
+    machine = cpu.machine
     errors: list[BaseException] | None = None
+    if cpu.plain is None:
+        tell(cpu, TraceKind.STARTED, run.callout, func)
     try:
         machine.call(func, run.arg)
     except BaseException as error:
@@ -195,12 +207,30 @@ def execute(run: Run, begun: int) -> int:
     if lock is not None and (run.unlocked or type(lock) is not Mtx or not MtxRecord.leave(lock)):
         errors = errors or []
         _release_after(run, errors)
+    if cpu.plain is None:
+        tell(cpu, TraceKind.FINISHED, run.callout, func)
+    tally = cpu.tally
     if errors:
+        tally.errors += 1
+        if cpu.plain is None:
+            tell(cpu, TraceKind.ERROR, run.callout, func)
         for problem in errors:
             machine.report(problem, run.callout)
-    ended = run.cpu.now()
-    if ended - begun > machine.slow:
-        machine.expensive(func, ended - begun)
+    clock = cpu.now
+    ended = clock()
+    spent = ended - begun
+    late = begun - run.due
+    tally.late[late.bit_length()] += 1
+    tally.total_late += late
+    tally.latest = max(tally.latest, late)
+    tally.spent += spent
+    if spent > tally.longest:
+        tally.longest = spent
+        tally.longest_function = name_of(func)
+        if spent > machine.slow:
+            machine.expensive(func, spent)
+    elif spent > machine.slow:
+        machine.expensive(func, spent)
     return ended
 
 
@@ -296,8 +326,14 @@ def answer_tickets(cpu: Cpu, c: Callout, tickets: list[Ticket], old: list[object
             if unschedule(cpu, c):
                 c.state &= ~ACTIVE
                 ticket.removed = True
+                if cpu.plain is None:
+                    tell(cpu, TraceKind.STOPPED, c)
             break
     if any(ticket.asks & T_CLOSE for ticket in tickets):
+        if not c.state & CLOSED:
+            cpu.closed += 1
+            if cpu.plain is None:
+                tell(cpu, TraceKind.CLOSED, c)
         c.state |= CLOSED
     if any(ticket.asks & T_FORGET for ticket in tickets):
         old += (c.func, c.arg)
@@ -308,17 +344,25 @@ def _carry_out(cpu: Cpu, c: Callout, move: Move, old: list[object]) -> None:
     """Arm the callout as the deferred reset wanted. Both locks are held."""
     if cpu.machine.phase >= Phase.QUIESCING:  # what is pending was stopped, and this is as well
         c.state &= ~(PENDING | ACTIVE | MOVING)
+        cpu.removed += 1
         return
     to = move.cpu
     old += (c.func, c.arg)
     at, seq, deadline = prepare(to, move.time, cpu.now())
     to.wheel.put(c, at, move.time, seq)
+    to.refiled += 1  # its number was counted when it was armed
+    if to is not cpu:
+        to.migrated += 1
+        cpu.moved -= 1
+        to.moved += 1
     c.c_cpu = to
     c.func = move.func
     c.arg = move.arg
     c.precision = move.precision
     c.state = c.state & ~(QUEUED | MOVING) | (PENDING | ACTIVE | DIRECT if move.direct else PENDING | ACTIVE)
     to.deadline = deadline
+    if to.plain is None and to is not cpu:
+        tell(to, TraceKind.MIGRATED, c, None, move.time)
 
 
 def serve(run: Run, tickets: list[Ticket]) -> None:

@@ -25,6 +25,7 @@ from .guard import protected
 from .platform import Waiter
 from .state import CLOSED, REMOVED, Func
 from .stop import check_stop_lock, stop_locked
+from .trace import TraceKind, tell
 
 if TYPE_CHECKING:
     from .._api.callout import Callout
@@ -53,7 +54,7 @@ async def wait_all(call: str, callouts: Sequence[Callout], asks: int) -> int:
     removed = 0
     for c, had in zip(callouts, stopped, strict=True):
         removed += bool(had & REMOVED) if isinstance(had, int) else 0
-        removed += bool(await wait(call, c, asks) & REMOVED)  # it may have been armed anew meanwhile
+        removed += bool(await wait(call, c, asks, again=True) & REMOVED)  # it may have been armed anew meanwhile
         removed += had.removed if isinstance(had, Ticket) else 0
     return removed
 
@@ -95,12 +96,15 @@ def drain_all_async(call: str, callouts: Sequence[Callout], func: Func, arg: obj
         will_be_called = close or bool(tickets)
         if close and not tickets:
             send(cpus[0], partial(_complete, cpus[0], callouts[0] if len(callouts) == 1 else None, told))
+        funcs = [c.func for c in callouts]
         try:
             told.promised = True
             _stop_all(plan, close)
         except BaseException:  # from a signal handler: what was begun is done all the same
             _stop_all(plan, close)
             raise
+        for (c, _, _), had in zip(plan, funcs, strict=True):
+            tell(c.c_cpu, TraceKind.CLOSED if close else TraceKind.DRAINED, c, had)
         return will_be_called
     finally:
         # Twice, for an exception of a signal handler that comes in the first: then the second does the rest.
@@ -116,7 +120,10 @@ def _stop_all(plan: Plan, close: bool) -> None:
     for c, may_cancel, ticket in plan:
         if ticket is None or c.run is None or ticket not in (c.run.tickets or ()):
             stop_locked(c.c_cpu, c, may_cancel, ticket)
+            c.c_cpu.drained += 1
         if close:
+            if not c.state & CLOSED:
+                c.c_cpu.closed += 1
             c.state |= CLOSED
             if ticket is None:
                 c.func = c.arg = None

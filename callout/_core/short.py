@@ -3,6 +3,7 @@
 Each does what the long way does (``arm``, ``stop``) for a callout that is plain: on the CPU where it was found, with
 nothing in progress, and with no bit in its state but ARMED, pending in the wheel or idle. One lock is acquired, once,
 and no queue is touched. Whatever is not plain goes the long way: a bit in the state makes the comparison fail.
+While ``Cpu.plain`` is None every call does: then the machine quiesces, or is traced.
 Initialising has a short path on real loops, for what is used for the first time: its record needs two stores.
 
 These are public functions, so that no call is spent on a wrapper; nor on a function of the lines that they share: that
@@ -170,7 +171,7 @@ def callout_reset(c: Callout, ticks: int, func: Callable[[T], object], arg: T, /
     try:
         state = record.state
         # With a run in progress there may be a drain that refuses the call.
-        if record.run is None and record.c_cpu is cpu:
+        if record.run is None and record.c_cpu is cpu.plain:
             pending = state == ARMED or state == ARMED_TRACED
             # Pushed out, the commonest call of all.
             if pending and record.time <= when:
@@ -185,7 +186,7 @@ def callout_reset(c: Callout, ticks: int, func: Callable[[T], object], arg: T, /
                 record.precision = 0
                 return 1
             # Idle, or to be earlier than it was, and a function is given.
-            if (pending or not state & NOT_IDLE) and not cpu.quiet and func is not None:
+            if (pending or not state & NOT_IDLE) and func is not None:
                 cpu.busy = True
                 if state & TRACED:
                     cpu.machine.note(record)
@@ -204,6 +205,8 @@ def callout_reset(c: Callout, ticks: int, func: Callable[[T], object], arg: T, /
                     if at is record:
                         at = after
                     before.next, after.prev = after, before  # type: ignore[union-attr]  # what is pending is in a ring
+                else:
+                    cpu.fresh += 1
                 last = at.prev  # type: ignore[union-attr]  # as above
                 record.prev = last
                 record.next = at
@@ -247,7 +250,7 @@ def arm_at(call: str, c: Callout, when: int, func: Callable[[T], object] | None,
         refuse_reentry(cpu, call)
     try:
         state = record.state
-        if record.run is None and record.c_cpu is cpu and when <= FAR:
+        if record.run is None and record.c_cpu is cpu.plain and when <= FAR:
             pending = state == ARMED or state == ARMED_TRACED
             # Pushed out, the commonest call of all.
             if pending and record.time <= when:
@@ -263,7 +266,7 @@ def arm_at(call: str, c: Callout, when: int, func: Callable[[T], object] | None,
                 record.precision = 0
                 return REMOVED
             # Idle, or to be earlier than it was, and there is a function.
-            if (pending or not state & NOT_IDLE) and not cpu.quiet and (func is not None or record.func is not None):
+            if (pending or not state & NOT_IDLE) and (func is not None or record.func is not None):
                 cpu.busy = True
                 if state & TRACED:
                     cpu.machine.note(record)
@@ -283,6 +286,8 @@ def arm_at(call: str, c: Callout, when: int, func: Callable[[T], object] | None,
                     if at is record:
                         at = after
                     before.next, after.prev = after, before  # type: ignore[union-attr]  # what is pending is in a ring
+                else:
+                    cpu.fresh += 1
                 last = at.prev  # type: ignore[union-attr]  # as above
                 record.prev = last
                 record.next = at
@@ -331,11 +336,12 @@ def stop_now(call: str, c: Callout) -> int:
         cpu.busy = True
         state = record.state
         # In the wheel and idle.
-        if (state == ARMED or state == ARMED_TRACED) and record.run is None and record.c_cpu is cpu:
+        if (state == ARMED or state == ARMED_TRACED) and record.run is None and record.c_cpu is cpu.plain:
             before, after = record.prev, record.next
             before.next, after.prev = after, before  # type: ignore[union-attr]  # what is pending is in a ring
             record.prev = record.next = None
             record.state = state & TRACED
+            cpu.removed += 1
             return REMOVED
     finally:
         cpu.busy = False
@@ -376,7 +382,7 @@ def arm_new(call: str, cpu: Cpu, delay: int, func: Callable[[T], object], arg: T
             raw.release()
             refuse_reentry(cpu, call)
         try:
-            if not cpu.quiet:
+            if cpu.plain is cpu:
                 cpu.busy = True
                 record.c_cpu = cpu
                 state = ARMED
@@ -402,6 +408,7 @@ def arm_new(call: str, cpu: Cpu, delay: int, func: Callable[[T], object], arg: T
                 record.arg = arg
                 record.lock = lock
                 record.state = state
+                cpu.fresh += 1
                 cpu.deadline = deadline
                 return record
         finally:
@@ -449,11 +456,12 @@ def callout_stop(c: Callout, /) -> int:
         cpu.busy = True
         state = record.state
         # In the wheel and idle.
-        if (state == ARMED or state == ARMED_TRACED) and record.run is None and record.c_cpu is cpu:
+        if (state == ARMED or state == ARMED_TRACED) and record.run is None and record.c_cpu is cpu.plain:
             before, after = record.prev, record.next
             before.next, after.prev = after, before  # type: ignore[union-attr]  # what is pending is in a ring
             record.prev = record.next = None
             record.state = state & TRACED
+            cpu.removed += 1
             return 1
     finally:
         cpu.busy = False
@@ -488,11 +496,12 @@ def callout_dequeue(c: Callout, /, *, if_not_running: bool = False, close: bool 
         cpu.busy = True
         state = record.state
         # In the wheel and idle.
-        if (state == ARMED or state == ARMED_TRACED) and record.run is None and not close and record.c_cpu is cpu:
+        if (state == ARMED or state == ARMED_TRACED) and record.run is None and not close and record.c_cpu is cpu.plain:
             before, after = record.prev, record.next
             before.next, after.prev = after, before  # type: ignore[union-attr]  # what is pending is in a ring
             record.prev = record.next = None
             record.state = state & TRACED
+            cpu.removed += 1
             return REMOVED
     finally:
         cpu.busy = False
@@ -539,7 +548,7 @@ def callout_arm_curcpu(c: Callout, tick: int, func: Callable[[T], object], arg: 
         try:
             state = record.state
             # Staying there, with the function that it had.
-            if record.func is func and record.run is None and record.c_cpu is cpu:
+            if record.func is func and record.run is None and record.c_cpu is cpu.plain:
                 pending = state == ARMED or state == ARMED_TRACED
                 # Pushed out.
                 if pending and record.time < when and not flags & _LONG_IF_LATER:
@@ -554,14 +563,10 @@ def callout_arm_curcpu(c: Callout, tick: int, func: Callable[[T], object], arg: 
                     return REMOVED
                 # Idle, or to be earlier than it was.
                 if (
-                    (
-                        record.time > when and not flags & _LONG_IF_EARLIER
-                        if pending
-                        else not state & NOT_IDLE and not flags & _LONG_IF_IDLE
-                    )
-                    and not cpu.quiet
-                    and func is not None
-                ):
+                    record.time > when and not flags & _LONG_IF_EARLIER
+                    if pending
+                    else not state & NOT_IDLE and not flags & _LONG_IF_IDLE
+                ) and func is not None:
                     cpu.busy = True
                     if state & TRACED:
                         cpu.machine.note(record)
@@ -580,6 +585,8 @@ def callout_arm_curcpu(c: Callout, tick: int, func: Callable[[T], object], arg: 
                         if at is record:
                             at = after
                         before.next, after.prev = after, before  # type: ignore[union-attr]  # it is in a ring
+                    else:
+                        cpu.fresh += 1
                     last = at.prev  # type: ignore[union-attr]  # as above
                     record.prev = last
                     record.next = at

@@ -16,6 +16,7 @@ from .cpu import Cpu, Run
 from .errors import CalloutError
 from .guard import protected
 from .runs import confirm, end, execute, run_started, scan, skip
+from .trace import TraceKind, tell
 from .units import NEVER
 
 # -- the clock interrupt -----------------------------------------------------------------------------------------------
@@ -26,6 +27,7 @@ def hardclock(cpu: Cpu) -> bool:
     """Do a clock interrupt on the loop of *cpu*; return whether there is more to do now. Direct callbacks run here."""
     if not cpu.open:
         return False  # closed by this loop since the timer fired
+    cpu.tally.wakeups += 1
     more = scan(cpu)
     lane = cpu.interrupt
     now = cpu.now()
@@ -105,11 +107,18 @@ async def _get_lock(run: Run) -> bool:
     if machine.stall is not None:
         await machine.stall(run.callout)
         wait = acquire_parked
+    tally = run.cpu.tally
+    now = run.cpu.now
+    parked = now()
+    tally.parks += 1
+    tell(run.cpu, TraceKind.WAITING, run.callout, run.func)
     try:
         await wait(lock, run.shared, machine.platform.waiter, run.callout)
     except CalloutError as error:  # destroyed, or freed
         machine.report(error, run.callout)
         return False
+    finally:
+        tally.parked += now() - parked
     if confirm(run):
         return True
     skip(run)

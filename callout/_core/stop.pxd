@@ -13,7 +13,7 @@ cpdef int stop(str call, Record c) except? -1
 cpdef bint check_stop_lock(str call, Record c) except? -1
 @cython.locals(run=Run, facts=int)
 cpdef int stop_locked(Cpu cpu, Record c, bint may_cancel, Ticket ticket=*) except? -1
-@cython.locals(cpu=Cpu, facts=int, removed=bint)
+@cython.locals(cpu=Cpu, facts=int, removed=bint, closes=bint)
 cpdef int dequeue(str call, Record c, bint if_not_running=*, bint close=*) except? -1
 @cython.locals(cpu=Cpu)
 cpdef object deactivate(Record c)

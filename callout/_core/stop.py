@@ -14,6 +14,7 @@ from .errors import LockNotHeldError
 from .guard import protect
 from .phases import Use, admit
 from .state import ACTIVE, CLOSED, REMOVED, RUNNING
+from .trace import TraceKind, tell
 
 if TYPE_CHECKING:
     from .._api.callout import Callout
@@ -66,12 +67,15 @@ def stop_locked(cpu: Cpu, c: Callout, may_cancel: bool, ticket: Ticket | None = 
             run.refusing = True
         if may_cancel and run.state == WAITING:
             run.state = CANCELLED
+            cpu.cancelled += 1
             facts = REMOVED
         else:
             facts |= RUNNING
         c.state &= ~ACTIVE
     elif facts:
         c.state &= ~ACTIVE
+    if cpu.plain is None and facts & REMOVED:
+        tell(cpu, TraceKind.STOPPED, c)
     return facts
 
 
@@ -88,8 +92,15 @@ def dequeue(call: str, c: Callout, if_not_running: bool = False, close: bool = F
         removed = unschedule(cpu, c)
         if removed:
             c.state &= ~ACTIVE
-        if close:
+        closes = close and not c.state & CLOSED
+        if closes:
+            cpu.closed += 1
             c.state |= CLOSED
+        if cpu.plain is None:
+            if removed:
+                tell(cpu, TraceKind.STOPPED, c)
+            if closes:
+                tell(cpu, TraceKind.CLOSED, c)
         return facts | REMOVED if removed else facts
     finally:
         cpu.busy = False

@@ -274,7 +274,7 @@ def put_into(machine: Machine, phase: Phase) -> None:
     """Have a machine be in a phase, as ``enter()`` does, whatever the one before."""
     machine.phase = phase
     for cpu in machine.cpus:
-        cpu.quiet = phase >= Phase.QUIESCING
+        cpu.plain = None if phase >= Phase.QUIESCING else cpu
 
 
 @each_cell

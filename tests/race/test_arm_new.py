@@ -141,7 +141,7 @@ FOUND_BY: Final[list[tuple[Mutant, Callable[[], None]]]] = [
         partial(test_the_event_timer_is_set_for_the_first_of_two, "late"),
     ),
     (
-        Mutant("it is armed although all was stopped", arm_new, "not cpu.quiet", "True"),
+        Mutant("it is armed although all was stopped", arm_new, "cpu.plain is cpu", "True"),
         partial(test_while_the_system_is_closed, 1),
     ),
     (

@@ -398,15 +398,20 @@ FOUND_BY: Final[list[tuple[Mutant, Callable[[], None]]]] = [
         partial(test_the_event_timer_is_set_for_the_first_of_two, "idle", "late"),
     ),
     (
-        Mutant("reset() arms although all was stopped", arm_at, "not cpu.quiet", "True"),
+        Mutant(
+            "reset() arms although all was stopped",
+            arm_at,
+            "record.run is None and record.c_cpu is cpu.plain and when <= FAR",
+            "record.run is None and record.c_cpu is cpu and when <= FAR",
+        ),
         partial(test_while_the_system_is_closed, 1),
     ),
     (
         Mutant(
             "reset() arms what runs",
             arm_at,
-            "record.run is None and record.c_cpu is cpu and when <= FAR",
-            "record.c_cpu is cpu and when <= FAR",
+            "record.run is None and record.c_cpu is cpu.plain and when <= FAR",
+            "record.c_cpu is cpu.plain and when <= FAR",
         ),
         test_a_reset_during_a_drain_is_refused,
     ),

@@ -9,12 +9,13 @@ what constants mean, and a few words between.
 from __future__ import annotations
 
 import ast
+import dataclasses
 import importlib
 import inspect
 import re
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import chain
+from itertools import chain, pairwise
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final, NamedTuple
@@ -194,6 +195,19 @@ GROUPS: Final = (
         ],
     ),
     Group(
+        "Looking inside",
+        "What a system has done, and what it has to do: see [looking-inside.md](looking-inside.md).",
+        [
+            "SystemStats",
+            "CpuStats",
+            "Histogram",
+            "CalloutInfo",
+            "Trace",
+            "TraceEvent",
+            "TraceKind",
+        ],
+    ),
+    Group(
         "Callouts",
         "",
         [
@@ -363,7 +377,20 @@ CODE: Final = r"`\g<0>`"
 CONTEXTS: Final = {"open_callouts", "draining"}
 INTERNAL: Final = {"drop_all", "used"}  # methods with a docstring that are the package's own all the same
 # Nobody else makes these.
-GIVEN: Final = {"CalloutSystem", "CpuHandle", "Allocation", "Where", "Teardown", "TeardownReport"}
+GIVEN: Final = {
+    "CalloutSystem",
+    "CalloutInfo",
+    "Trace",
+    "TraceEvent",
+    "SystemStats",
+    "CpuStats",
+    "Histogram",
+    "CpuHandle",
+    "Allocation",
+    "Where",
+    "Teardown",
+    "TeardownReport",
+}
 
 
 def markdown(text: str) -> str:
@@ -421,6 +448,12 @@ def signature(name: str, function: Callable[..., Any], *, method: bool = False) 
 
 def members(cls: type) -> Iterator[str]:
     """Yield the paragraphs of a class's own public methods and properties."""
+    if dataclasses.is_dataclass(cls):
+        body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]
+        assert isinstance(body, ast.ClassDef)
+        for field, said in pairwise(body.body):
+            if isinstance(field, ast.AnnAssign) and isinstance(said, ast.Expr):
+                yield f"**`{ast.unparse(field)}`**: {markdown(ast.literal_eval(said.value))}"
     for name, member in chain(vars(cls).items(), vars(Making).items() if cls is callout.CalloutSystem else ()):
         if name.startswith("_") or name in INTERNAL:
             continue

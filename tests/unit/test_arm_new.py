@@ -168,12 +168,12 @@ def test_nothing_is_armed_once_the_end_has_begun_to_stop_what_is_pending() -> No
     with VirtualSMP(1) as vm:
         cpu = vm.machine.cpus[0]
         vm.machine.phase = Phase.QUIESCING
-        cpu.quiet = True
+        cpu.plain = None
         c = arm_new("call_later", cpu, 1, ignore, None, None)
 
         assert len(cpu.wheel) == 0
         assert c.prev is None
-        cpu.quiet = False
+        cpu.plain = cpu
         vm.machine.phase = Phase.OPEN
 
 

@@ -39,6 +39,8 @@ def armed(cpu: Cpu) -> Callout:
     """Return a callout in the wheel."""
     c = idle(cpu)
     schedule(cpu, c, WHEN)
+    cpu.fresh += 1
+    cpu.refiled -= 1
     c.state |= ACTIVE
     return c
 
@@ -48,6 +50,8 @@ def queued(cpu: Cpu) -> Callout:
     c = idle(cpu)
     c.state = PENDING | QUEUED
     cpu.softclock.queue.append(c)
+    cpu.seq += 1
+    cpu.fresh += 1
     return c
 
 
@@ -64,6 +68,8 @@ def moving(cpu: Cpu) -> Callout:
     assert c.run is not None
     c.run.move = Move(cpu, WHEN, 0, print, None, direct=False)
     c.state = PENDING | ACTIVE | MOVING
+    cpu.seq += 1
+    cpu.fresh += 1
     return c
 
 

@@ -52,6 +52,7 @@ from callout import (
     open_callouts,
 )
 from callout._core.args import Args, packed
+from callout._core.describe import name_of
 from callout._core.methods import in_ns
 from callout._core.seconds import to_ns
 from callout._core.units import NS_PER_S
@@ -202,7 +203,11 @@ async def test_a_callout_runs_where_it_was_made() -> None:
             with system.bound(1):
                 make()
 
+        there = trio.Event()
+        token = trio.lowlevel.current_trio_token()
         system.cpu(1).call(make)
+        system.cpu(1).call(token.run_sync_soon, there.set)
+        await there.wait()
         await trio.to_thread.run_sync(bound)
         await trio.to_thread.run_sync(make)
         make()
@@ -737,7 +742,7 @@ async def test_a_deadline_is_no_length_of_time() -> None:
 
 
 @pytest.mark.trio
-@pytest.mark.parametrize("wrong", [nothing, generator, partial(nothing), 5, None, "print"], ids=str)
+@pytest.mark.parametrize("wrong", [nothing, generator, partial(nothing), 5, None, "print"], ids=name_of)
 async def test_wrong_functions(wrong: object) -> None:
     """What is asynchronous, a generator function or no function is refused by every call, which changes nothing."""
     fn: Any = wrong

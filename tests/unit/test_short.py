@@ -382,14 +382,14 @@ def test_an_idle_callout_is_not_armed_once_the_end_has_begun_to_stop_what_is_pen
         has_run(s)
         machine = s.cpu.machine
         before, machine.phase = machine.phase, Phase.QUIESCING
-        s.cpu.quiet = True
+        s.cpu.plain = None
         try:
             for act in (callout_reset, arm_later):
                 assert act(s.c, 5, s.old, "c") == 0
                 assert callout_pending(s.c) == 0
         finally:
             machine.phase = before
-            s.cpu.quiet = False
+            s.cpu.plain = s.cpu
 
 
 def arm_later(c: Callout, count: int, func: Callable[[str], None], arg: str) -> int:

@@ -23,6 +23,7 @@ from ..trio.opening import check_arguments, is_checking, open_on, raise_all
 from ..trio.platform import in_task
 from ..trio.reporting import OnError
 from ..trio.system import CalloutSystem
+from ..trio.telling import Teller, Top, check_top, teller
 from .platform import GuestPlatform, running_loop
 from .run import GuestRun, run_here
 from .system import GuestSystem
@@ -39,12 +40,19 @@ class _NotNormallyError(Exception):
 
 
 def opened(
-    cpus: int, hz: int, alloweddeviation: int, checking: bool | None, on_error: OnError | None, expensive: float
+    cpus: int,
+    hz: int,
+    alloweddeviation: int,
+    checking: bool | None,
+    on_error: OnError | None,
+    expensive: float,
+    top: Top,
 ) -> AsyncBlock[CalloutSystem]:
     """Return the block. See ``callout.guest.open_callouts()``."""
     check_arguments(cpus, hz, alloweddeviation, on_error, expensive)
+    check_top(top)
     return AsyncBlock(
-        "open_callouts", partial(_open_callouts, cpus, hz, alloweddeviation, checking, on_error, expensive)
+        "open_callouts", partial(_open_callouts, cpus, hz, alloweddeviation, checking, on_error, expensive, top)
     )
 
 
@@ -94,8 +102,9 @@ class _Guest:
         checking: bool,
         on_error: OnError | None,
         expensive: float,
+        tells: Teller | None,
     ) -> None:
-        self._options = (cpus, hz, alloweddeviation, checking, on_error, expensive)
+        self._options = (cpus, hz, alloweddeviation, checking, on_error, expensive, tells)
         self._host = host
         self._run = GuestRun(host, self._main, self._lost)
         self._up = HostWaiter(host)  # it is up, or never will be
@@ -245,22 +254,25 @@ async def _open_callouts(
     checking: bool | None,
     on_error: OnError | None,
     expensive: float,
+    top: Top,
 ) -> AsyncIterator[CalloutSystem]:
-    guest = _Guest(_check_loop(), cpus, hz, alloweddeviation, is_checking(checking), on_error, expensive)
-    system = await guest.enter()
-    token = CURRENT.set(system._machine)
+    host = _check_loop()
     left: BaseException | None = None
-    try:
+    with teller(top) as tells:
+        guest = _Guest(host, cpus, hz, alloweddeviation, is_checking(checking), on_error, expensive, tells)
+        system = await guest.enter()
+        token = CURRENT.set(system._machine)
         try:
-            yield system
-        except BaseException as error:
-            left = error
+            try:
+                yield system
+            except BaseException as error:
+                left = error
+            finally:
+                with suppress(ValueError):  # left in another context than entered in, as test fixtures may be
+                    CURRENT.reset(token)
+            await guest.leave(left)
         finally:
-            with suppress(ValueError):  # left in another context than entered in, as test fixtures may be
-                CURRENT.reset(token)
-        await guest.leave(left)
-    finally:
-        del left  # its traceback refers to this frame
+            del left  # its traceback refers to this frame
 
 
 __all__ = ["opened"]

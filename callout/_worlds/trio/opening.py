@@ -28,6 +28,7 @@ from .log import tell
 from .platform import TrioPlatform, in_asyncio, in_task
 from .reporting import OnError, check_on_error
 from .system import CalloutSystem
+from .telling import Teller, Top, check_top, teller
 
 NewSystem = Callable[[Machine, TrioPlatform, OnError | None], CalloutSystem]
 
@@ -76,6 +77,7 @@ def open_callouts(
     checking: bool | None = None,
     on_error: OnError | None = None,
     expensive: float = 0.1,
+    top: Top = False,
 ) -> AsyncBlock[CalloutSystem]:
     """Open a callout system for an ``async with`` block, inside which it is the current one.
 
@@ -85,7 +87,8 @@ def open_callouts(
     sleeping with one is an error; by default only under pytest. *on_error*: called with an exception that leaves a
     callback, and the callout; without it the exception leaves through this block, as one of a nursery's child does.
     *expensive*: in seconds; a callback that takes longer, and a callout that is later than that because the loop was
-    blocked, is named in the log.
+    blocked, is named in the log. *top*: with True, or the path of a socket to be made, ``callout top`` can look at the
+    system, from processes of the same user: at ``stats()`` and the first 50 of ``callouts()``, and nothing else.
 
     It is the current system of this task and of the tasks that it starts. Any other task of this loop, unless a system
     is bound to it, finds the innermost one that is open here.
@@ -99,11 +102,13 @@ def open_callouts(
         ClockError: more than one CPU under a clock that is not the system's.
         LoopError: this is no task of trio.
         BusyError: what this has returned was entered before: one call for each block.
-        OSError, RuntimeError: there is no descriptor or thread left for a CPU; then nothing was opened.
+        OSError, RuntimeError: there is no descriptor or thread left for a CPU, or the socket of *top* cannot be made;
+            then nothing was opened.
     """
     check_arguments(cpus, hz, alloweddeviation, on_error, expensive)
+    check_top(top)
     return AsyncBlock(
-        "open_callouts", partial(_open_callouts, cpus, hz, alloweddeviation, checking, on_error, expensive)
+        "open_callouts", partial(_open_callouts, cpus, hz, alloweddeviation, checking, on_error, expensive, top)
     )
 
 
@@ -116,6 +121,7 @@ async def _open_callouts(
     checking: bool | None,
     on_error: OnError | None,
     expensive: float,
+    top: Top,
 ) -> AsyncIterator[CalloutSystem]:
     _check_loop()
     platform = TrioPlatform()
@@ -124,8 +130,11 @@ async def _open_callouts(
             f"open_callouts: a mock clock drives the loop that it was given to and no other; use cpus=1, not {cpus}",
             call="open_callouts",
         )
-    async with open_on(platform, cpus, hz, alloweddeviation, is_checking(checking), on_error, expensive) as system:
-        yield system
+    with teller(top) as tells:
+        async with open_on(
+            platform, cpus, hz, alloweddeviation, is_checking(checking), on_error, expensive, tells
+        ) as system:
+            yield system
 
 
 @asynccontextmanager
@@ -138,9 +147,10 @@ async def open_on(
     checking: bool,
     on_error: OnError | None,
     expensive: float,
+    tells: Teller | None = None,
     new_system: NewSystem = CalloutSystem,
 ) -> AsyncIterator[CalloutSystem]:
-    """Open a system on *platform*. See ``open_callouts``."""
+    """Open a system on *platform*. See ``open_callouts``; *tells*: what it is looked at by."""
     system = _build(platform, cpus, hz, alloweddeviation, checking, on_error, expensive, new_system)
     machine = system._machine
     context = copy_context()
@@ -157,6 +167,8 @@ async def open_on(
                 await _come_up(runners)
                 enter(machine, Phase.OPEN)
                 current.opened(machine)
+                if tells is not None:
+                    context.run(partial(crew.start_soon, tells.run, system, name="callout top"))
                 tell("debug", "callout.opened", cpus=cpus, hz=hz)
                 with system._body:
                     token = CURRENT.set(machine)
@@ -174,6 +186,9 @@ async def open_on(
             except BaseException:  # not even that could be begun: no memory is left
                 system._leaving.by_force()
                 raise
+            finally:
+                if tells is not None:
+                    tells.stop()
     finally:
         current.closed(machine)
         platform.power_off(0)
@@ -208,6 +223,7 @@ def _build(
     platform.fail = system._fail
     machine.report = system._reporter.report
     machine.expensive = system._reporter.expensive
+    machine.unlocked = system._reporter.unlocked
     machine.waits = system._watch.waits
     machine.budget = SOFTCLOCK_BUDGET
     machine.slow = round(min(expensive * NS_PER_S, NEVER))

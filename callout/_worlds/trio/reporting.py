@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import islice
 from typing import Final
 
@@ -53,14 +54,17 @@ class Reporter:
         on_error: OnError | None,
         fail: Callable[[BaseException], None],
         cancelled: tuple[type[BaseException], ...],
+        post: Callable[[Callable[[], object]], object],
     ) -> None:
-        """*fail* has an exception leave through the block, and never raises. *cancelled* are the cancellations of the
-        platform, which a callback must not raise.
+        """*fail* has an exception leave through the block; *post* has a loop call a function. Neither raises.
+        *cancelled* are the cancellations of the platform, which a callback must not raise.
         """
         self._cancelled = cancelled
         self._machine = machine
         self._on_error = on_error
         self._fail = fail
+        self._post = post
+        self._unlocked: set[str] = set()  # places, each of which is told of once
 
     def report(self, error: BaseException, c: Callout | None, run: object = None) -> None:
         """An exception has left a callback, on the loop that ran it. Never raises."""
@@ -122,12 +126,35 @@ class Reporter:
             reason="the loop was blocked" if task is None else f"task {task} blocked the loop",
         )
 
+    def unlocked(self, c: Callout) -> None:
+        """*c* was armed anew by a caller that did not hold its lock. With the lock of its CPU held, so it is told of a
+        little later. Never raises.
+        """
+        place = self._origin(c, None)
+        lock = c.lock
+        if lock is None or place is None or place in self._unlocked:
+            return
+        self._unlocked.add(place)
+        self._post(
+            partial(
+                tell,
+                "warning",
+                "callout.reset_without_lock",
+                function=name_of(c.func),
+                name=_name(c),
+                lock=lock.name,
+                armed=place,
+                remedy="hold the lock of a callout when you arm it anew: else it may be running just now",
+            )
+        )
+
     def pending(self, stopped: Sequence[Callout]) -> None:
         """The end of the block has stopped these, which were pending. Never raises."""
         if not stopped:
             return
         sample = [
-            name_of(c.func) if (origin := self._origin(c, None)) is None else f"{name_of(c.func)} armed at {origin}"
+            f"{'' if (name := _name(c)) is None else f'{name!r} '}{name_of(c.func)}"
+            f"{'' if (origin := self._origin(c, None)) is None else f' armed at {origin}'}"
             for c in islice(stopped, _SAMPLE)
         ]
         # In checking mode it is a hint at what was forgotten; else it is how most programs end.
@@ -143,6 +170,12 @@ def _cancellation(error: BaseException, kinds: tuple[type[BaseException], ...]) 
         if isinstance(error, BaseExceptionGroup) and error.split(kind)[0] is not None:
             return kind
     return None
+
+
+def _name(c: Callout) -> str | None:
+    """Return what the maker of *c* called it."""
+    extra = c.c_cpu.machine.extras.get(c)
+    return None if extra is None else extra.name
 
 
 __all__ = ["OnError", "Reporter", "check_on_error"]

@@ -13,6 +13,7 @@ import trio
 from ..._api.making import Making
 from ..._core.calls import call_on
 from ..._core.checks import check_cpu
+from ..._core.counters import SystemStats, stats
 from ..._core.cpu import Cpu
 from ..._core.deadline import ticks_since_boot
 from ..._core.errors import ArgumentValueError, NoSystemError
@@ -20,6 +21,7 @@ from ..._core.guard import protected
 from ..._core.machine import CURRENT, Machine, current_machine
 from ..._core.once import Block
 from ..._core.phases import Phase, Use, admit
+from ..._core.snapshot import CalloutInfo, callouts
 from ..._core.units import ns_to_sbt
 from ..._locks.mutex import Mtx
 from .forked import end_if_forked
@@ -27,6 +29,7 @@ from .interrupts import interrupts_kept_out
 from .platform import Loop, TrioPlatform
 from .reporting import OnError, Reporter
 from .tasks import Start, Tasks
+from .tracing import Sink, Trace, tracing
 from .watch import Watch
 
 if TYPE_CHECKING:
@@ -102,7 +105,9 @@ class CalloutSystem(Making):
         self._machine = machine
         machine.attached["system"] = weakref.ref(self)
         self._platform = platform
-        self._reporter = Reporter(machine, on_error, self._fail, platform.cancelled)
+        self._reporter = Reporter(
+            machine, on_error, self._fail, platform.cancelled, lambda tell: platform.loops[0].post(tell)
+        )
         self._errors: list[BaseException] = []  # what has to leave through the block
         self._awaited: dict[Start, None] = {}  # the tasks for which a normal end waits
         self._body = self._new_body()
@@ -147,6 +152,56 @@ class CalloutSystem(Making):
         """Return the time of its clock as sbintime. Never blocks. Raises as ``ticks()``."""
         admit("sbinuptime", self._machine, Use.CURRENT)
         return ns_to_sbt(self._platform.now())
+
+    def stats(self) -> SystemStats:
+        """Return what its CPUs have done since it was opened: how many callouts were armed, were called and were
+        stopped, how late they were, for how long callbacks ran. Never blocks.
+
+        Times are in seconds. Nothing is ever set back, so that any number of readers may take the difference of two:
+        ``later - earlier``.
+
+        Raises:
+            ClosedError: the system is closed.
+            ReentrantCallError: called by a finalizer or signal handler that has interrupted the engine.
+            ForkedError: in a forked child.
+        """
+        admit("stats", self._machine, Use.CURRENT)
+        return stats(self._machine)
+
+    def callouts(self, limit: int | None = None) -> list[CalloutInfo]:
+        """Return what is scheduled and what runs now, by deadline; with *limit*, the first so many. Never blocks.
+
+        While the callouts of a CPU are listed its lock is held, as in any call: with a limit for as long as it takes to
+        find the first, else the longer the more there are. The list keeps none of them alive, and does not show with
+        which arguments they will be called.
+
+        Raises:
+            ArgumentTypeError, ArgumentValueError: *limit* is no int from 0.
+            ClosedError, ReentrantCallError, ForkedError: as ``stats()``.
+        """
+        admit("callouts", self._machine, Use.CURRENT)
+        return callouts("callouts", self._machine, limit)
+
+    def tracing(self, sink: Sink, *, where: bool = False) -> Block[Trace]:
+        """Write down what happens to every callout of this system, in a ``with`` block.
+
+        *sink*: a path gets a trace in Chrome's format when the block is left, which Perfetto and ``chrome://tracing``
+        open: a track for each CPU, on it a slice for each run, and a mark for whatever else has happened. A function is
+        called with each ``TraceEvent``, in order, on the loop of CPU 0, soon after it has happened; what is left when
+        the block is left is handed over then, by the thread that leaves it. *where*: note in which line of your code
+        callouts were armed, stopped, drained and closed. Arguments of callbacks are never shown.
+
+        While a system is traced every call takes the long way, and some microseconds more. The block is left quickly,
+        but for the writing of the file. At most 131,072 events are kept until they are handed over or written, the
+        last; ``Trace.dropped`` counts the others.
+
+        Raises:
+            ArgumentTypeError: *sink* is neither a path nor a plain function.
+            BusyError: it is traced already.
+            ClosedError: the system is closed.
+            OSError: the file cannot be written.
+        """
+        return Block("tracing", partial(tracing, self._machine, self._platform.loops[0], sink, where))
 
     def bound(self, cpu: int | None = None) -> Block[CalloutSystem]:
         """Make this the current system of this thread, or of this task and what it starts, in a ``with`` block. Never

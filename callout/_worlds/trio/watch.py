@@ -18,7 +18,9 @@ import trio
 from ..._api.callout import Callout
 from ..._core.cpu import Run
 from ..._core.describe import name_of
+from ..._core.frames import place_of
 from ..._core.lifecycle import runs
+from ..._locks.lock import Lock
 from .log import tell, text_of
 from .platform import asyncio_task
 
@@ -46,10 +48,24 @@ class _Wait:
         self.next = now + seconds
         callout, by, lasts = text_of(self.callout), self.who, round(seconds, 3)
         if self.what == "lock":
-            lock = text_of(getattr(self.callout, "lock", None))
-            tell("warning", "callout.lock_waits", callout=callout, lock=lock, by=by, seconds=lasts)
+            lock = getattr(self.callout, "lock", None)
+            tell(
+                "warning",
+                "callout.lock_waits",
+                callout=callout,
+                lock=text_of(lock),
+                by=by,
+                seconds=lasts,
+                acquired=_acquired_at(lock),
+            )
         else:
             tell("warning", "callout.drain_waits", call=self.what, callout=callout, by=by, seconds=lasts)
+
+
+def _acquired_at(lock: Lock | None) -> str | None:
+    """Return where *lock* was acquired by the thread that holds it: in checking mode, else None."""
+    since = None if lock is None else lock.since
+    return None if since is None or since[1] is None else place_of(*since[1])
 
 
 def _whoever_this_is() -> str:

@@ -1,0 +1,254 @@
+"""A trace: what has happened to each callout, written down for a file or handed to a function.
+
+The engine tells of an event under the lock of a CPU, or on its loop. So that is noted here, in a deque, and nothing of
+the user's runs. CPU 0's loop hands over what was noted; a file is written when all is over.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING, Any, Final
+
+from ..._core.checks import check_func
+from ..._core.describe import name_of, shown
+from ..._core.errors import ArgumentTypeError, BusyError, CalloutError
+from ..._core.frames import place_of, spot
+from ..._core.guard import protected
+from ..._core.lifecycle import trace_with
+from ..._core.phases import Use, admit
+from ..._core.seconds import from_ns
+from ..._core.trace import TraceKind
+
+if TYPE_CHECKING:
+    from ..._api.callout import Callout
+    from ..._core.cpu import Cpu
+    from ..._core.machine import Machine
+    from ..._core.state import Func
+    from .platform import Loop
+
+MOST: Final = 2**17  # events that are kept
+
+Sink = str | os.PathLike[str] | Callable[["TraceEvent"], object]
+
+# What a caller does, as opposed to a loop.
+_CALLED: Final = frozenset(
+    {
+        TraceKind.ARMED,
+        TraceKind.REARMED,
+        TraceKind.STOPPED,
+        TraceKind.DRAINED,
+        TraceKind.CLOSED,
+        TraceKind.REFUSED,
+        TraceKind.MIGRATED,
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class TraceEvent:
+    """Something that has happened to a callout. It keeps nothing alive."""
+
+    time: float
+    """When, in seconds of ``system.current_time()``."""
+    cpu: int
+    """On which CPU."""
+    thread: int
+    """In which thread, as ``threading.get_ident()`` numbers them."""
+    kind: TraceKind
+    """What."""
+    serial: int
+    """The number of the callout, as in ``system.callouts()``."""
+    name: str | None
+    """What its maker called it."""
+    function: str
+    """What it calls."""
+    lock: str | None
+    """The name of its lock."""
+    where: str | None
+    """File, line and function of the caller, if that was asked for."""
+    deadline: float | None
+    """Of an arming, for when, in seconds of ``system.current_time()``."""
+
+
+class Trace:
+    """A trace that is being made: what ``with system.tracing(sink) as trace:`` gives."""
+
+    def __init__(
+        self, machine: Machine, loop: Loop, hand_over: Callable[[TraceEvent], object] | None, where: bool
+    ) -> None:
+        self._machine = machine
+        self._loop = loop
+        self._hand_over = hand_over
+        self._where = where
+        self._noted: deque[TraceEvent] = deque(maxlen=MOST)
+        self._counts: dict[int, int] = {}  # thread -> events; each counts its own, so that no lock is wanted
+        self._handed = 0
+        self._posted = False
+        self._failed = False
+
+    def __repr__(self) -> str:
+        return f"<Trace of {self.events} events, {self.dropped} dropped>"
+
+    @property
+    def events(self) -> int:
+        """How many events there were so far."""
+        return sum(list(self._counts.values()))
+
+    @property
+    def dropped(self) -> int:
+        """How many of them were dropped, because there were too many, or the function has failed."""
+        return max(self.events - self._handed - len(self._noted), 0)
+
+    def stop(self) -> None:
+        """Trace no more. Leaving the block does that, too. From any thread. Never blocks."""
+        if self._machine.trace is self:
+            try:
+                trace_with(self._machine, None)
+            except CalloutError:  # the system was closed: nothing happens there any more
+                self._machine.trace = None
+
+    # -- what the engine tells -------------------------------------------------------------------------------------
+
+    @protected
+    def note(self, kind: TraceKind, cpu: Cpu, c: Callout, func: Func | None, when: int | None) -> None:
+        """See ``Tracer``. Never raises."""
+        me = threading.get_ident()
+        self._counts[me] = self._counts.get(me, 0) + 1
+        try:
+            self._noted.append(self._event(kind, cpu, c, func, when))
+        except Exception:  # of a callout that was freed meanwhile: it is dropped
+            return
+        if self._hand_over is not None and not self._posted:
+            self._posted = True
+            self._loop.post(self._pump)
+
+    def _event(self, kind: TraceKind, cpu: Cpu, c: Callout, func: Func | None, when: int | None) -> TraceEvent:
+        machine = self._machine
+        extra = machine.extras.get(c)
+        place = spot(2) if self._where and kind in _CALLED else None
+        thread = cpu.current_thread()
+        return TraceEvent(
+            time=from_ns(cpu.now() + machine.epoch),
+            cpu=cpu.id,
+            thread=thread if isinstance(thread, int) else 0,
+            kind=kind,
+            serial=machine.serials.of(c),
+            name=None if extra is None else extra.name,
+            function=name_of(func),
+            lock=None if c.lock is None else c.lock.name,
+            where=None if place is None else place_of(*place),
+            deadline=None if when is None else from_ns(when + machine.epoch),
+        )
+
+    # -- handing it over -------------------------------------------------------------------------------------------
+
+    def _pump(self) -> None:
+        """Hand over what was noted. On the loop of CPU 0."""
+        self._posted = False
+        self._loop.run_calls(self.flush)
+
+    def flush(self) -> None:
+        """Hand over what was noted. If the function fails that is reported as a callback's error, and it is over."""
+        hand_over = self._hand_over
+        while hand_over is not None and self._noted and not self._failed:
+            try:
+                event = self._noted.popleft()
+            except IndexError:
+                return
+            self._handed += 1
+            try:
+                self._machine.call(hand_over, event)
+            except BaseException as error:
+                self._failed = True
+                self._machine.report(error, None)
+                self.stop()
+        if self._failed:
+            self._noted.clear()
+
+    def write(self, file: IO[str]) -> None:
+        """Write what was noted into *file*, for Perfetto."""
+        json.dump({"displayTimeUnit": "ns", "traceEvents": list(chrome(self._noted))}, file)
+        self._handed = len(self._noted)
+        self._noted.clear()
+
+
+@contextmanager
+def tracing(machine: Machine, loop: Loop, sink: Sink, where: bool) -> Iterator[Trace]:
+    """See ``CalloutSystem.tracing``."""
+    admit("tracing", machine, Use.CURRENT)
+    with ExitStack() as stack:
+        file: IO[str] | None = None
+        if isinstance(sink, str | os.PathLike):
+            _refuse_second(machine)
+            file = stack.enter_context(open(sink, "w", encoding="ascii"))  # noqa: PTH123 - a str, or any path-like
+            trace = Trace(machine, loop, None, bool(where))
+        elif callable(sink):
+            check_func("tracing", sink, "sink must be a path or a plain function")
+            _refuse_second(machine)
+            trace = Trace(machine, loop, sink, bool(where))
+        else:
+            raise ArgumentTypeError(
+                f"tracing: sink must be a path or a plain function, not {shown(sink)}", call="tracing"
+            )
+        trace_with(machine, trace)
+        try:
+            yield trace
+        finally:
+            trace.stop()
+            if file is None:
+                trace.flush()
+            else:
+                trace.write(file)
+
+
+def _refuse_second(machine: Machine) -> None:
+    if machine.trace is not None:
+        raise BusyError(
+            "tracing: this system is traced already; leave that block, or stop() that trace", call="tracing"
+        )
+
+
+# -- Chrome's format ---------------------------------------------------------------------------------------------------
+
+
+def chrome(events: Iterable[TraceEvent]) -> Iterator[dict[str, Any]]:  # Any: JSON
+    """Yield *events* as Chrome's trace format has them: a track for each CPU, on it a slice for each run."""
+    process = os.getpid()
+    known: set[int] = set()
+    open_: set[int] = set()
+    yield {"ph": "M", "pid": process, "name": "process_name", "args": {"name": "callout"}}
+    for event in events:
+        if event.cpu not in known:
+            known.add(event.cpu)
+            yield {
+                "ph": "M",
+                "pid": process,
+                "tid": event.cpu,
+                "name": "thread_name",
+                "args": {"name": f"cpu {event.cpu}"},
+            }
+        at = {"pid": process, "tid": event.cpu, "ts": event.time * 1e6}
+        title = event.function if event.name is None else f"{event.name} ({event.function})"
+        given = {"serial": event.serial, "lock": event.lock, "where": event.where, "thread": event.thread}
+        facts: dict[str, object] = {name: fact for name, fact in given.items() if fact is not None}
+        if event.kind is TraceKind.STARTED:
+            open_.add(event.cpu)
+            yield at | {"ph": "B", "name": title, "cat": "run", "args": facts}
+        elif event.kind is TraceKind.FINISHED:
+            if event.cpu in open_:  # else its beginning was dropped
+                open_.remove(event.cpu)
+                yield at | {"ph": "E"}
+        else:
+            if event.deadline is not None:
+                facts["due_in"] = event.deadline - event.time
+            name = f"{event.kind.value} {title}"
+            yield at | {"ph": "i", "s": "t", "name": name, "cat": event.kind.value, "args": facts}
+
+
+__all__ = ["Sink", "Trace", "TraceEvent", "tracing"]

@@ -1,0 +1,71 @@
+"""What is counted and what is traced, under every schedule: both tell of the same armings, stops and runs.
+
+That ``pending`` is counted rightly is an invariant (``_core.invariants``), which every exploration looks at.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import pytest
+
+from callout import Callout, Mtx, callout_init, callout_init_mtx, callout_reset, callout_reset_on, callout_stop
+from callout._core.counters import stats
+from callout._core.lifecycle import trace_with
+from callout._core.trace import TraceKind
+from callout.explore import explore
+from callout.testing import VirtualSMP
+
+if TYPE_CHECKING:
+    from callout._core.cpu import Cpu
+    from callout._core.state import Func
+
+
+class Tally:
+    """Counts events. It shares nothing that a schedule could depend on."""
+
+    def __init__(self) -> None:
+        self.events: Counter[TraceKind] = Counter()
+
+    def note(self, kind: TraceKind, cpu: Cpu, c: Callout, func: Func | None, when: int | None) -> None:
+        """Count it."""
+        self.events[kind] += 1
+
+
+def ignore(arg: object) -> None:
+    """Be a callback that does nothing."""
+
+
+@pytest.mark.parametrize("kind", ["no lock", "a mutex"])
+def test_counters_and_events_agree(kind: str) -> None:
+    """Arming, moving and stopping from two threads, while it falls due: each is counted once and told of once."""
+
+    def scenario(vm: VirtualSMP) -> None:
+        c, lock, tally = Callout(), Mtx("m"), Tally()
+        if kind == "no lock":
+            callout_init(c, 1)
+        else:
+            callout_init_mtx(c, lock)
+        trace_with(vm.machine, tally)
+        callout_reset(c, 1, ignore, None)
+
+        def move() -> None:
+            callout_reset_on(c, 2, ignore, None, 1)
+
+        def stop() -> None:
+            with lock:
+                callout_stop(c)
+
+        vm.spawn(move)
+        vm.spawn(stop)
+        vm.settle()
+        total, events = stats(vm.machine).total, tally.events
+
+        assert total.armed + total.rearmed == events[TraceKind.ARMED] + events[TraceKind.REARMED]
+        assert total.migrated == events[TraceKind.MIGRATED]
+        assert total.fired == events[TraceKind.STARTED] == events[TraceKind.FINISHED]
+        assert events[TraceKind.STOPPED] <= total.stopped <= events[TraceKind.STOPPED] + 1
+        assert total.pending == 0
+
+    explore(scenario, cpus=2, bound=2)

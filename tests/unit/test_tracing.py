@@ -1,0 +1,286 @@
+"""What a trace tells, to a function and in a file, and that nothing but time is different while there is one."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+
+from callout import (
+    ArgumentTypeError,
+    BusyError,
+    Callout,
+    CalloutSystem,
+    ClosedError,
+    TraceEvent,
+    TraceKind,
+    callout_init,
+    callout_reset,
+    callout_reset_on,
+    callout_stop,
+    open_callouts,
+)
+from callout._worlds.trio import tracing
+
+
+@pytest.fixture
+def autojump_clock() -> trio.testing.MockClock:
+    """Give a clock that jumps at once."""
+    return trio.testing.MockClock(autojump_threshold=0)
+
+
+def ignore(*args: object) -> None:
+    """Be a callback that does nothing."""
+
+
+def kinds(events: list[TraceEvent]) -> list[str]:
+    """Return what has happened."""
+    return [event.kind.value for event in events]
+
+
+@pytest.mark.trio
+async def test_the_life_of_a_callout(autojump_clock: trio.testing.MockClock) -> None:
+    """Each step of it is an event, in order, with its time on the system's clock and what it was scheduled for."""
+    events: list[TraceEvent] = []
+    async with open_callouts() as system:
+        begun = system.current_time()
+        with system.tracing(events.append) as trace:
+            c = system.call_later(5, ignore, "a secret", name="idle")
+            c.reset(3)
+            await trio.sleep(4)
+            c.reset(1)
+            c.stop()
+            c.stop()
+            await c.drain()
+            await c.aclose()
+            c.reset(1)
+
+        assert kinds(events) == [
+            *("armed", "rearmed", "dequeued", "started", "finished", "armed", "stopped"),
+            *("drained", "drained", "closed", "refused"),
+        ]
+        assert [event.time - begun for event in events] == [0, 0, 3, 3, 3, *[4] * 6]
+        assert [event.deadline and event.deadline - begun for event in events[:3]] == [5, 3, None]
+        assert {(event.name, event.serial, event.cpu) for event in events} == {("idle", 1, 0)}
+        assert {event.function for event in events[:-1]} == {"ignore"}
+        assert (trace.events, trace.dropped) == (11, 0)
+        assert "secret" not in repr(events)
+
+
+@pytest.mark.trio
+async def test_after_the_block_nothing_is_told() -> None:
+    """Nor after stop(): then every call takes the short way again."""
+    events: list[TraceEvent] = []
+    async with open_callouts() as system:
+        cpu = system._machine.cpus[0]
+        c = system.callout(ignore)
+        with system.tracing(events.append) as trace:
+            assert cpu.plain is None
+            c.reset(5)
+            trace.stop()
+            trace.stop()
+            assert cpu.plain is cpu
+            c.reset(6)
+        c.reset(7)
+
+        assert kinds(events) == ["armed"]
+        with system.tracing(events.append):
+            c.reset(8)
+        assert kinds(events) == ["armed", "rearmed"]
+
+
+@pytest.mark.trio
+async def test_the_function_is_called_while_the_block_is_open(autojump_clock: trio.testing.MockClock) -> None:
+    """Soon after an event, on CPU 0's loop, with the system current; not only at the end."""
+    events: list[TraceEvent] = []
+    async with open_callouts() as system:
+        with system.tracing(events.append):
+            system.call_later(5, ignore)
+            await trio.sleep(1)
+
+            assert kinds(events) == ["armed"]
+
+
+@pytest.mark.trio
+async def test_errors_and_moves_are_told() -> None:
+    """A callback that raises is an error after its end; one that changes its CPU has migrated to the new one."""
+    events: list[TraceEvent] = []
+    failed = trio.Event()
+
+    def raises() -> None:
+        raise ValueError
+
+    async with open_callouts(cpus=2, on_error=lambda error, c: failed.set()) as system:
+        with system.tracing(events.append):
+            c = system.call_later(100, ignore, cpu=0)
+            callout_reset_on(c, 100_000, ignore, None, 1)
+            c.stop()
+            system.call_later(0, raises, cpu=0)
+            await failed.wait()
+
+        moved = [event for event in events if event.serial == 1]
+        assert [(event.kind, event.cpu) for event in moved] == [
+            (TraceKind.ARMED, 0),
+            (TraceKind.MIGRATED, 1),
+            (TraceKind.REARMED, 1),
+            (TraceKind.STOPPED, 1),
+        ]
+        assert kinds([event for event in events if event.serial == 2]) == [
+            *("armed", "dequeued", "started", "finished", "error"),
+        ]
+
+
+@pytest.mark.trio
+async def test_where_it_was_done_is_told_if_asked_for(autojump_clock: trio.testing.MockClock) -> None:
+    """File, line and function of what was called from the user's code; nothing of what a loop does."""
+    events: list[TraceEvent] = []
+    async with open_callouts() as system:
+        with system.tracing(events.append, where=True):
+            system.call_later(5, ignore).stop()
+            system.call_later(1, ignore)
+            await trio.sleep(2)
+
+        assert kinds(events) == ["armed", "stopped", "armed", "dequeued", "started", "finished"]
+        for event in events[:3]:
+            assert event.where is not None
+            assert "in test_where_it_was_done_is_told_if_asked_for()" in event.where
+        assert {event.where for event in events[3:]} == {None}
+
+
+@pytest.mark.trio
+async def test_a_file_is_a_chrome_trace(tmp_path: Path, autojump_clock: trio.testing.MockClock) -> None:
+    """A track for each CPU, a slice for each run that begins and ends there, and a mark for all else."""
+    path = tmp_path / "trace.json"
+    async with open_callouts() as system:
+        with system.tracing(path) as trace:
+            system.call_later(2, autojump_clock.jump, 3, name="slow")
+            system.call_later(20, ignore).stop()
+            await trio.sleep(10)
+        found: list[dict[str, Any]] = json.loads(path.read_text("ascii"))["traceEvents"]
+
+        assert [each["ph"] for each in found] == ["M", "M", "i", "i", "i", "i", "B", "E"]
+        assert found[1]["args"] == {"name": "cpu 0"}
+        begins, ends = found[-2:]
+        assert begins["name"] == "slow (MockClock.jump)"
+        assert ends["ts"] - begins["ts"] == pytest.approx(3e6)
+        assert {each["tid"] for each in found[1:]} == {0}
+        assert (trace.events, trace.dropped) == (6, 0)
+
+
+@pytest.mark.trio
+async def test_the_last_events_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Of too many the first are dropped and counted; the end of a run whose beginning is gone is left out."""
+    monkeypatch.setattr(tracing, "MOST", 3)
+    path = tmp_path / "trace.json"
+    async with open_callouts() as system:
+        with system.tracing(str(path)) as trace:
+            system.call_later(1, ignore)
+            await trio.sleep(2)
+            system.call_later(20, ignore).stop()
+
+        assert (trace.events, trace.dropped) == (6, 3)
+        found = json.loads(path.read_text("ascii"))["traceEvents"]
+        assert [each["name"].split()[0] for each in found if each["ph"] != "M"] == ["armed", "stopped"]
+
+
+@pytest.mark.trio
+async def test_a_function_that_fails_ends_the_trace(autojump_clock: trio.testing.MockClock) -> None:
+    """Its exception is treated as a callback's, once, and the system works on, untraced."""
+    errors: list[Exception] = []
+
+    def fails(event: TraceEvent) -> None:
+        raise ValueError(event.kind.value)
+
+    async with open_callouts(on_error=lambda error, c: errors.append(error)) as system:
+        ran = trio.Event()
+        with system.tracing(fails) as trace:
+            system.call_later(1, ran.set)
+            await ran.wait()
+            assert system._machine.trace is None
+            system.call_later(1, ignore)
+
+        assert [str(error) for error in errors] == ["armed"]
+        assert trace.dropped == trace.events - 1
+
+
+@pytest.mark.trio
+async def test_what_cannot_be_traced_is_refused(tmp_path: Path) -> None:
+    """A second trace, a sink that is none, a file in no folder, a closed system: nothing has changed then."""
+
+    async def asynchronous(event: TraceEvent) -> None:
+        """Be no plain function."""
+
+    async with open_callouts() as system:
+        for wrong in (None, 5, asynchronous):
+            with pytest.raises(ArgumentTypeError, match=r"^tracing: .* plain function"):
+                system.tracing(wrong).__enter__()  # type: ignore[arg-type]  # on purpose
+        with pytest.raises(FileNotFoundError):
+            system.tracing(tmp_path / "none" / "trace.json").__enter__()
+        with system.tracing(ignore), pytest.raises(BusyError, match="traced already"):
+            system.tracing(ignore).__enter__()
+        assert system._machine.trace is None
+        late = system.tracing(ignore)
+    with pytest.raises(ClosedError, match="tracing"):
+        late.__enter__()
+
+
+@pytest.mark.trio
+async def test_a_trace_may_outlive_its_system() -> None:
+    """The end of the system stops what is pending, which is told, and the block can be left afterwards."""
+    events: list[TraceEvent] = []
+    async with open_callouts() as system:
+        block = system.tracing(events.append)
+        block.__enter__()
+        system.call_later(100, ignore)
+    block.__exit__(None, None, None)
+
+    assert kinds(events) == ["armed", "stopped"]
+
+
+def program(system: CalloutSystem, seed: int) -> list[object]:
+    """Do a hundred things with three callouts, and return what each call has returned."""
+    choose = random.Random(seed)
+    callouts = [Callout() for _ in range(3)]
+    for c in callouts:
+        callout_init(c, 1)
+    results: list[object] = []
+    for _ in range(100):
+        c = choose.choice(callouts)
+        what = choose.randrange(6)
+        if what == 0:
+            results.append(callout_stop(c))
+        elif what == 1:
+            results.append(c.stop())
+        elif what == 2:
+            results.append(c.reset(choose.randrange(1, 100), ignore))
+        elif what == 3:
+            results.append(c.deadline)
+        else:
+            results.append(callout_reset(c, choose.randrange(100_000), ignore, None))
+    return results
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_results_are_the_same_while_traced(seed: int) -> None:
+    """The long way returns what the short paths return, and counts the same."""
+
+    async def main(traced: bool) -> tuple[object, ...]:
+        async with open_callouts() as system:
+            if traced:
+                with system.tracing(ignore):
+                    results = program(system, seed)
+            else:
+                results = program(system, seed)
+            total = system.stats().total
+            return results, total.armed, total.rearmed, total.stopped, total.pending
+
+    plain, traced = (trio.run(main, each, clock=trio.testing.MockClock()) for each in (False, True))
+
+    assert plain == traced
