@@ -1,9 +1,10 @@
 """FreeBSD's callout(9) for Python on trio: timers that can be stopped, waited for, drained and moved between CPUs.
 
 This file only re-exports. ``_core`` is the engine, ``_locks`` the locks, ``_api`` the names of the man pages,
-``_worlds`` where the engine runs: on real loops and threads (``trio``), on deterministic CPUs (``virtual``). Beside
-them: ``testing`` (for your own tests), ``explore`` (every schedule), ``conformance`` (recordings of the real kernels),
-``demo``, ``cli``. docs/design.md has the map of the modules.
+``_worlds`` where the engine runs: on real loops and threads (``trio``), on deterministic CPUs (``virtual``), under a
+clock that a test moves (``manual``). Beside them: ``abc`` (for type checkers), ``testing`` (for your own tests),
+``explore`` (every schedule), ``conformance`` (recordings of the real kernels), ``demo``, ``cli``. docs/design.md has
+the map of the modules.
 """
 
 from __future__ import annotations
@@ -140,6 +141,7 @@ from ._api.sleep9 import (
     wakeup,
     wakeup_one,
 )
+from ._api.starting import TimeoutTask
 from ._api.variables import CPU_FOREACH, mp_maxid, tick_sbt
 from ._core.build import CORE as core  # noqa: N811 - callout.core, as callout.testing: no constant to its users
 from ._core.counters import CpuStats, Histogram, SystemStats
@@ -241,6 +243,7 @@ from ._locks.rwlock import (
 )
 from ._worlds.trio.opening import open_callouts
 from ._worlds.trio.system import CalloutSystem, CpuHandle, current_system
+from ._worlds.trio.timed import TimedNursery
 from ._worlds.trio.tracing import Trace, TraceEvent
 
 __all__ = [
@@ -337,6 +340,8 @@ __all__ = [
     "SleepError",
     "StopResult",
     "SystemStats",
+    "TimedNursery",
+    "TimeoutTask",
     "Trace",
     "TraceError",
     "TraceEvent",

@@ -67,7 +67,7 @@ class _Waiting(Unfinished, Coroutine[Any, Any, T_co]):  # Any: what a coroutine 
     __slots__ = ("__weakref__", "_call", "_coroutine", "_twin")
 
     @protected
-    def __init__(self, call: str, coroutine: Coroutine[Any, Any, T_co], twin: str) -> None:
+    def __init__(self, call: str, coroutine: Coroutine[Any, Any, T_co], twin: str | None) -> None:
         self._call = call
         self._coroutine = coroutine
         self._twin = twin
@@ -111,23 +111,26 @@ class _Waiting(Unfinished, Coroutine[Any, Any, T_co]):  # Any: what a coroutine 
         return not_awaited(self._call, self._twin)
 
 
-def not_awaited(call: str, twin: str) -> str:
-    """Return the message for a result of *call* that was used without ``await``. *twin* is the call that blocks."""
+def not_awaited(call: str, twin: str | None) -> str:
+    """Return the message for a result of *call* that was used without ``await``. *twin* is the call that blocks; None:
+    there is none.
+    """
     return (
         f"{call}: `await` is missing: what it returns is no result yet, and nothing has been waited for; "
-        f"write `await {call}(...)`, or, in a thread without a loop, {twin}"
+        f"write `await {call}(...)`{'' if twin is None else f', or, in a thread without a loop, {twin}'}"
     )
 
 
 # A KeyboardInterrupt between the making of the coroutine and its await would look like a missing await.
 @protected
-def must_await(call: str, coroutine: Coroutine[Any, Any, T], twin: str = "", /) -> Coroutine[Any, Any, T]:
+def must_await(call: str, coroutine: Coroutine[Any, Any, T], twin: str | None = "", /) -> Coroutine[Any, Any, T]:
     """Return *coroutine* as something that cannot be taken for its result: as a truth value or a number, or compared
     with one, it raises ``NotAwaitedError``. Never blocks.
 
     For functions that are awaited here and block in C. Check the arguments first and raise what is wrong: the
     coroutine begins to run when it is awaited. *call* goes into the messages and into the warning for a coroutine
-    that is never awaited; *twin* is the name of the call that blocks the thread (default: *call* with ``_sync``).
+    that is never awaited; *twin* is the name of the call that blocks the thread (default: *call* with ``_sync``), or
+    None if there is none.
     """
     if not isinstance(coroutine, Coroutine):
         raise ArgumentTypeError(
@@ -135,7 +138,7 @@ def must_await(call: str, coroutine: Coroutine[Any, Any, T], twin: str = "", /) 
         )
     named: Any = coroutine  # Any: what is compiled has a type of its own, with these two all the same
     named.__name__ = named.__qualname__ = call
-    return _Waiting(call, coroutine, f"{twin or f'{call}_sync'}()")
+    return _Waiting(call, coroutine, None if twin is None else f"{twin or f'{call}_sync'}()")
 
 
 # -- what would be wrong with waiting here: asked by the call, before there is anything to await --------------------

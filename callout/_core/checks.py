@@ -53,7 +53,8 @@ def check_func(call: str, func: object, what: str = "the callback must be a func
     if code is not None and code.co_flags & REFUSED_CODE:
         raise ArgumentTypeError(
             f"{call}: {shown(func)} is a coroutine or generator function, and calling it would run nothing; give a "
-            "plain function, and start asynchronous work from it with system.cpu(0).start_soon(async_function, ...)",
+            "plain function, and start asynchronous work from it with system.cpu(0).start_soon(async_function, ...); "
+            "for a timer that starts a task use nursery.start_later()",
             call=call,
         )
 

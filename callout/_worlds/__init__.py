@@ -1,1 +1,1 @@
-"""The worlds in which the engine runs: ``trio`` (real loops and threads) and ``virtual`` (deterministic)."""
+"""The worlds in which the engine runs: ``trio`` (loops, threads), ``virtual`` (deterministic), ``manual`` (no loop)."""

@@ -1,14 +1,15 @@
 """What to import in tests of code that uses callouts.
 
 ``Slab`` finds what is used after it was freed, freed twice or never, on real loops and on virtual CPUs alike;
-``VirtualSMP`` is a callout system on virtual CPUs, and needs the extra ``callout[explore]``, as does
-``explore_teardown()``, which explores a ``Teardown`` and its mutants.
+``ManualTimers`` is a callout system without a loop, whose clock your test moves; ``VirtualSMP`` is one on virtual CPUs,
+and needs the extra ``callout[explore]``, as does ``explore_teardown()``, which explores a ``Teardown`` and its mutants.
 """
 
 from __future__ import annotations
 
 import typing
 
+from .._worlds.manual.timers import ManualTimers
 from ._allocation import Allocation, Where
 from ._cut_short import CutShortWarning
 from ._slab import Slab
@@ -20,6 +21,7 @@ if typing.TYPE_CHECKING:
 __all__ = [
     "Allocation",
     "CutShortWarning",
+    "ManualTimers",
     "Slab",
     "Teardown",
     "TeardownReport",

@@ -5,13 +5,13 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from typing import Final, NoReturn, cast
+from typing import Final, NoReturn
 
 import pytest
 
 import callout
 from callout._core.rawlock import RawLock
-from callout._worlds.trio.platform import new_lock
+from callout._worlds.rawlocks import new_lock
 
 pytestmark = pytest.mark.skipif(callout.core != "compiled", reason="needs the compiled core")
 
@@ -21,7 +21,7 @@ TURNS: Final = 20_000
 
 def make() -> RawLock:
     """Return a lock."""
-    return cast("RawLock", new_lock())
+    return new_lock()
 
 
 def test_it_is_the_lock_of_the_compiled_core() -> None:

@@ -14,8 +14,9 @@ from tests.race.lockset import lockset
 BOTH = ("short", "long")
 
 
-# The search itself; calls that arm nothing; a shim on the engine; and the matrix, which says itself which way it goes.
-ONE_WAY = ("test_explore", "test_linux_races", "test_linux_smp", "test_linux_timers", "test_matrix")
+# The search itself; calls that arm nothing; a shim on the engine; timers of tasks; and the matrix, which says itself
+# which way it goes.
+ONE_WAY = ("test_explore", "test_linux_races", "test_linux_smp", "test_linux_timers", "test_matrix", "test_starting")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

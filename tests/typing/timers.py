@@ -6,8 +6,9 @@ an ignore, and mypy reports an ignore that is not needed.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
-from typing import Any, Never, assert_type
+from typing import Any, Never, TypeVarTuple, assert_type
 
 from callout import (
     Callout,
@@ -16,6 +17,8 @@ from callout import (
     Periodic,
     ResetResult,
     StopResult,
+    TimedNursery,
+    TimeoutTask,
     aclose_all,
     callout_drain_all,
     callout_drain_all_async,
@@ -24,6 +27,10 @@ from callout import (
     current_system,
     drain_all,
 )
+from callout.abc import Timer, Timers
+from callout.testing import ManualTimers, VirtualSMP
+
+Ts = TypeVarTuple("Ts")
 
 
 def nothing() -> None:
@@ -125,3 +132,84 @@ def making(system: CalloutSystem, lock: Mtx) -> None:
     assert_type(anything, Any)
     system.call_later(1, asynchronous, 1)  # type: ignore[unused-coroutine]  # it would run nothing
     system.every(1, one)  # type: ignore[arg-type,call-arg]  # the argument is missing
+
+
+async def later(n: int, word: str) -> bytes:
+    """Be what a timer starts."""
+    return word.encode() * n
+
+
+async def starting(system: CalloutSystem) -> None:
+    """An async function and its arguments agree; a plain one is no task."""
+    async with system.open_nursery() as nursery:
+        assert_type(nursery, TimedNursery)
+        assert_type(nursery.start_later(1, later, 1, "word"), TimeoutTask)
+        assert_type(nursery.start_at(system.current_time(), later, 1, "word", name="x"), TimeoutTask)
+        assert_type(nursery.start_every(timedelta(1), later, 1, "word", first=0, name="x"), TimeoutTask)
+        t = assert_type(nursery.task(later, 1, "word"), TimeoutTask)
+        nursery.start_soon(later, 1, "word", name="x")
+        nursery.start_soon(t.aclose)
+        nursery.cancel()
+
+        nursery.start_later(1, later, 1)  # type: ignore[arg-type]  # one is missing
+        nursery.start_every(1, later, "word", 1)  # type: ignore[arg-type]  # the wrong way round
+        nursery.start_soon(one, 1)  # type: ignore[arg-type]  # plain
+        nursery.task(nothing)  # type: ignore[arg-type]  # plain
+        nursery.start_later(1, later, 1, "word", first=1)  # type: ignore[call-arg]  # that is for start_every()
+
+    assert_type(t.reset(1), ResetResult)
+    assert_type(t.reset_at(1.5), ResetResult)
+    assert_type((t.stop(), t.cancel()), tuple[StopResult, StopResult])
+    assert_type(await t.drain(), bool)
+    assert_type((t.pending, t.running, t.closed), tuple[bool, bool, bool])
+    assert_type((t.deadline, t.remaining(), t.missed), tuple[float, float, int])
+    async with t as same:
+        assert_type(same, TimeoutTask)
+
+    t.reset(1, later, 1, "word")  # type: ignore[call-arg]  # it keeps its function
+    t.drain()  # type: ignore[unused-coroutine]  # not awaited
+    t.aclose()  # type: ignore[unused-coroutine]  # not awaited
+
+
+class Mine:
+    """Timers of a user's own."""
+
+    def __init__(self, timer: Timer) -> None:
+        """Have one timer."""
+        self.timer = timer
+
+    def call_later(self, seconds: object, fn: Callable[[*Ts], object], /, *args: *Ts) -> Timer:
+        """Make none."""
+        return self.timer
+
+    call_at = call_later
+
+    def current_time(self) -> float:
+        """Return no time."""
+        return 0
+
+
+def injected(timers: Timers) -> None:
+    """Function and arguments agree here as well, and what is asynchronous gives no timer."""
+    timer = assert_type(timers.call_later(1, two, 1, "word"), Timer)
+    assert_type(timers.call_at(timers.current_time(), fails, 1), Timer)
+    assert_type(
+        (timer.reset(1), timer.reset(1, one, 1), timer.reset_at(1)), tuple[ResetResult, ResetResult, ResetResult]
+    )
+    assert_type((timer.stop(), timer.pending, timer.deadline), tuple[StopResult, bool, float])
+
+    timers.call_later(1, two, 1)  # type: ignore[arg-type]  # one is missing
+    timers.call_later(1, one, 1, name="x")  # type: ignore[call-overload]  # no keywords
+    timers.call_later(1, asynchronous, 1).stop()  # type: ignore[attr-defined]  # it would run nothing
+
+
+def who_injects(system: CalloutSystem, vm: VirtualSMP, manual: ManualTimers, c: Callout) -> None:
+    """All of these are Timers, and a callout is a Timer."""
+    timer: Timer = c
+    for timers in (system, vm, manual, Mine(timer)):
+        injected(timers)
+    everything: list[Timers] = [system, vm, manual, Mine(timer)]
+    assert_type(everything, list[Timers])
+    manual.advance(timedelta(1))
+    with ManualTimers(start=5) as again:
+        assert_type(again, ManualTimers)

@@ -28,15 +28,24 @@ from callout._core.rules import table
 ROOT: Final = Path(__file__).parents[2]
 PATH: Final = ROOT / "docs" / "reference.md"
 DESIGN: Final = ROOT / "docs" / "design.md"
-ROOMS: Final = ("_core", "_locks", "_api", "_worlds/trio", "_worlds/guest", "_worlds/virtual")
+ROOMS: Final = (
+    "_core",
+    "_locks",
+    "_api",
+    "_worlds",
+    "_worlds/trio",
+    "_worlds/guest",
+    "_worlds/virtual",
+    "_worlds/manual",
+)
 
 HEAD: Final = """\
 # Reference
 
 <!-- Made by tests/unit/reference.py from docstrings: change those. -->
 
-Every public name of `callout`, and of its modules `callout.guest`, `callout.freebsd13`, `callout.testing`,
-`callout.explore` and `callout.conformance`. The timers of Linux are in [linux.md](linux.md).
+Every public name of `callout`, and of its modules `callout.guest`, `callout.freebsd13`, `callout.abc`,
+`callout.testing`, `callout.explore` and `callout.conformance`. The timers of Linux are in [linux.md](linux.md).
 
 What is not said to block never blocks for longer than a lock is held, and may be called from any thread. Every error
 is raised before anything has changed. What changes a callout or waits for one raises `NotInitializedError` if it was
@@ -188,6 +197,8 @@ GROUPS: Final = (
             "ResetResult",
             "StopResult",
             "Periodic",
+            "TimedNursery",
+            "TimeoutTask",
             "drain_all",
             "aclose_all",
             "close_all_soon",
@@ -366,6 +377,7 @@ GROUPS: Final = (
 MODULES: Final = (
     ("callout.guest", "guest", "See [asyncio.md](asyncio.md)."),
     ("callout.freebsd13", "freebsd13", ""),
+    ("callout.abc", "abc", "See [timers.md](timers.md#injected-timers)."),
     ("callout.testing", "testing", "See [testing.md](testing.md)."),
     ("callout.explore", "explore", "See [testing.md](testing.md)."),
     ("callout.conformance", "conformance", "See [conformance.md](conformance.md)."),
@@ -386,6 +398,8 @@ GIVEN: Final = {
     "CpuStats",
     "Histogram",
     "CpuHandle",
+    "TimedNursery",
+    "TimeoutTask",
     "Allocation",
     "Where",
     "Teardown",

@@ -14,16 +14,16 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import Context, ContextVar
-from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import trio
 
-from ..._core.build import CORE
 from ..._core.errors import LoopError
 from ..._core.guard import keep_interrupts_out
 from ..._core.platform import Entry, Thread, Waiter
 from ..._core.rawlock import RawLock
 from ..._core.units import NEVER, NS_PER_S
+from ..rawlocks import new_lock
 from .event_timer import HAS_TIMERFD, DeadlineTimer, EventTimer, TimerFd, to_ns
 from .forked import end_if_forked
 from .services import Services
@@ -32,12 +32,6 @@ from .waiters import ThreadWaiter, TrioWaiter
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Iterator
-
-new_lock: Callable[[], object] = threading.RLock
-if CORE == "compiled":
-    from ..._core.nativelock import NativeLock
-
-    new_lock = NativeLock
 
 __all__ = ["Loop", "TrioPlatform"]
 
@@ -232,7 +226,7 @@ class TrioPlatform:
 
     def raw_lock(self, label: str) -> RawLock:
         """Return a ``threading.RLock``, or what the compiled core has instead."""
-        return cast("RawLock", new_lock())
+        return new_lock()
 
     def cpu_lock(self, cpu: int) -> RawLock:
         """Return a lock like any other."""

@@ -19,7 +19,7 @@ from ..._core.deadline import ticks_since_boot
 from ..._core.errors import ArgumentValueError, NoSystemError
 from ..._core.guard import protected
 from ..._core.machine import CURRENT, Machine, current_machine
-from ..._core.once import Block
+from ..._core.once import AsyncBlock, Block
 from ..._core.phases import Phase, Use, admit
 from ..._core.snapshot import CalloutInfo, callouts
 from ..._core.units import ns_to_sbt
@@ -29,6 +29,7 @@ from .interrupts import interrupts_kept_out
 from .platform import Loop, TrioPlatform
 from .reporting import OnError, Reporter
 from .tasks import Start, Tasks
+from .timed import TimedNursery, open_nursery
 from .tracing import Sink, Trace, tracing
 from .watch import Watch
 
@@ -202,6 +203,20 @@ class CalloutSystem(Making):
             OSError: the file cannot be written.
         """
         return Block("tracing", partial(tracing, self._machine, self._platform.loops[0], sink, where))
+
+    def open_nursery(self) -> AsyncBlock[TimedNursery]:
+        """Open a nursery whose tasks are started by timers, for an ``async with`` block. See ``TimedNursery``.
+
+        Left normally: what is scheduled is stopped, and the tasks that run are waited for. Left by an exception or a
+        cancellation: they are cancelled, and waited for. What is wrong is raised when the block is entered.
+
+        Raises:
+            LoopThreadError: this is no task of a loop of this system.
+            ClosedError: the system is closed.
+            BusyError: what this has returned was entered before: one call for each block.
+            ForkedError: in a forked child.
+        """
+        return open_nursery(self)
 
     def bound(self, cpu: int | None = None) -> Block[CalloutSystem]:
         """Make this the current system of this thread, or of this task and what it starts, in a ``with`` block. Never

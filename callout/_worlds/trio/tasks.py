@@ -78,7 +78,7 @@ class Tasks:
             raise ArgumentTypeError(
                 "start_soon: give the function and its arguments, start_soon(f, x), not f(x)", call="start_soon"
             )
-        if not _may_be_async(async_fn):
+        if not may_be_async(async_fn):
             raise ArgumentTypeError(
                 f"start_soon: the first argument must be an async function, not {shown(async_fn)}; have a plain one "
                 "called by call()",
@@ -175,7 +175,7 @@ class Tasks:
             self._over(start)
 
 
-def _may_be_async(func: object) -> bool:
+def may_be_async(func: object) -> bool:
     """Return whether calling *func* may give something to be awaited. A plain function in Python may."""
     while type(func) is partial:
         func = func.func
