@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from callout import Callout, Mtx, callout_init, callout_init_mtx, callout_reset, callout_reset_on, callout_stop
+from callout import (
+    Callout,
+    Mtx,
+    callout_drain_sync,
+    callout_init,
+    callout_init_mtx,
+    callout_reset,
+    callout_reset_on,
+    callout_stop,
+    callout_terminate_sync,
+)
 from callout._core.counters import stats
 from callout._core.lifecycle import trace_with
 from callout._core.trace import TraceKind
@@ -67,5 +77,23 @@ def test_counters_and_events_agree(kind: str) -> None:
         assert total.fired == events[TraceKind.STARTED] == events[TraceKind.FINISHED]
         assert events[TraceKind.STOPPED] <= total.stopped <= events[TraceKind.STOPPED] + 1
         assert total.pending == 0
+
+    explore(scenario, cpus=2, bound=2)
+
+
+def test_a_drain_is_counted_once() -> None:
+    """Whether it finds the callout pending, running or idle, it is one drain; one that closes is one close, too."""
+
+    def scenario(vm: VirtualSMP) -> None:
+        c = Callout()
+        callout_init(c, 1)
+        callout_reset(c, 1, ignore, None)
+        vm.spawn(lambda: callout_drain_sync(c))
+        vm.spawn(lambda: callout_terminate_sync(c))
+        vm.settle()
+        total = stats(vm.machine).total
+
+        assert (total.drained, total.closed, total.pending) == (2, 1, 0)
+        assert total.fired + total.stopped == 1
 
     explore(scenario, cpus=2, bound=2)

@@ -11,17 +11,30 @@ import trio
 import trio.testing
 
 from callout import (
+    CALLOUT_TRYLOCK,
     ArgumentTypeError,
     ArgumentValueError,
     Callout,
     ClosedError,
+    CpuStats,
     Histogram,
+    Mtx,
+    callout_arm_curcpu,
+    callout_dequeue,
+    callout_drain_all_async,
+    callout_drain_async,
+    callout_drain_sync,
+    callout_init,
     callout_init_mtx,
     callout_reset,
     callout_reset_on,
     callout_stop,
+    close_all_soon,
+    drain_all,
     open_callouts,
 )
+from callout._core.counters import stats
+from callout.testing import VirtualSMP
 
 
 @pytest.fixture
@@ -75,9 +88,18 @@ async def test_every_way_of_arming_and_stopping_is_counted() -> None:
         late = system.call_later(100, ignore, tolerance=1)
         late.reset(50)
         late.stop()
+        by_tick = Callout()
+        callout_init(by_tick, 1)
+        callout_reset(by_tick, 100_000, ignore, None)
+        callout_dequeue(by_tick)
+        for tick in (100_000, 200_000, 50_000):
+            callout_arm_curcpu(by_tick, tick, ignore, None)
+        callout_dequeue(by_tick, close=True)
+        callout_dequeue(by_tick, close=True)
         found = system.stats().total
 
-        assert (found.armed, found.rearmed, found.stopped, found.pending) == (3, 3, 3, 0)
+        assert (found.armed, found.rearmed, found.stopped, found.pending) == (5, 5, 5, 0)
+        assert found.closed == 1
 
 
 @pytest.mark.trio
@@ -309,3 +331,92 @@ async def test_a_limit_is_a_count() -> None:
             system.callouts(-1)
     with pytest.raises(ClosedError):
         system.callouts()
+
+
+# -- what is rare, on virtual CPUs -------------------------------------------------------------------------------------
+
+
+def test_a_refused_trylock_is_no_arming() -> None:
+    """What softclock files again, because the lock was held, was armed once, and is still pending."""
+    with VirtualSMP(1, free_clock=False) as vm:
+        lock, c = Mtx("m"), Callout()
+        callout_init_mtx(c, lock, CALLOUT_TRYLOCK)
+        callout_reset(c, 1, ignore, None)
+        with lock:
+            vm.tick()
+            vm.tick()
+        found = stats(vm.machine).total
+
+        assert (found.armed, found.rearmed, found.pending, found.fired, found.parks) == (1, 0, 1, 0, 0)
+
+
+def test_a_deferred_migration_is_one_arming() -> None:
+    """Armed onto another CPU in its own callback, it is armed there once the callback has ended, and counted once."""
+    with VirtualSMP(2, free_clock=False) as vm:
+        c = Callout()
+        callout_init(c, 1)
+        seen: list[CpuStats] = []
+
+        def run(arg: object) -> None:
+            callout_reset_on(c, 5, ignore, None, 1)
+            callout_reset_on(c, 7, ignore, None, 1)
+            seen.append(stats(vm.machine).cpus[0])
+
+        callout_reset(c, 1, run, None)
+        vm.tick()
+        vm.settle()
+        zero, one = stats(vm.machine).cpus
+
+        assert (seen[0].armed, seen[0].rearmed, seen[0].pending) == (2, 1, 1)
+        assert (zero.armed, zero.rearmed, zero.pending, zero.migrated) == (2, 1, 0, 0)
+        assert (one.armed, one.rearmed, one.pending, one.migrated) == (0, 0, 1, 1)
+        assert stats(vm.machine).total.stopped == 0
+
+
+def test_sets_are_counted_one_by_one() -> None:
+    """Closing three callouts drains and closes each of them; that two were scheduled is counted as two stops."""
+    with VirtualSMP(1, free_clock=False) as vm:
+        callouts = [Callout() for _ in range(3)]
+        for c in callouts:
+            callout_init(c, 1)
+        for c in callouts[:2]:
+            callout_reset(c, 10, ignore, None)
+        assert close_all_soon(callouts, ignore)
+        assert not close_all_soon(callouts, ignore)
+        vm.settle()
+        found = stats(vm.machine).total
+
+        assert (found.drained, found.closed, found.stopped, found.pending) == (3, 3, 2, 0)
+
+
+def test_drains_are_counted_once() -> None:
+    """Whatever a call does to drain: wait, or have a function called, of one callout or of several."""
+    with VirtualSMP(1, free_clock=False) as vm:
+        first, second = Callout(), Callout()
+        for c in (first, second):
+            callout_init(c, 1)
+        callout_drain_sync(first)
+        callout_drain_async(first, ignore, None)
+        vm.run(lambda: drain_all([first, second]))
+        callout_drain_all_async([first, second], ignore, None)
+        found = stats(vm.machine).total
+
+        assert (found.drained, found.closed, found.stopped) == (6, 0, 0)
+
+
+def test_what_is_refused_while_it_is_drained_is_counted() -> None:
+    """An arming in its own callback, after a drain there, does nothing, and is counted as such."""
+    with VirtualSMP(1, free_clock=False) as vm:
+        c = Callout()
+        callout_init(c, 1)
+
+        def run(arg: object) -> None:
+            callout_drain_async(c, ignore, None)
+            callout_reset(c, 1, ignore, None)
+
+        callout_reset(c, 1, run, None)
+        vm.tick()
+        vm.settle()
+        found = stats(vm.machine).total
+
+        assert (found.refused, found.drained, found.armed, found.fired) == (1, 1, 1, 1)

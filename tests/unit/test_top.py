@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import pty
@@ -19,7 +20,7 @@ from typing import Any, Final
 import pytest
 import trio
 
-from callout import ArgumentTypeError, open_callouts
+from callout import ArgumentTypeError, guest, open_callouts
 from callout.cli import main
 from callout.top import _sockets, _source, _table
 
@@ -216,6 +217,24 @@ async def test_a_path_may_be_given(tmp_path: Path) -> None:
             async with open_callouts(top=str(path)):
                 pass
     assert not path.exists()
+
+
+def test_a_system_in_asyncio_is_looked_at(tmp_path: Path) -> None:
+    """The guest of a loop of asyncio tells the same, and its socket is removed, too."""
+    path = tmp_path / "my.sock"
+
+    async def run() -> None:
+        async with guest.open_callouts(top=path) as system:
+            system.call_later(3600, ignore)
+            told = await asyncio.to_thread(at_once, path)
+
+            assert told["callouts"][0]["function"] == "ignore"
+        assert not path.exists()
+        with pytest.raises(FileNotFoundError):
+            async with guest.open_callouts(top=tmp_path / "none" / "my.sock"):
+                pytest.fail("it was opened")
+
+    asyncio.run(run())
 
 
 @pytest.mark.trio

@@ -23,7 +23,7 @@ from ..trio.opening import check_arguments, is_checking, open_on, raise_all
 from ..trio.platform import in_task
 from ..trio.reporting import OnError
 from ..trio.system import CalloutSystem
-from ..trio.telling import Teller, Top, check_top, teller
+from ..trio.telling import Top, check_top, teller
 from .platform import GuestPlatform, running_loop
 from .run import GuestRun, run_here
 from .system import GuestSystem
@@ -102,9 +102,10 @@ class _Guest:
         checking: bool,
         on_error: OnError | None,
         expensive: float,
-        tells: Teller | None,
+        top: Top,
     ) -> None:
-        self._options = (cpus, hz, alloweddeviation, checking, on_error, expensive, tells)
+        self._options = (cpus, hz, alloweddeviation, checking, on_error, expensive)
+        self._top = top
         self._host = host
         self._run = GuestRun(host, self._main, self._lost)
         self._up = HostWaiter(host)  # it is up, or never will be
@@ -123,13 +124,15 @@ class _Guest:
             return self._made
 
         try:
-            async with open_on(GuestPlatform(self._host), *self._options, new_system) as system:
-                assert isinstance(system, GuestSystem)
-                self.system = system
-                self._up.set_here()
-                await self._until_left()
-                if not self._normally:
-                    raise _NotNormallyError
+            with teller(self._top) as tells:
+                platform = GuestPlatform(self._host)
+                async with open_on(platform, *self._options, tells, new_system) as system:
+                    assert isinstance(system, GuestSystem)
+                    self.system = system
+                    self._up.set_here()
+                    await self._until_left()
+                    if not self._normally:
+                        raise _NotNormallyError
         finally:
             self._up.set_here()
 
@@ -256,23 +259,21 @@ async def _open_callouts(
     expensive: float,
     top: Top,
 ) -> AsyncIterator[CalloutSystem]:
-    host = _check_loop()
+    guest = _Guest(_check_loop(), cpus, hz, alloweddeviation, is_checking(checking), on_error, expensive, top)
+    system = await guest.enter()
+    token = CURRENT.set(system._machine)
     left: BaseException | None = None
-    with teller(top) as tells:
-        guest = _Guest(host, cpus, hz, alloweddeviation, is_checking(checking), on_error, expensive, tells)
-        system = await guest.enter()
-        token = CURRENT.set(system._machine)
+    try:
         try:
-            try:
-                yield system
-            except BaseException as error:
-                left = error
-            finally:
-                with suppress(ValueError):  # left in another context than entered in, as test fixtures may be
-                    CURRENT.reset(token)
-            await guest.leave(left)
+            yield system
+        except BaseException as error:
+            left = error
         finally:
-            del left  # its traceback refers to this frame
+            with suppress(ValueError):  # left in another context than entered in, as test fixtures may be
+                CURRENT.reset(token)
+        await guest.leave(left)
+    finally:
+        del left  # its traceback refers to this frame
 
 
 __all__ = ["opened"]

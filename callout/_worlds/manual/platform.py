@@ -183,7 +183,8 @@ class ManualPlatform:
             if times > AT_ONE_TIME:
                 raise LivelockError(
                     f"advance: after {AT_ONE_TIME:,} clock interrupts something is still due at the same time: a "
-                    "callback arms itself for now, and the clock stands still while it runs"
+                    "callback arms itself for now, and the clock stands still while it runs",
+                    call="advance",
                 )
             self.time = max(self.time, self._event)
             self._event = NEVER

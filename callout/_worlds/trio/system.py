@@ -192,9 +192,9 @@ class CalloutSystem(Making):
         the block is left is handed over then, by the thread that leaves it. *where*: note in which line of your code
         callouts were armed, stopped, drained and closed. Arguments of callbacks are never shown.
 
-        While a system is traced every call takes the long way, and some microseconds more. The block is left quickly,
-        but for the writing of the file. At most 131,072 events are kept until they are handed over or written, the
-        last; ``Trace.dropped`` counts the others.
+        While a system is traced every call takes the long way, and some ten microseconds more. The block is left
+        quickly, but for the writing of the file. At most 131,072 events are kept until they are handed over or written,
+        the last; ``Trace.dropped`` counts the others.
 
         Raises:
             ArgumentTypeError: *sink* is neither a path nor a plain function.
