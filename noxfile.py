@@ -15,6 +15,7 @@ ONCE = (
     "tests/compat/test_smp.py",
     "tests/conformance/test_recordings.py",  # the session conformance replays them on the newest
     "tests/conformance/test_long_way.py",
+    "tests/conformance/test_spelled.py",
     "tests/conformance_tool",
     "tests/demo",
     "tests/pytest_plugin",
