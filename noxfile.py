@@ -161,6 +161,13 @@ def explored(session: nox.Session) -> None:
 
 
 @nox.session(python=PYTHONS[-1])
+def soak(session: nox.Session) -> None:
+    """Make calls of every kind for 20 seconds, with the compiled core and every fault: no arming may be lost."""
+    install(session, compiled=True)
+    session.run("callout", "soak", *(session.posargs or ["--seconds", "20"]))
+
+
+@nox.session(python=PYTHONS[-1])
 def bench(session: nox.Session) -> None:
     """Check that every peer of ``callout bench`` runs every workload; no figure is judged."""
     install(session, "test", "bench")

@@ -123,6 +123,11 @@ def _command(argv: Sequence[str] | None) -> int:
             allow_abbrev=False,
         )
     )
+    from .soak import _command as soak
+
+    soak.add_arguments(
+        commands.add_parser("soak", help="random calls under load and faults, all accounted for", allow_abbrev=False)
+    )
     exploring = commands.add_parser(
         "explore",
         help="explore the races of kernel timers, and their remedies",
@@ -139,6 +144,8 @@ def _command(argv: Sequence[str] | None) -> int:
         return bench.run(args)
     if args.command == "top":
         return top.run(args)
+    if args.command == "soak":
+        return soak.run(args)
     return conformance.run(args) if args.command == "conformance" else demo(args)
 
 
