@@ -9,14 +9,15 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
-from typing import Final, NoReturn
+from typing import Final, NoReturn, cast
 
 from ._core.build import CORE, PURE, VARIABLE, WHY
 from ._core.errors import MissingExtraError
+from ._terminal import INTERRUPTED, TERMINATED, termination_as_interrupt
 
 __all__ = ["main", "run"]
 
-_INTERRUPTED: Final = 130  # as a shell says of it: 128 + SIGINT
+_SHELLS: Final = ("bash", "zsh", "fish")
 _NOBODY_READS: Final = 141  # what a shell says of a command that a closed pipe ended: 128 + SIGPIPE
 
 
@@ -51,7 +52,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     try:
         try:
-            return _main(argv)
+            with termination_as_interrupt() as came:
+                status = _main(argv, came)
+            return TERMINATED if came and status == INTERRUPTED else status
         finally:
             sys.stdout.flush()  # here, where a closed pipe can be told from an error
     except BrokenPipeError:
@@ -69,21 +72,40 @@ def _silence() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _main(argv: Sequence[str] | None) -> int:
+def _main(argv: Sequence[str] | None, came: list[int]) -> int:
     try:
-        return _command(argv)
+        return _command(argv, came)
     except MissingExtraError as error:
         print(f"callout: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("callout: interrupted", file=sys.stderr)
-        return _INTERRUPTED
+        print(f"callout: {'terminated' if came else 'interrupted'}", file=sys.stderr)
+        return INTERRUPTED
 
 
-def _command(argv: Sequence[str] | None) -> int:
-    parser = argparse.ArgumentParser(prog="callout", description="FreeBSD's callout(9) for Python on trio.")
+class _Parser(argparse.ArgumentParser):
+    """One that says of a subcommand's wrong arguments how the subcommand is used, and not how the whole is."""
+
+    subcommands: dict[str, argparse.ArgumentParser] | None = None
+
+    def parse_args(  # type: ignore[override]  # of its overloads, this is the one that is used
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> argparse.Namespace:
+        """Parse the command line *args*."""
+        parsed, rest = self.parse_known_args(args, namespace)
+        if rest:
+            of = cast("dict[str, argparse.ArgumentParser]", self.subcommands)[parsed.command]
+            of.error(f"unrecognized arguments: {' '.join(rest)}")
+        return parsed
+
+
+def _command(argv: Sequence[str] | None, came: list[int]) -> int:
+    parser = _Parser(prog="callout", description="FreeBSD's callout(9) for Python on trio.", allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"callout {_version()} ({_core()})")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(
+        dest="command", required=True, metavar="COMMAND", parser_class=argparse.ArgumentParser
+    )
+    parser.subcommands = commands.choices
 
     from .conformance import _main as conformance
     from .demo import add_arguments as add_demo_arguments
@@ -105,6 +127,7 @@ def _command(argv: Sequence[str] | None) -> int:
             description="Run a TCP echo service and its clients over real sockets, every connection with three "
             "callouts, torn down at random moments. Exit status: 0 if every control block was freed once and nothing "
             "was used afterwards, else 1.",
+            allow_abbrev=False,
         )
     )
     from .bench import _command as bench
@@ -133,26 +156,74 @@ def _command(argv: Sequence[str] | None) -> int:
         help="explore the races of kernel timers, and their remedies",
         allow_abbrev=False,
     )
+    completing = commands.add_parser(
+        "completion",
+        help="print what has a shell complete this command",
+        description="Print what has a shell complete this command. In the shell's own start-up file: "
+        'eval "$(callout completion bash)", the same with zsh, callout completion fish | source.',
+        allow_abbrev=False,
+    )
+    completing.add_argument("shell", choices=_SHELLS, help="which shell")
+    if "_ARGCOMPLETE" in os.environ:  # the shell wants to know how a line may go on
+        _complete(parser, exploring)
     if _names_command(argv, "explore"):  # it needs an extra, which the others do without
         from .museum import _command as museum
 
         museum.add_arguments(exploring)
         args = parser.parse_args(argv)
-        return museum.run(args) if CORE == PURE else _in_pure(sys.argv[1:] if argv is None else argv)
+        return museum.run(args) if CORE == PURE else _in_pure(sys.argv[1:] if argv is None else argv, came)
     args = parser.parse_args(argv)
-    if args.command == "bench":
-        return bench.run(args)
-    if args.command == "top":
-        return top.run(args)
-    if args.command == "soak":
-        return soak.run(args)
-    return conformance.run(args) if args.command == "conformance" else demo(args)
+    match args.command:
+        case "bench":
+            return bench.run(args)
+        case "top":
+            return top.run(args)
+        case "soak":
+            return soak.run(args)
+        case "completion":
+            return _completion(args.shell)
+        case "conformance":
+            return conformance.run(args)
+        case _:
+            return demo(args)
 
 
-def _in_pure(argv: Sequence[str]) -> int:
+def _complete(parser: argparse.ArgumentParser, exploring: argparse.ArgumentParser) -> None:
+    """Tell the shell that has asked how the line may go on, and end the process; do nothing without argcomplete."""
+    try:
+        import argcomplete
+    except ImportError:
+        return
+    with contextlib.suppress(MissingExtraError):
+        from .museum import _command as museum
+
+        museum.add_arguments(exploring)
+    argcomplete.autocomplete(parser)
+
+
+def _completion(shell: str) -> int:
+    """Print what *shell* runs to complete the command."""
+    try:
+        from argcomplete import shellcode
+    except ImportError:
+        raise MissingExtraError(
+            "callout completion needs argcomplete: pip install 'callout[cli]'", call="callout completion"
+        ) from None
+    print(shellcode(["callout"], shell=shell))
+    return 0
+
+
+def _in_pure(argv: Sequence[str], came: list[int]) -> int:
     """Carry out a command in a process that has the pure core; return the exit status."""
     command = [sys.executable, "-m", __package__, *argv]
-    return subprocess.run(command, env=os.environ | {VARIABLE: "1"}, check=False).returncode  # noqa: S603 - itself
+    with subprocess.Popen(command, env=os.environ | {VARIABLE: "1"}) as process:  # noqa: S603 - itself
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            if came:  # Ctrl-C at a terminal is sent to both, SIGTERM to this one
+                process.terminate()
+            process.wait()
+            return INTERRUPTED
 
 
 def _names_command(argv: Sequence[str] | None, name: str) -> bool:

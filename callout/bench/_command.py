@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from .. import MissingExtraError, core
 from .._files import try_writing
+from .._terminal import INTERRUPTED, Progress
 from ._peer import BASE, PEERS, wants
 from ._rounds import Plan, Sample, sample
 from ._summary import Cell, summarize
@@ -31,7 +32,6 @@ DESCRIPTION: Final = (
 SIZES: Final = (1_000, 100_000, 1_000_000)
 ROUNDS: Final = 3
 QUICK: Final = Plan((), (10_000,), tuple(WORKLOADS), 1, 50_000)
-INTERRUPTED: Final = 130
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -79,9 +79,10 @@ def run(args: argparse.Namespace) -> int:
     samples: list[Sample] = []
     status = 0
     try:
-        _measure(plan, samples, Console(stderr=True))
+        _measure(plan, samples)
     except KeyboardInterrupt:
-        print("callout bench: interrupted; this is what was measured until then", file=sys.stderr)
+        done, of = len(samples), len(list(plan.steps()))
+        print(f"callout bench: interrupted after {done} of {of} processes; this is what they measured", file=sys.stderr)
         status = INTERRUPTED
     cells = summarize(plan, samples)
     _show(plan, cells, Console(width=None if sys.stdout.isatty() else 140))
@@ -172,17 +173,12 @@ def _list() -> None:
 # -- carrying it out -----------------------------------------------------------------------------------------------
 
 
-def _measure(plan: Plan, samples: list[Sample], console: Console) -> None:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+def _measure(plan: Plan, samples: list[Sample]) -> None:
     steps = list(plan.steps())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("", total=len(steps))
-        for turn, size, peer in steps:
-            progress.update(task, description=f"round {turn + 1}, {size:,} timers, {peer}")
+    with Progress(len(steps)) as progress:
+        for done, (turn, size, peer) in enumerate(steps):
+            progress.show(done, f"{done}/{len(steps)}; round {turn + 1}, {size:,} timers, {peer}")
             samples.append(sample(plan, turn, size, peer))
-            progress.advance(task)
 
 
 def _show(plan: Plan, cells: Sequence[Cell], console: Console) -> None:

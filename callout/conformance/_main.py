@@ -12,7 +12,6 @@ import math
 import os
 import sys
 import threading
-import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from operator import attrgetter
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Final, TextIO
 
 from .._core.errors import CalloutError, TraceError
+from .._terminal import BAD, GOOD, INTERRUPTED, Progress, say
 from ._builtin import PLATFORMS, builtin
 from ._export import as_json, as_junit
 from ._format import Scenario, numbered, shipped
@@ -32,10 +32,8 @@ from ._words import text
 PASSED: Final = 0
 FAILED: Final = 1
 UNUSABLE: Final = 2
-INTERRUPTED: Final = 130
 
 TIMEOUT: Final = 5.0  # seconds for a scenario; the shipped ones take milliseconds
-REDRAW: Final = 0.1  # seconds between two drawings of the progress bar
 
 
 class UsageError(CalloutError):
@@ -414,17 +412,15 @@ def _judge_all(args: argparse.Namespace, scenarios: Sequence[Scenario], tally: T
     tally.platform, each, factories = _factories(args)
     tally.planned *= each
     judge = Judge(_timeout(args.timeout))
-    progress = _Progress(tally)
-    try:
+    with Progress(tally.planned) as progress:
         for scenario in scenarios:
             for seed, factory in factories():
-                progress.draw(scenario)
+                done = len(tally.verdicts)
+                progress.show(done, f"{done}/{tally.planned}, {len(tally.failures)} failed; {scenario.id}")
                 tally.add(judge.judge(scenario, factory, seed))
                 if args.max_failures and len(tally.failures) >= args.max_failures:
                     tally.capped = True
                     return
-    finally:
-        progress.clear()
 
 
 def _report(args: argparse.Namespace, tally: Tally, out: TextIO, junit: Callable[[Tally], None] | None) -> int:
@@ -439,35 +435,7 @@ def _report(args: argparse.Namespace, tally: Tally, out: TextIO, junit: Callable
         print(file=out)
     else:
         for line in report(tally, with_summary=args.summary):
-            print(line, file=out)
+            say(line, BAD if line.startswith("FAILED") else GOOD if line.endswith(" passed, 0 failed") else "", out)
     if failed is not None:
         raise failed
     return INTERRUPTED if tally.interrupted else FAILED if tally.failures else PASSED
-
-
-class _Progress:
-    """A line on standard error that says how far the run is; on a terminal only."""
-
-    def __init__(self, tally: Tally) -> None:
-        self._tally = tally
-        self._file = sys.stderr if sys.stderr is not None and sys.stderr.isatty() else None
-        self._due = time.monotonic() + REDRAW
-
-    def draw(self, scenario: Scenario) -> None:
-        """Draw it, unless that was done a moment ago."""
-        if self._file is None or time.monotonic() < self._due:
-            return
-        self._due = time.monotonic() + REDRAW
-        done, of = len(self._tally.verdicts), self._tally.planned
-        bar = "#" * (20 * done // of)
-        print(
-            f"\r[{bar:20}] {done}/{of}, {len(self._tally.failures)} failed; {scenario.id}\x1b[K",
-            end="",
-            file=self._file,
-            flush=True,
-        )
-
-    def clear(self) -> None:
-        """Erase it."""
-        if self._file is not None:
-            print("\r\x1b[K", end="", file=self._file, flush=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import gc
-import shutil
 import signal
 import socket
 import sys
@@ -16,6 +15,7 @@ from typing import Final
 import trio
 
 from callout import CalloutSystem, open_callouts
+from callout._terminal import BAD, GOOD, Line, say, width
 
 from ._options import STOP_AND_FREE, add_arguments, options_of
 from ._pcb import HZ
@@ -52,7 +52,12 @@ def main(args: argparse.Namespace) -> int:
     except KeyboardInterrupt:  # it came before the handler was there, or after it had gone
         service.interrupted = True
     report = Report(service, before, Held.now())
-    print(report.json() if options.json else report.text())
+    if options.json:
+        print(report.json())
+    else:
+        for line in report.text().splitlines():
+            ended = line.removeprefix("interrupted; ")
+            say(line, GOOD if ended.startswith("CLEAN: ") else BAD if ended.startswith("FAILED: ") else "")
     return report.status()
 
 
@@ -122,15 +127,12 @@ async def _time(service: Service, system: CalloutSystem) -> None:
 
 async def _show(service: Service) -> None:
     """Keep one line of figures on a terminal."""
-    out = sys.stdout
-    if service.options.json or not out.isatty():
+    line = Line(sys.stdout)
+    if service.options.json or not line.seen:
         return
     try:
         while True:
-            width = shutil.get_terminal_size().columns - 1
-            out.write(f"\r{live_line(service, width)}\x1b[K")
-            out.flush()
+            line.draw(live_line(service, width()))
             await trio.sleep(LINE_SECONDS)
     finally:
-        out.write("\r\x1b[K")
-        out.flush()
+        line.clear()

@@ -62,6 +62,7 @@ class Progress:
         self._end = math.inf if seconds is None else self.begun + seconds
         self._next = math.inf if stream is None else self.begun + FIRST
         self._shown = 0  # how long the line is
+        self._schedules = 0
 
     def __enter__(self) -> Self:
         return self
@@ -70,10 +71,13 @@ class Progress:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._write("")
+        if isinstance(error, KeyboardInterrupt):
+            error.add_note(f"explore: {self._schedules:,} schedules were run")
 
     def is_over(self, schedules: int, where: Callable[[], str]) -> bool:
         """Return whether there is no time left. Show how many schedules were run, and where, if it is time for that."""
         now = time.monotonic()
+        self._schedules = schedules
         if now >= self._next:
             self._next = now + AGAIN
             seconds = now - self.begun

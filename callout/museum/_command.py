@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import textwrap
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Final
 
 from .. import ArgumentTypeError, ArgumentValueError
 from .._files import try_writing
+from .._terminal import BAD, GOOD, INTERRUPTED, STRESSED, Progress, say
 from ..explore import Certificate, Violation, explore, replay
 from ..explore._report import Names
 from ..explore._schedule import Setting, name_of, parse
@@ -35,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--variant", metavar="NAME", help="explore this variant only")
     parser.add_argument("--bound", type=int, metavar="N", help="allow so many preemptions")
     parser.add_argument("--svg", metavar="FILE", help="write the first diagram as a picture, too")
+    parser.add_argument("--json", action="store_true", help="print JSON in place of text; not with --replay")
     parser.add_argument("--replay", metavar="STRING", help="run one schedule of a race again, the one of that string")
 
 
@@ -51,10 +54,12 @@ def run(args: argparse.Namespace) -> int:
         return _wrong("--svg is a picture of what goes wrong, and with --fixed nothing does")
     if args.bound is not None and args.bound < 0:
         return _wrong(f"--bound must be a number from 0 up, not {args.bound}")
+    if args.json and args.replay is not None:
+        return _wrong("--json does not apply to --replay, which prints what goes wrong, or nothing")
     if args.list:
-        return _list()
+        return _list(in_json=args.json)
     if args.all:
-        return _table()
+        return _table(in_json=args.json)
     if args.replay is not None:
         return _replay(args.replay)
     exhibit = EXHIBITS.get(args.race)
@@ -74,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
             try_writing(svg)
         except OSError as error:
             return _unwritable(svg, error)
-    return _show(exhibit, variants, args.bound, svg)
+    return _show(exhibit, variants, args.bound, svg, in_json=args.json)
 
 
 def _wrong(text: str) -> int:
@@ -86,12 +91,38 @@ def _unwritable(svg: Path, error: OSError) -> int:
     return _wrong(f"--svg: {str(svg)!r} cannot be written: {error.strerror}")
 
 
-def _list() -> int:
+def _interrupted(error: KeyboardInterrupt, done: int, of: int) -> int:
+    """Say how far it came; return the exit status."""
+    notes = "".join(f"; {note}" for note in getattr(error, "__notes__", []))
+    print(f"callout explore: interrupted after {done} of {of} variants{notes}", file=sys.stderr)
+    return INTERRUPTED
+
+
+def _list(*, in_json: bool) -> int:
+    if in_json:
+        _print_json(
+            [
+                {
+                    "race": exhibit.number,
+                    "title": exhibit.title,
+                    "variants": [
+                        {"variant": each.name, "goes wrong": bool(each.breaks), "says": each.says}
+                        for each in exhibit.variants
+                    ],
+                }
+                for exhibit in EXHIBITS.values()
+            ]
+        )
+        return 0
     for exhibit in EXHIBITS.values():
-        print(f"{exhibit.number:6}{exhibit.title}")
+        say(f"{exhibit.number:6}{exhibit.title}", STRESSED)
         for variant in exhibit.variants:
-            print(f"        {'goes wrong' if variant.breaks else 'clean':12}{variant.name}: {variant.says}")
+            say(f"        {'goes wrong' if variant.breaks else 'clean':12}{variant.name}: {variant.says}")
     return 0
+
+
+def _print_json(what: object) -> None:
+    print(json.dumps(what, indent=1))
 
 
 def _search(variant: Variant, bound: int, *, shrink: bool) -> Certificate | Violation:
@@ -123,50 +154,94 @@ def _replay(schedule: str) -> int:
     return 0
 
 
-def _show(exhibit: Exhibit, variants: tuple[Variant, ...], bound: int | None, svg: Path | None) -> int:
-    status = 0
-    print(f"{exhibit.number}  {exhibit.title}\n\n{textwrap.fill(exhibit.story, WIDTH)}\n")
-    for source in exhibit.sources:
-        print(f"Source: {source}")
-    for variant in variants:
-        print(f"\n{variant.name}: {variant.says}\n", flush=True)
-        outcome = _search(
-            variant, (variant.preemptions if variant.breaks else BOUND) if bound is None else bound, shrink=True
-        )
-        if isinstance(outcome, Violation):
-            status = 1
-            print(outcome)
-            if svg is not None:
-                try:
-                    svg.write_text(outcome.svg(), "utf-8")
-                except OSError as error:
-                    return _unwritable(svg, error)
-                print(f"\nwritten: {svg}")
-                svg = None  # the first one's
-        else:
-            print(outcome)
-    return status
+def _as_json(exhibit: Exhibit, variant: Variant, bound: int, outcome: Certificate | Violation) -> dict[str, object]:
+    """Return what became of one search."""
+    return {
+        "race": exhibit.number,
+        "variant": variant.name,
+        "goes wrong": bool(variant.breaks),
+        "preemptions": bound,
+        "schedules": outcome.number if isinstance(outcome, Violation) else outcome.schedules,
+        "exhausted": not isinstance(outcome, Violation) and outcome.exhausted,
+        "found": str(outcome.__cause__).partition("\n")[0] if isinstance(outcome, Violation) else None,
+        "schedule": outcome.schedule if isinstance(outcome, Violation) else None,
+    }
 
 
-def _table() -> int:
+def _show(
+    exhibit: Exhibit, variants: tuple[Variant, ...], bound: int | None, svg: Path | None, *, in_json: bool
+) -> int:
     status = 0
-    print(f"{'race':7}{'variant':30}{'preemptions':13}{'schedules':>9}  what was found")
-    for exhibit in EXHIBITS.values():
-        for variant in exhibit.variants:
-            bound = variant.preemptions if variant.breaks else BOUND
-            outcome = _search(variant, bound, shrink=False)
+    results: list[dict[str, object]] = []
+    if not in_json:
+        say(f"{exhibit.number}  {exhibit.title}", STRESSED)
+        say(f"\n{textwrap.fill(exhibit.story, WIDTH)}\n")
+        for source in exhibit.sources:
+            say(f"Source: {source}")
+    try:
+        for variant in variants:
+            if not in_json:
+                say("")
+                say(f"{variant.name}: {variant.says}", STRESSED)
+                say("")
+            up_to = (variant.preemptions if variant.breaks else BOUND) if bound is None else bound
+            outcome = _search(variant, up_to, shrink=True)
+            results.append(_as_json(exhibit, variant, up_to, outcome))
+            if not in_json:
+                say(str(outcome))
             if isinstance(outcome, Violation):
-                cause = str(outcome.__cause__).partition("\n")[0]
-                count, text = outcome.number, cause
-                right = bool(variant.breaks) and variant.breaks in str(outcome.__cause__)
-            else:
-                count, text = (
-                    outcome.schedules,
-                    "nothing, in all" if outcome.exhausted else "nothing, and not all were run",
-                )
-                right = not variant.breaks and outcome.exhausted
-            if not right:
                 status = 1
-                text += f"  ** expected: {variant.breaks or 'nothing'}"
-            print(f"{exhibit.number:7}{variant.name:30}{bound:<13}{count:>9}  {text}", flush=True)
+                if svg is not None:
+                    try:
+                        svg.write_text(outcome.svg(), "utf-8")
+                    except OSError as error:
+                        return _unwritable(svg, error)
+                    if not in_json:
+                        say(f"\nwritten: {svg}")
+                    svg = None  # the first one's
+    except KeyboardInterrupt as error:
+        status = _interrupted(error, len(results), len(variants))
+    if in_json:
+        _print_json(results)
     return status
+
+
+def _table(*, in_json: bool) -> int:
+    status = 0
+    results: list[dict[str, object]] = []
+    all_of_them = [(exhibit, variant) for exhibit in EXHIBITS.values() for variant in exhibit.variants]
+    if not in_json:
+        say(f"{'race':7}{'variant':30}{'preemptions':13}{'schedules':>9}  what was found", STRESSED)
+    with Progress(len(all_of_them)) as progress:
+        try:
+            for exhibit, variant in all_of_them:
+                progress.show(len(results), f"{len(results)}/{len(all_of_them)}; {exhibit.number} {variant.name}")
+                bound = variant.preemptions if variant.breaks else BOUND
+                outcome = _search(variant, bound, shrink=False)
+                result = _as_json(exhibit, variant, bound, outcome)
+                results.append(result)
+                text, right = _verdict(variant, outcome)
+                result["as expected"] = right
+                if not right:
+                    status = 1
+                if not in_json:
+                    progress.clear()
+                    line = f"{exhibit.number:7}{variant.name:30}{bound:<13}{result['schedules']:>9}  {text}"
+                    say(line, GOOD if right else BAD)
+        except KeyboardInterrupt as error:
+            progress.clear()
+            status = _interrupted(error, len(results), len(all_of_them))
+    if in_json:
+        _print_json(results)
+    return status
+
+
+def _verdict(variant: Variant, outcome: Certificate | Violation) -> tuple[str, bool]:
+    """Return what was found in words, and whether that is as it should be."""
+    if isinstance(outcome, Violation):
+        text = str(outcome.__cause__).partition("\n")[0]
+        right = bool(variant.breaks) and variant.breaks in str(outcome.__cause__)
+    else:
+        text = "nothing, in all" if outcome.exhausted else "nothing, and not all were run"
+        right = not variant.breaks and outcome.exhausted
+    return (text if right else f"{text}  ** expected: {variant.breaks or 'nothing'}"), right

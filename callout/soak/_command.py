@@ -18,6 +18,7 @@ from typing import Final
 import trio
 
 from .. import core
+from .._terminal import BAD, GOOD, INTERRUPTED, STRESSED, Progress, say
 from ._faults import FAULTS, can_exhaust
 from ._figures import Held
 from ._freebsd import FreeBSD
@@ -31,7 +32,6 @@ DESCRIPTION: Final = (
     "for wrong usage, 130 after Ctrl-C, which shows the figures so far."
 )
 IMPLEMENTATIONS: Final[dict[str, type[Round]]] = {"freebsd": FreeBSD, "linux": Linux}
-INTERRUPTED: Final = 130
 UNUSABLE: Final = 2
 ROUND: Final = 1.0  # seconds, the most that a round has
 LEAST: Final = 8  # rounds, so that each kind of them comes, however short the time is
@@ -79,7 +79,11 @@ def run(args: argparse.Namespace) -> int:
             trio.run(soak.run)
         except KeyboardInterrupt:  # it came before the handler was there, or after it had gone
             soak.interrupted = True
-    print(json.dumps(soak.as_json(), indent=1) if args.json else "\n".join(soak.lines()))
+    if args.json:
+        print(json.dumps(soak.as_json(), indent=1))
+    else:
+        for line, style in soak.lines():
+            say(line, style)
     return INTERRUPTED if soak.interrupted else 1 if soak.ledger.found else 0
 
 
@@ -141,26 +145,34 @@ class Soak:
 
     async def run(self) -> None:
         """Run."""
-        figures = self.ledger.figures
         async with trio.open_nursery() as nursery:
             if threading.current_thread() is threading.main_thread():
                 await nursery.start(self._listen)
-            until = trio.current_time() + self.options.seconds
-            number = 0
-            while not self.interrupted and (left := until - trio.current_time()) > 0:
-                name = self.names[number % len(self.names)]
-                turn = number // len(self.names)
-                self.ledger.where = f"round {number}, {name}"
-                self._round = IMPLEMENTATIONS[name](self.options, self.ledger, number)
-                await self._round.run(
-                    min(ROUND, self.options.seconds / LEAST, left),
-                    under_load="close" in self.options.faults and turn % 2 == 1,
-                )
-                self._round = None
-                figures.last = Held.now()
-                figures.first = figures.first or figures.last
-                number += 1
+            with Progress(self.options.seconds) as progress:
+                await self._rounds(progress)
             nursery.cancel_scope.cancel()
+
+    async def _rounds(self, progress: Progress) -> None:
+        figures, ledger = self.ledger.figures, self.ledger
+        begun = trio.current_time()
+        number = 0
+        while not self.interrupted and (left := begun + self.options.seconds - trio.current_time()) > 0:
+            name = self.names[number % len(self.names)]
+            turn = number // len(self.names)
+            ledger.where = f"round {number}, {name}"
+            progress.show(
+                self.options.seconds - left,
+                f"{ledger.where}; {figures.calls.total():,} calls, {figures.fired:,} fired, {ledger.found} found",
+            )
+            self._round = IMPLEMENTATIONS[name](self.options, ledger, number)
+            await self._round.run(
+                min(ROUND, self.options.seconds / LEAST, left),
+                under_load="close" in self.options.faults and turn % 2 == 1,
+            )
+            self._round = None
+            figures.last = Held.now()
+            figures.first = figures.first or figures.last
+            number += 1
 
     async def _listen(self, task_status: trio.TaskStatus[None]) -> None:
         """Have Ctrl-C end the run, instead of a KeyboardInterrupt that may be raised in the middle of a callback."""
@@ -171,17 +183,21 @@ class Soak:
                 if self._round is not None:
                     self._round.stop()
 
-    def lines(self) -> list[str]:
-        """Return the report, line by line."""
+    def lines(self) -> list[tuple[str, str]]:
+        """Return the report, line by line, each with its style."""
         options, ledger = self.options, self.ledger
         on = f"{core} core, {options.cpus} CPUs, {options.threads} threads, seed {options.seed}"
-        out = [f"callout soak: {', '.join(self.names)}, {on}", *ledger.figures.lines()]
+        out = [(f"callout soak: {', '.join(self.names)}, {on}", STRESSED)]
+        out += [(line, "") for line in ledger.figures.lines()]
         if self.interrupted:
-            out.append("interrupted; these are the figures until then")
-        out += [f"FOUND: {problem}" for problem in ledger.problems]
+            out.append(("interrupted; these are the figures until then", STRESSED))
+        out += [(f"FOUND: {problem}", BAD) for problem in ledger.problems]
         if ledger.found > len(ledger.problems):
-            out.append(f"FOUND: {ledger.found - len(ledger.problems)} more")
-        out.append(f"{ledger.found} found, with --seed {options.seed}" if ledger.found else "all is accounted for")
+            out.append((f"FOUND: {ledger.found - len(ledger.problems)} more", BAD))
+        if ledger.found:
+            out.append((f"{ledger.found} found, with --seed {options.seed}", BAD))
+        else:
+            out.append(("all is accounted for", GOOD))
         return out
 
     def as_json(self) -> dict[str, object]:

@@ -360,7 +360,7 @@ class FreeBSD(Round):
                 s.stop()
         else:
             worker.calls["callout_drain_async"] += 1
-            self._drain_async(self._busy(worker))
+            self._drain_async(self._busy(worker, DRAINED))
 
     def _arm(self, worker: Worker, s: Subject) -> None:
         chance = worker.chance
@@ -389,9 +389,9 @@ class FreeBSD(Round):
         if not completion.promised:
             s.refused_until_now()
 
-    def _busy(self, worker: Worker) -> Subject:
-        """Return a callout that runs, if one is soon found."""
-        some = worker.chance.choices(self._slots, k=LOOKS)
+    def _busy(self, worker: Worker, *uses: str) -> Subject:
+        """Return a callout, of these uses or of any, that runs, if one is soon found."""
+        some = worker.chance.choices([s for s in self._slots if s.use in (uses or USES)], k=LOOKS)
         return next((s for s in some if callout_running(s.c)), some[0])
 
     # -- calls that wait -----------------------------------------------------------------------------------------

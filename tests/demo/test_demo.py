@@ -335,7 +335,7 @@ def test_a_seed_is_made_up_if_none_is_given() -> None:
 
 
 def test_the_demo_uses_what_users_can_use() -> None:
-    """The demo imports nothing private of the package, but for the stall point."""
+    """The demo imports nothing private of the package, but for the stall point and what draws on a terminal."""
     files = Path(sys.modules["callout.demo"].__path__[0]).glob("*.py")
     imports = {
         line
@@ -343,4 +343,4 @@ def test_the_demo_uses_what_users_can_use() -> None:
         for line in re.findall(r"^from (callout\S*) import", file.read_text("utf-8"), re.MULTILINE)
     }
 
-    assert imports == {"callout", "callout.testing"}
+    assert imports == {"callout", "callout._terminal", "callout.testing"}

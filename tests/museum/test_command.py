@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
+import json
 import re
 import subprocess
 import sys
@@ -13,7 +14,9 @@ from types import MappingProxyType
 import pytest
 
 from callout.cli import main
-from callout.museum import EXHIBITS, Exhibit, _command
+from callout.explore import explore
+from callout.museum import EXHIBITS, Exhibit, Variant, _command
+from callout.testing import VirtualSMP
 
 
 def test_a_race_is_found_and_told(capsys: pytest.CaptureFixture[str]) -> None:
@@ -174,3 +177,44 @@ def test_wrong_usage_is_one_line_that_says_what_to_do(
     assert fnmatch.fnmatchcase(captured.err, f"callout explore: *{says}*\n")
     assert captured.err.count("\n") == 1
     assert not captured.out
+
+
+def test_json_in_place_of_text(capsys: pytest.CaptureFixture[str]) -> None:
+    """The races, or what became of the variants of one; with --replay it is wrong usage."""
+    assert main(["explore", "--list", "--json"]) == 0
+    races = json.loads(capsys.readouterr().out)
+    assert [race["race"] for race in races] == list(EXHIBITS)
+    assert races[0]["variants"][0].keys() == {"variant", "goes wrong", "says"}
+
+    assert main(["explore", "R0.1", "--json"]) == 1
+    (found, *_) = json.loads(capsys.readouterr().out)
+    assert found["race"] == "R0.1"
+    assert found["found"]
+    assert not found["exhausted"]
+
+    assert main(["explore", "--replay", found["schedule"]]) == 1
+    capsys.readouterr()
+
+    assert main(["explore", "--json", "--replay", found["schedule"]]) == 2
+    assert capsys.readouterr().err.startswith("callout explore: --json does not apply to --replay")
+
+
+@pytest.mark.parametrize("words", [["R0.1"], ["--all"]])
+def test_ctrl_c_says_how_far_it_came(
+    words: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """How many variants were explored, and how many schedules of the next; the status is 130."""
+
+    def interrupted(variant: Variant, bound: int, *, shrink: bool) -> object:
+        def scenario(vm: VirtualSMP) -> None:
+            raise KeyboardInterrupt
+
+        return explore(scenario, cpus=1)
+
+    monkeypatch.setattr(_command, "_search", interrupted)
+
+    assert main(["explore", *words]) == 130
+    assert re.fullmatch(
+        r"callout explore: interrupted after 0 of \d+ variants; explore: 0 schedules were run\n",
+        capsys.readouterr().err,
+    )

@@ -118,21 +118,23 @@ def test_the_report_in_words(capsys: pytest.CaptureFixture[str]) -> None:
     assert lines[-1] == "all is accounted for"
 
 
-def test_ctrl_c_shows_the_figures_so_far(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run of a month is over at once, with status 130, and says how far it came."""
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_ctrl_c_and_sigterm_show_the_figures_so_far(
+    number: signal.Signals, status: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run of a month is over at once, with the status of the signal, and says how far it came."""
     call = _freebsd.FreeBSD.call
 
     def interrupting(self: _freebsd.FreeBSD, worker: object) -> None:
         monkeypatch.setattr(_freebsd.FreeBSD, "call", call)
-        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), number)
 
     monkeypatch.setattr(_freebsd.FreeBSD, "call", interrupting)
-    status = cli.main(["soak", "--impl", "freebsd", "--seconds", str(30 * 24 * 3600)])
-    out = capsys.readouterr().out
 
-    assert status == 130
+    assert cli.main(["soak", "--impl", "freebsd", "--seconds", str(30 * 24 * 3600)]) == status
+    out = capsys.readouterr().out
     assert "\ninterrupted; these are the figures until then\n" in out
-    assert "1 rounds in " in out
+    assert "\n1 rounds in " in out
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import io
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -495,7 +498,9 @@ def test_a_bar_is_drawn_on_a_terminal_only(
             return True
 
     path = write(tmp_path / "s", *(scenario_like(f"s{number}") for number in range(4)))
-    monkeypatch.setattr("callout.conformance._main.REDRAW", 0)
+    monkeypatch.setattr("callout._terminal.REDRAW", 0)
+    monkeypatch.setattr("callout._terminal.console_for", lambda stream: None)  # as without rich
+    monkeypatch.delenv("TERM", raising=False)
     assert main(["conformance", path]) == 0
     assert capsys.readouterr().err == ""
 
@@ -536,6 +541,8 @@ def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
         (["conformance", "--impl", "freebsd", "--platform", "trio", "--id", "fn15-0001"], 0, " passed, 0 failed"),
         (["bench", "--list"], 2, "callout: callout bench needs psutil: pip install 'callout[bench]'"),
         (["explore", "--list"], 2, "pip install"),
+        (["soak", "--seconds", "0.1"], 0, "all is accounted for"),
+        (["completion", "zsh"], 2, "callout: callout completion needs argcomplete: pip install 'callout[cli]'"),
     ],
     ids=lambda each: each[0] if isinstance(each, list) else "",
 )
@@ -543,7 +550,7 @@ def test_without_any_extra_the_others_work(argv: list[str], status: int, told: s
     """What a command needs is asked for when that command runs, and named then."""
     code = (
         "import sys\n"
-        "for name in ('greenlet', 'matplotlib', 'psutil', 'pytest', 'rich'):\n"
+        "for name in ('argcomplete', 'greenlet', 'matplotlib', 'psutil', 'pytest', 'rich'):\n"
         "    sys.modules[name] = None\n"
         "from callout.cli import main\n"
         f"sys.exit(main({argv!r}))\n"
@@ -554,3 +561,111 @@ def test_without_any_extra_the_others_work(argv: list[str], status: int, told: s
     assert done.returncode == status, done.stderr
     assert told in done.stdout + done.stderr
     assert "Traceback" not in done.stderr
+
+
+# -- usage, signals, shells ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["conformance", "demo", "bench", "explore", "soak", "top", "completion"])
+def test_wrong_arguments_show_how_that_command_is_used(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The usage is the subcommand's, and not the list of commands; the status is 2."""
+    words = [command, "--no-such-option", *(["bash"] if command == "completion" else [])]
+    with pytest.raises(SystemExit) as info:
+        main(words)
+    err = capsys.readouterr().err
+
+    assert info.value.code == 2
+    assert err.startswith(f"usage: callout {command} ")
+    assert err.endswith(f"callout {command}: error: unrecognized arguments: --no-such-option\n")
+
+
+def test_a_command_that_there_is_not_shows_those_that_there_are(capsys: pytest.CaptureFixture[str]) -> None:
+    """Here the usage is that of the whole."""
+    with pytest.raises(SystemExit) as info:
+        main(["soaked"])
+    err = capsys.readouterr().err
+
+    assert info.value.code == 2
+    assert err.startswith("usage: callout [-h]")
+    assert "soak" in err
+
+
+@pytest.mark.parametrize("ignored", [False, True], ids=["", "SIGINT-ignored"])
+def test_sigterm_is_as_clean_as_ctrl_c(tmp_path: Path, own: Callable[[str], str], ignored: bool) -> None:
+    """The report has the counts, and the status is 143; also where a shell has SIGINT ignored."""
+    module = own(
+        "import os, signal\nfrom callout.conformance import builtin\n"
+        "def make(scenario):\n"
+        "    if scenario.id == 'third':\n        os.kill(os.getpid(), signal.SIGTERM)\n        signal.pause()\n"
+        "    return builtin(scenario)\n"
+    )
+    path = write(tmp_path / "s", one_scenario(), wrong("second"), scenario_like("third"), scenario_like("fourth"))
+    command = ["callout", "conformance", "--impl", f"{module}:make", path]
+    handler = "SIG_IGN" if ignored else "default_int_handler"
+    code = (
+        f"import signal, runpy, sys; signal.signal(signal.SIGINT, signal.{handler}); sys.argv = {command!r}; "
+        "runpy.run_module('callout', run_name='__main__')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stderr) == (143, "")
+    assert done.stdout.endswith("1 passed, 1 failed, 2 not run (interrupted)\n")
+
+
+def test_the_handler_of_sigterm_is_there_for_the_command_only(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Afterwards the signal does what it did before; and a handler of the program's own is left alone all the time."""
+    seen: list[object] = []
+
+    def look(args: argparse.Namespace) -> int:
+        seen.append(signal.getsignal(signal.SIGTERM))
+        return 0
+
+    monkeypatch.setattr("callout.demo.main", look)
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        main(["demo"])
+        assert callable(seen[0])
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        main(["demo"])
+        assert seen[1] is signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_completion_of_a_shell_names_the_command(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is printed is for the shell to run."""
+    pytest.importorskip("argcomplete")
+
+    assert main(["completion", shell]) == 0
+    assert re.search(r"complete .*\bcallout\b", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(
+    ("line", "completed"),
+    [
+        ("callout so", {"soak "}),
+        ("callout soak --impl f", {"freebsd "}),
+        ("callout explore --fix", {"--fixed "}),
+        ("callout conformance --platform ", {"trio", "virtual"}),
+    ],
+)
+def test_a_line_is_completed(line: str, completed: set[str], tmp_path: Path) -> None:
+    """Commands, options and what they take are completed as argcomplete does it."""
+    pytest.importorskip("argcomplete")
+    file = tmp_path / "completed"
+    asked = {
+        "_ARGCOMPLETE": "1",
+        "_ARGCOMPLETE_IFS": "\n",
+        "_ARGCOMPLETE_STDOUT_FILENAME": str(file),
+        "COMP_LINE": line,
+        "COMP_POINT": str(len(line)),
+        "CALLOUT_PURE": "1",
+    }
+    subprocess.run([sys.executable, "-m", "callout"], env=os.environ | asked, check=False)
+
+    assert set(file.read_text("utf-8").split("\n")) == completed
