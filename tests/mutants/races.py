@@ -7,6 +7,7 @@ clock interrupt meet, and:
 - ``call``: a call is left out: what acquires, releases, files, wakes, programs or publishes;
 - ``state``: a store to a field that a CPU's lock guards is left out;
 - ``look``: a check of what another thread may have changed meanwhile is not made, or always comes out the same way;
+  what is only told, to statistics and traces, is no race;
 - ``planted``: the bugs of ``tests/race/mutants.py``, which were thought of one by one.
 
 Those among them whose statement no cell of the matrix executes are named as such: other scenarios of ``tests/race`` are
@@ -41,7 +42,10 @@ MODULES: Final = frozenset(
         "_locks.parking",
     )
 )
-FIELDS: Final = frozenset(field for fields in GUARDED.values() for field in fields)
+# What only statistics and traces tell: the engine never looks at it, so no schedule shows it.
+TOLD: Final = frozenset({"closed", "drained", "migrated", "refused", "stopped"})
+_TELLS: Final = re.compile(r"\btell\(|\b(?:cpu|to)\.plain\b")
+FIELDS: Final = frozenset(field for fields in GUARDED.values() for field in fields) - TOLD
 # What is looked at, under these names: the fields, and what was read of them.
 LOOKED_AT: Final = frozenset(
     {"state", "run", "cancels", "move", "tickets", "refusing", "busy", "open", "idle", "queue", "removed", "ended"}
@@ -54,7 +58,7 @@ def rule(mutation: Mutation) -> str:
     """Return by which rule a mutant is a race; "" if it is none."""
     if mutation.operator == PLANTED:
         return PLANTED
-    if mutation.module not in MODULES:
+    if mutation.module not in MODULES or mutation.function == "_tell" or _TELLS.search(mutation.source):
         return ""
     if mutation.operator in ("swapped", "early", "unlocked"):
         return "order"
