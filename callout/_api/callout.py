@@ -69,7 +69,8 @@ class Callout(Record):
         """Stop it, and wait until it does not run. It may be armed again then; until then armings are refused.
 
         ``await c.drain()``: always a checkpoint, after the stop. If that is cancelled it is stopped, but may still be
-        running. Hold no lock but Giant, which is released while waiting.
+        running, and until that run has ended armings are refused. Hold no lock but Giant, which is released while
+        waiting.
 
         Returns whether a scheduled run was removed.
 

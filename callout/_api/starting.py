@@ -280,7 +280,8 @@ class TimeoutTask:
         running. Returns whether a scheduled start was removed.
 
         Raises:
-            SelfDrainError: called from its own task, or from one that its task has to wait for.
+            SelfDrainError: called from its own task, or from one that its task has to wait for: a child of it. Two that
+                wait for each other are not noticed, and wait for ever.
             SleepError: in checking mode: this thread holds a lock.
             LoopError: this task's loop cannot wait for it.
             ClosedError: its system is closed.

@@ -21,7 +21,8 @@ class StopResult(Enum):
     """What ``c.stop()`` has done. True: this call prevented a run. It never means that the callout may be freed.
 
     - ``REMOVED``, true: a scheduled run will not happen (C: 1).
-    - ``BOTH``, true: a scheduled run will not happen, and an earlier one is in progress (C: 0).
+    - ``BOTH``, true: a scheduled run will not happen, and an earlier one is in progress, or was
+      cancelled, and softclock still stands at its lock (C: 0).
     - ``RUNNING``, false: nothing was scheduled; a run is in progress, or softclock still stands at the lock (C: 0).
     - ``IDLE``, false: there was nothing to stop (C: -1).
     """

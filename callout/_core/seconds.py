@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from math import ceil, isfinite
+from math import ceil, inf
 from typing import TYPE_CHECKING, Final
 
 from .describe import shown
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 Seconds = float | timedelta
 
 LONGEST: Final = 1 << 31  # seconds: 68 years, as far as a callout can be armed
+_CENTURY: Final = 1 << 33  # seconds: no clock is so far from 0
 
 
 def to_ns(call: str, seconds: object, what: str = "seconds") -> int:
@@ -36,8 +37,12 @@ def to_time(call: str, machine: Machine, deadline: object) -> int:
         )
     if type(deadline) is not float and type(deadline) is not int:
         deadline = _exact(call, deadline, "deadline")
-    if not isfinite(deadline):
+    if deadline != deadline or deadline in (inf, -inf):  # noqa: PLR0124 - NaN equals nothing
         raise ArgumentValueError(f"{call}: deadline must be a time, not {deadline!r}", call=call)
+    if deadline < -_CENTURY:
+        return 0
+    if deadline > _CENTURY:
+        raise ArgumentValueError(f"{call}: deadline is more than 68 years ahead: {shown(deadline)}", call=call)
     when = ceil(deadline * NS_PER_S)
     if from_ns(when) < deadline:  # the nearest float is a little too early
         when += 1

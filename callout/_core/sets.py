@@ -96,14 +96,14 @@ def drain_all_async(call: str, callouts: Sequence[Callout], func: Func, arg: obj
         will_be_called = close or bool(tickets)
         if close and not tickets:
             send(cpus[0], partial(_complete, cpus[0], callouts[0] if len(callouts) == 1 else None, told))
-        funcs = [c.func for c in callouts]
+        events = [(c, c.func) for c in callouts if not (close and c.state & CLOSED)]
         try:
             told.promised = True
             _stop_all(plan, close)
         except BaseException:  # from a signal handler: what was begun is done all the same
             _stop_all(plan, close)
             raise
-        for (c, _, _), had in zip(plan, funcs, strict=True):
+        for c, had in events:
             tell(c.c_cpu, TraceKind.CLOSED if close else TraceKind.DRAINED, c, had)
         return will_be_called
     finally:

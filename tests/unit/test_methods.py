@@ -739,6 +739,11 @@ async def test_a_deadline_is_no_length_of_time() -> None:
             system.call_at(timedelta(1), ignore)  # type: ignore[call-overload]  # that is the mistake
         with pytest.raises(ArgumentValueError, match="call_at: deadline is more than 68 years ahead"):
             system.call_at(system.current_time() + (1 << 31) + 5, ignore)
+        for far in (1e300, 10**400):
+            with pytest.raises(ArgumentValueError, match=r"^call_at: deadline is more than 68 years ahead"):
+                system.call_at(far, ignore)
+        for past in (-1e300, -(10**400)):
+            assert system.call_at(past, ignore).remaining() == 0
 
 
 @pytest.mark.trio

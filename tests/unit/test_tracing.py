@@ -23,9 +23,12 @@ from callout import (
     callout_reset,
     callout_reset_on,
     callout_stop,
+    close_all_soon,
     open_callouts,
 )
+from callout._core.lifecycle import trace_with
 from callout._worlds.trio import tracing
+from callout.testing import VirtualSMP
 
 
 @pytest.fixture
@@ -104,6 +107,49 @@ async def test_the_function_is_called_while_the_block_is_open(autojump_clock: tr
             await trio.sleep(1)
 
             assert kinds(events) == ["armed"]
+
+
+@pytest.mark.trio
+async def test_a_function_that_causes_events_leaves_the_loop_to_its_tasks() -> None:
+    """What it arms itself is handed over later, when the tasks of the loop have had their turns, and so on."""
+    async with open_callouts() as system:
+        c = system.callout(ignore)
+        seen: list[TraceKind] = []
+
+        def arm_again(event: TraceEvent) -> None:
+            seen.append(event.kind)
+            c.reset(100)
+
+        with system.tracing(arm_again):
+            c.reset(100)
+            for _ in range(5):
+                await trio.lowlevel.checkpoint()
+
+        assert seen[0] is TraceKind.ARMED
+        assert set(seen[1:]) == {TraceKind.REARMED}
+
+
+def test_what_was_closed_before_is_not_closed_again() -> None:
+    """Of a set of which one was closed before, one event comes for each that it closes."""
+    with VirtualSMP() as vm:
+        a, b = vm.callout(ignore), vm.callout(ignore)
+        assert a.close_soon(ignore)
+        told: list[TraceKind] = []
+        trace_with(vm.machine, Told(told))
+        assert close_all_soon([a, b], ignore)
+
+        assert told == [TraceKind.CLOSED]
+
+
+class Told:
+    """A tracer that keeps the kinds of events."""
+
+    def __init__(self, kinds: list[TraceKind]) -> None:
+        self.kinds = kinds
+
+    def note(self, kind: TraceKind, cpu: object, c: object, func: object, when: int | None) -> None:
+        """See ``Tracer``."""
+        self.kinds.append(kind)
 
 
 @pytest.mark.trio

@@ -81,8 +81,8 @@ class ManualTimers(Making):
         self._raise("advance")
 
     def close(self) -> None:
-        """Stop what is pending, and have every later use be a ``ClosedError``. Completions that were promised are
-        called first, and what they raise leaves this. To close it again does nothing.
+        """Stop what is pending, and have every later use but a look be a ``ClosedError``. Completions that were
+        promised are called first, and what they raise leaves this. To close it again does nothing.
 
         Raises:
             ReentrantCallError, BusyError, SleepError: as ``advance()``.

@@ -188,7 +188,7 @@ class CalloutSystem(Making):
 
         *sink*: a path gets a trace in Chrome's format when the block is left, which Perfetto and ``chrome://tracing``
         open: a track for each CPU, on it a slice for each run, and a mark for whatever else has happened. A function is
-        called with each ``TraceEvent``, in order, on the loop of CPU 0, soon after it has happened; what is left when
+        called with each ``TraceEvent``, those of one CPU in order, on the loop of CPU 0, soon after; what is left when
         the block is left is handed over then, by the thread that leaves it. *where*: note in which line of your code
         callouts were armed, stopped, drained and closed. Arguments of callbacks are never shown.
 

@@ -154,9 +154,13 @@ class Trace:
         self._loop.run_calls(self.flush)
 
     def flush(self) -> None:
-        """Hand over what was noted. If the function fails that is reported as a callback's error, and it is over."""
+        """Hand over what was noted so far: what the function itself causes comes next time, when the loop's tasks have
+        had their turn. If the function fails that is reported as a callback's error, and it is over.
+        """
         hand_over = self._hand_over
-        while hand_over is not None and self._noted and not self._failed:
+        for _ in range(len(self._noted)):
+            if hand_over is None or self._failed:
+                break
             try:
                 event = self._noted.popleft()
             except IndexError:

@@ -182,4 +182,4 @@ class _EndWait:
     @staticmethod
     def _name(waited_for: set[Run]) -> None:
         for run in sorted(waited_for, key=lambda run: run.cpu.id):
-            tell("warning", "callout.close_waits", callout=text_of(run.callout), cpu=run.cpu.id, arg=text_of(run.arg))
+            tell("warning", "callout.close_waits", callout=text_of(run.callout), cpu=run.cpu.id)
