@@ -8,6 +8,7 @@ import subprocess
 import sys
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
+from typing import Self
 
 import pytest
 
@@ -127,12 +128,24 @@ def test_the_command_that_explores_chooses_the_pure_core(monkeypatch: pytest.Mon
     """With the same words, in a process of its own, whose status is the command's."""
     run: list[tuple[list[str], str]] = []
 
-    def instead(command: list[str], *, env: dict[str, str], check: bool) -> subprocess.CompletedProcess[str]:
-        run.append((command, env["CALLOUT_PURE"]))
-        return subprocess.CompletedProcess(command, 7)
+    class Instead:
+        """A process that ends with a status of its own."""
+
+        def __init__(self, command: list[str], *, env: dict[str, str]) -> None:
+            run.append((command, env["CALLOUT_PURE"]))
+
+        def __enter__(self) -> Self:
+            return self
+
+        def __exit__(self, *error: object) -> None:
+            """End."""
+
+        def wait(self) -> int:
+            """Return the status."""
+            return 7
 
     monkeypatch.setattr(cli, "CORE", "compiled")
-    monkeypatch.setattr(subprocess, "run", instead)
+    monkeypatch.setattr(subprocess, "Popen", Instead)
 
     assert cli.main(["explore", "R0.1", "--fixed"]) == 7
     assert run == [([sys.executable, "-m", "callout", "explore", "R0.1", "--fixed"], "1")]
