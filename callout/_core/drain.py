@@ -75,9 +75,8 @@ def begin(
             if asks & T_DEQUEUE and not again:
                 cpu.drained += 1
             closes = bool(asks & T_CLOSE) and not c.state & CLOSED
-            if asks & T_CLOSE:
-                if closes:
-                    cpu.closed += 1
+            if closes:
+                cpu.closed += 1
                 c.state |= CLOSED
             if asks & T_FORGET:
                 c.func = c.arg = None
@@ -96,16 +95,15 @@ def begin(
         attach(run, ticket)  # if this is cut off now the end of the run does the rest
         if asks & T_DEQUEUE and not again:
             cpu.drained += 1
-        closes = bool(asks & T_CLOSE) and not c.state & CLOSED
-        moves = bool(asks & T_REFUSE and c.state & MOVING)
-        if asks & T_REFUSE:
-            if moves:
-                unschedule(cpu, c)
-                c.state &= ~ACTIVE
-            if asks & T_CLOSE:
-                if closes:
-                    cpu.closed += 1
-                c.state |= CLOSED
+        refuses = bool(asks & T_REFUSE)
+        moves = refuses and bool(c.state & MOVING)
+        closes = refuses and bool(asks & T_CLOSE) and not c.state & CLOSED
+        if moves:
+            unschedule(cpu, c)
+            c.state &= ~ACTIVE
+        if closes:
+            cpu.closed += 1
+            c.state |= CLOSED
         if cpu.plain is None:
             _tell(cpu, c, asks, again, moves, closes, None)
         return ticket

@@ -77,7 +77,8 @@ def drain_all_async(call: str, callouts: Sequence[Callout], func: Func, arg: obj
     old: list[object] = []  # what callouts that are closed referred to; it dies with this frame
     cpus = _lock_all(call, callouts)
     try:
-        if close and all(c.state & CLOSED for c in callouts):
+        todo = [c for c in callouts if not (close and c.state & CLOSED)]
+        if not todo:
             return False
         plan: Plan = []
         tickets: list[Ticket] = []
@@ -96,7 +97,7 @@ def drain_all_async(call: str, callouts: Sequence[Callout], func: Func, arg: obj
         will_be_called = close or bool(tickets)
         if close and not tickets:
             send(cpus[0], partial(_complete, cpus[0], callouts[0] if len(callouts) == 1 else None, told))
-        events = [(c, c.func) for c in callouts if not (close and c.state & CLOSED)]
+        events = [(c, c.func) for c in todo]
         try:
             told.promised = True
             _stop_all(plan, close)

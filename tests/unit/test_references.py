@@ -40,6 +40,7 @@ from callout import (
     callout_schedule,
     callout_stop,
     callout_terminate,
+    callout_terminate_sync,
     open_callouts,
     ticks,
 )
@@ -147,6 +148,10 @@ REPLACE: Final[dict[str, Callable[[Callout], object]]] = {
     "armed after a stop": lambda c: arm_again(c),
     "pushed out at a tick": lambda c: callout_arm_curcpu(c, ticks() + 200_000, ignore, None),
     "armed at a tick after a stop": lambda c: arm_at_a_tick(c),
+    "pushed out by its method": lambda c: c.reset(200, ignore, None),
+    "pulled in by its method": lambda c: c.reset(0.05, ignore, None),
+    "closed": lambda c: c.close_soon(ignore, None),
+    "terminated": callout_terminate_sync,
 }
 
 
@@ -176,6 +181,7 @@ IN_A_RUN: Final[dict[str, Arming]] = {
     "arm to stay": lambda c, last: callout_arm_on(c, ticks() + 3, ignore, last, 1, ARM_STAY),
     "stop": lambda c, _: callout_stop(c),
     "drain": lambda c, last: callout_drain_async(c, ignore, last),
+    "close": lambda c, last: c.close_soon(ignore, last),
 }
 
 

@@ -19,13 +19,18 @@ from callout import (
     ClosedError,
     TraceEvent,
     TraceKind,
+    callout_dequeue,
     callout_init,
     callout_reset,
     callout_reset_on,
     callout_stop,
+    callout_terminate_sync,
     close_all_soon,
     open_callouts,
 )
+from callout._core.counters import stats
+from callout._core.cpu import CLOSE, SYNC, T_CLOSE
+from callout._core.drain import begin
 from callout._core.lifecycle import trace_with
 from callout._worlds.trio import tracing
 from callout.testing import VirtualSMP
@@ -139,6 +144,38 @@ def test_what_was_closed_before_is_not_closed_again() -> None:
         assert close_all_soon([a, b], ignore)
 
         assert told == [TraceKind.CLOSED]
+
+
+def test_each_closing_and_each_stop_is_told_once() -> None:
+    """Whichever call has done it, of an idle callout or of one whose run stands at its lock, and however often."""
+    with VirtualSMP(free_clock=False, checking=False) as vm:
+        told: list[TraceKind] = []
+        lock = vm.mutex("m")
+        idle, pending, gone = (vm.callout(ignore) for _ in range(3))
+        held, late = (vm.callout(ignore, lock=lock) for _ in range(2))
+        with lock:
+            held.reset(0.001)
+            vm.tick()
+            pending.reset(5)
+            trace_with(vm.machine, Told(told))
+            for _ in range(2):
+                callout_terminate_sync(idle)
+                callout_dequeue(pending)
+                callout_dequeue(gone, close=True)
+                begin("callout_terminate", held, CLOSE, vm.platform.thread_waiter)
+
+            assert told.count(TraceKind.CLOSED) == 3
+            assert told.count(TraceKind.STOPPED) == 1
+            assert told.count(TraceKind.DRAINED) == 4
+            assert told[-1] is TraceKind.DRAINED
+        vm.tick()
+        with lock:
+            late.reset(0.001)
+            vm.tick()
+            begin("callout_quiesce", late, SYNC | T_CLOSE, vm.platform.thread_waiter)
+        vm.tick()
+
+        assert told.count(TraceKind.CLOSED) == stats(vm.machine).total.closed == 4
 
 
 class Told:
