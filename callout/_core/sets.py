@@ -161,11 +161,9 @@ def _complete(cpu: Cpu, c: Callout | None, ticket: Ticket) -> None:
     acquire(cpu)  # what has promised it holds the lock until all is done
     cpu.busy = False
     cpu.lock.release()
-    if not ticket.promised:
-        return  # it was cut off: nothing was closed
-    machine = cpu.machine
-    assert ticket.func is not None
-    try:
-        machine.call(ticket.func, ticket.arg)
-    except BaseException as error:
-        machine.report(error, c)
+    if ticket.promised:  # else it was cut off, and nothing was closed
+        assert ticket.func is not None
+        try:
+            cpu.machine.call(ticket.func, ticket.arg)
+        except BaseException as error:
+            cpu.machine.report(error, c)

@@ -423,6 +423,7 @@ def test_closing_soon_in_its_own_callback() -> None:
         assert log == ["returns", "freed"]
         assert c.closed
         assert c.func is None
+        assert c.arg is None
 
 
 @pytest.mark.trio
@@ -620,6 +621,7 @@ async def test_the_properties_say_what_it_is() -> None:
 
         assert seen == [(False, False, False, "idle"), (True, False, False, "idle"), (False, True, False, "idle")]
         assert "'idle'" in repr(c)
+        assert "on cpu 0" in repr(c)
         assert system.callout().name is None
         assert Callout().cpu == -1
         assert c == c  # noqa: PLR0124 - that it is itself is what is asked

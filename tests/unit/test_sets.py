@@ -134,6 +134,24 @@ def test_a_set_is_closed_by_one_of_its_callbacks() -> None:
         assert log == ["returns", "freed"]
 
 
+def test_a_completion_is_called_with_no_lock_held() -> None:
+    """Of callouts of which none runs, too: neither a CPU's nor that of the callouts."""
+    with VirtualSMP() as vm:
+        lock = vm.mutex("m")
+        a, b = (vm.callout(ignore, lock=lock) for _ in range(2))
+        held: list[bool] = []
+
+        def look() -> None:
+            held.append(lock.owned() or any(cpu.lock._is_owned() for cpu in vm.machine.cpus))
+
+        with lock:
+            assert a.close_soon(look)
+            assert close_all_soon([a, b], look)
+        vm.settle()
+
+        assert held == [False, False]
+
+
 def test_c_has_one_completion_for_all_too() -> None:
     """callout_drain_all_async() is 1 if something runs, and then calls; 0 if nothing does, and never calls."""
     with VirtualSMP() as vm:

@@ -293,6 +293,22 @@ def test_an_arming_for_a_later_tick_during_the_run_says_that_it_runs(short: bool
     assert facts == [CALLOUT_REMOVED | CALLOUT_RUNNING]
 
 
+@pytest.mark.parametrize("short", [True, False])
+def test_a_refused_arming_during_the_run_says_that_it_runs(short: bool) -> None:
+    """Of a callout that was closed meanwhile nothing is armed, and the facts are those of its run."""
+    facts: list[int] = []
+    with stage(None, short=short, checking=False) as s:
+
+        def callback(name: str) -> None:
+            callout_dequeue(s.c, close=True)
+            facts.append(arm_curcpu(s, ticks() + 5, callback, name))
+
+        callout_reset(s.c, 1, callback, "c")
+        s.vm.tick()
+
+    assert facts == [CALLOUT_RUNNING]
+
+
 class Touchy(int):
     """A number that must not be computed with: what it does would be done under the lock of a CPU."""
 

@@ -373,6 +373,23 @@ def test_a_deferred_migration_is_one_arming() -> None:
         assert stats(vm.machine).total.stopped == 0
 
 
+def test_a_migration_that_is_taken_back_is_none() -> None:
+    """Armed onto another CPU in its own callback, and back onto this one, it is armed here when the callback ends."""
+    with VirtualSMP(2, free_clock=False) as vm:
+        c = Callout()
+        callout_init(c, 1)
+
+        def run(arg: object) -> None:
+            callout_reset_on(c, 5, ignore, None, 1)
+            callout_reset_on(c, 7, ignore, None, 0)
+
+        callout_reset(c, 1, run, None)
+        vm.tick()
+        vm.settle()
+
+        assert [(cpu.pending, cpu.migrated) for cpu in stats(vm.machine).cpus] == [(1, 0), (0, 0)]
+
+
 def test_sets_are_counted_one_by_one() -> None:
     """Closing three callouts drains and closes each of them; that two were scheduled is counted as two stops."""
     with VirtualSMP(1, free_clock=False) as vm:

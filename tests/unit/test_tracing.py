@@ -144,6 +144,7 @@ def test_what_was_closed_before_is_not_closed_again() -> None:
         assert close_all_soon([a, b], ignore)
 
         assert told == [TraceKind.CLOSED]
+        assert stats(vm.machine).total.closed == 2
 
 
 def test_each_closing_and_each_stop_is_told_once() -> None:
