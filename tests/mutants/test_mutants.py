@@ -117,8 +117,9 @@ def command(*args: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_command_kills_a_sample(tmp_path: Path) -> None:
-    """Not one mutant of the step that every stop takes passes the recordings of the kernels and one file of tests."""
-    killers = ("recordings", "tests/unit/test_short.py")
+    """Not one mutant of the step that every stop takes passes the recordings and the tests of what it does and tells."""
+    told = ("tests/unit/test_stats.py", "tests/unit/test_tracing.py")
+    killers = ("recordings", "tests/unit/test_short.py", *told)
     run = command("--run", "--only", "stop:stop_locked", "--killers", *killers, "--out", str(tmp_path))
     table = command("--table", "--only", "stop:stop_locked", "--out", str(tmp_path))
 
