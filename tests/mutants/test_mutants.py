@@ -117,7 +117,7 @@ def command(*args: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_command_kills_a_sample(tmp_path: Path) -> None:
-    """Not one mutant of the step that every stop takes passes the recordings and the tests of what it does and tells."""
+    """No mutant of the step that every stop takes passes the recordings and the tests of what it does and tells."""
     told = ("tests/unit/test_stats.py", "tests/unit/test_tracing.py")
     killers = ("recordings", "tests/unit/test_short.py", *told)
     run = command("--run", "--only", "stop:stop_locked", "--killers", *killers, "--out", str(tmp_path))
