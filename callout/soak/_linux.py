@@ -119,8 +119,8 @@ class Fresh(Account):
 
     def add(self, name: str, n: int, cpu: int) -> None:
         """Start it."""
+        self.of = self.arming(n * TICK)  # first: a tick may pass between the two
         self.timer.expires = jiffies() + n
-        self.of = self.arming(n * TICK)
         try:
             ADDS[name](self.timer, cpu)
         except BaseException:
