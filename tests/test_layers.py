@@ -99,7 +99,7 @@ ROOMS: Final[Mapping[str, set[str]]] = {
     "soak": {"__init__", "_terminal", "callout_linux"},
     "cli": {"core", "_terminal", "bench", "conformance", "demo", "museum", "soak", "top"},
     "top": {"core"},
-    "demo": {"public", "_terminal"},
+    "demo": {"public", "_files", "_terminal"},
     "examples": {"public"},
     "callout_linux": {"public"},
 }

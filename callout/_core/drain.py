@@ -14,14 +14,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from .._locks.lock import Lock, watched
 from .._locks.mutex import Mtx
 from .._locks.parking import acquire_parked
 from .arm import unschedule
 from .checks import check_func, machine_of
-from .cpu import BARRIER, STARTED, T_CLOSE, T_DEQUEUE, T_FORGET, T_REFUSE, Cpu, Run, Ticket
+from .cpu import BARRIER, CLOSE, DRAIN, STARTED, T_CLOSE, T_DEQUEUE, T_FORGET, T_REFUSE, Cpu, Run, Ticket
 from .cpulock import acquire, lock_callout
 from .errors import LockHeldError, LoopThreadError, SelfDrainError
 from .guard import protected
@@ -112,9 +112,12 @@ def begin(
         cpu.lock.release()
 
 
+_NAMES: Final = {DRAIN: "callout_drain", CLOSE: "callout_terminate", BARRIER: "callout_barrier"}
+
+
 def _tell(cpu: Cpu, c: Callout, asks: int, again: bool, removed: bool, closes: bool, func: Func | None) -> None:
-    if asks & T_DEQUEUE and not again:
-        tell(cpu, TraceKind.DRAINED, c, func)
+    if not again:
+        tell(cpu, TraceKind.DRAINED, c, func, None, _NAMES.get(asks, "callout_quiesce"))
     if removed:
         tell(cpu, TraceKind.STOPPED, c, func)
     if closes:
@@ -270,9 +273,9 @@ def drain_async(call: str, c: Callout, func: Func, arg: object) -> int:
     ticket = Ticket(T_REFUSE, None, func, arg)
     cpu = lock_callout(c)
     try:
-        facts = stop_locked(cpu, c, may_cancel, ticket)
+        facts = stop_locked(cpu, c, may_cancel, None, ticket)
         cpu.drained += 1
-        tell(cpu, TraceKind.DRAINED, c)
+        tell(cpu, TraceKind.DRAINED, c, None, None, "callout_drain_async")
         return facts if c.run is None else facts | RUNNING
     finally:
         cpu.busy = False
@@ -292,8 +295,8 @@ def async_drain(call: str, c: Callout, func: Func) -> int:
         if c.run is not None:
             ticket.arg = c.run.arg
         cpu.drained += 1
-        tell(cpu, TraceKind.DRAINED, c)
-        return stop_locked(cpu, c, False, ticket)
+        tell(cpu, TraceKind.DRAINED, c, None, None, "callout_async_drain")
+        return stop_locked(cpu, c, False, None, ticket)
     finally:
         cpu.busy = False
         cpu.lock.release()

@@ -86,7 +86,7 @@ class Machine:
         self.boot = platform.now()
         self.epoch = 0  # ns: what the clock of system.current_time() is ahead of the engine's
         self.extras: ByIdentity[Callout, Extra] = ByIdentity()  # what only some callouts have
-        self.serials = Serials()
+        self.serials: Serials[Callout] = Serials()
         self.cpus: tuple[Cpu, ...] = ()
         self.giant: Mtx
         self.making = platform.raw_lock("parking lots")  # held while one is made, for the first that parks at a lock

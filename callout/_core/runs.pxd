@@ -3,7 +3,7 @@
 cimport cython
 from libc.stdint cimport int64_t
 
-from .cpu cimport Cpu, Lane, Move, Run, Tally
+from .cpu cimport Cpu, Lane, Move, Run, Tally, Ticket
 from .machine cimport Machine
 from .state cimport Link, Record, Ring
 
@@ -27,10 +27,13 @@ cpdef bint confirm(Run run) except? -1
 cpdef int64_t execute(Run run, int64_t begun) except? -1
 cpdef object _release_after(Run run, list errors)
 cpdef object skip(Run run)
+@cython.locals(cpu=Cpu)
+cpdef object fail(Run run, object error)
 @cython.locals(run=Run, c=Record, cpu=Cpu, move=Move, to=Cpu)
 cpdef object end(Lane lane)
 @cython.locals(to=Cpu, at=Link, seq=int64_t, deadline=int64_t)
 cpdef object _carry_out(Cpu cpu, Record c, Move move, list old)
 cpdef object serve(Run run, list tickets)
+cpdef object complete(Cpu cpu, Record c, Ticket ticket)
 @cython.locals(due=list, now=int64_t, more=bint, queue=Ring, ring=Ring, last=Link, c=Record, state=int, when=int64_t)
 cpdef bint scan(Cpu cpu) except? -1

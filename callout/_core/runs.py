@@ -62,7 +62,7 @@ def run_started(lane: Lane, begun: int, until: int) -> Run | None:
                 if not _try(run):
                     return run
             except CalloutError as error:  # destroyed, or freed
-                machine.report(error, run.callout)
+                fail(run, error)
             else:
                 may_start = confirm(run)
                 if not may_start:
@@ -212,10 +212,8 @@ def execute(run: Run, begun: int) -> int:
     tally = cpu.tally
     if errors:
         tally.errors += 1
-        if cpu.plain is None:
-            tell(cpu, TraceKind.ERROR, run.callout, func)
         for problem in errors:
-            machine.report(problem, run.callout)
+            fail(run, problem)
     clock = cpu.now
     ended = clock()
     spent = ended - begun
@@ -269,7 +267,15 @@ def skip(run: Run) -> None:
     try:
         run.lock.release_as(run.shared)
     except UseAfterFree as error:
-        run.cpu.machine.report(error, run.callout)
+        fail(run, error)
+
+
+def fail(run: Run, error: BaseException) -> None:
+    """Tell of an error of a run, and report it."""
+    cpu = run.cpu
+    if cpu.plain is None:
+        tell(cpu, TraceKind.ERROR, run.callout, run.func, None, type(error).__name__)
+    cpu.machine.report(error, run.callout)
 
 
 def end(lane: Lane) -> None:
@@ -378,9 +384,23 @@ def serve(run: Run, tickets: list[Ticket]) -> None:
         if ticket.func is not None:
             try:
                 if is_last(ticket):
-                    run.cpu.machine.call(ticket.func, ticket.arg)
+                    complete(run.cpu, run.callout, ticket)
             except BaseException as error:
                 run.cpu.machine.report(error, run.callout if ticket.rest is None else None)
+
+
+def complete(cpu: Cpu, c: Callout, ticket: Ticket) -> None:
+    """Call the completion of a ticket of *c*, on the loop of *cpu*. It may free *c*."""
+    func = ticket.func
+    assert func is not None
+    if cpu.plain is not None:
+        cpu.machine.call(func, ticket.arg)
+        return
+    tell(cpu, TraceKind.COMPLETING, c, func)
+    try:
+        cpu.machine.call(func, ticket.arg)
+    finally:
+        tell(cpu, TraceKind.COMPLETED, c, func)
 
 
 def is_last(ticket: Ticket) -> bool:
@@ -427,4 +447,4 @@ def scan(cpu: Cpu) -> bool:
         cpu.lock.release()
 
 
-protect(run_started, turn, confirm, execute, _release_after, skip, end, serve, scan)
+protect(run_started, turn, confirm, execute, _release_after, skip, fail, end, serve, complete, scan)

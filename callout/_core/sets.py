@@ -23,6 +23,7 @@ from .drain import begin, wait
 from .errors import ArgumentValueError
 from .guard import protected
 from .platform import Waiter
+from .runs import complete
 from .state import CLOSED, REMOVED, Func
 from .stop import check_stop_lock, stop_locked
 from .trace import TraceKind, tell
@@ -96,16 +97,21 @@ def drain_all_async(call: str, callouts: Sequence[Callout], func: Func, arg: obj
         told = Ticket(0, None, func, arg)
         will_be_called = close or bool(tickets)
         if close and not tickets:
-            send(cpus[0], partial(_complete, cpus[0], callouts[0] if len(callouts) == 1 else None, told))
+            send(cpus[0], partial(_complete, cpus[0], callouts[0], len(callouts) == 1, told))
         events = [(c, c.func) for c in todo]
+        if len(callouts) == 1:
+            name = "close_soon" if close else "callout_drain_async"
+        else:
+            name = "close_all_soon" if close else "callout_drain_all_async"
         try:
             told.promised = True
             _stop_all(plan, close)
         except BaseException:  # from a signal handler: what was begun is done all the same
             _stop_all(plan, close)
             raise
+        kind = TraceKind.CLOSED if close else TraceKind.DRAINED
         for c, had in events:
-            tell(c.c_cpu, TraceKind.CLOSED if close else TraceKind.DRAINED, c, had)
+            tell(c.c_cpu, kind, c, had, None, name)
         return will_be_called
     finally:
         # Twice, for an exception of a signal handler that comes in the first: then the second does the rest.
@@ -120,7 +126,7 @@ def _stop_all(plan: Plan, close: bool) -> None:
     """Stop each callout, and leave its ticket with its run. To do it twice does no harm. The locks are held."""
     for c, may_cancel, ticket in plan:
         if ticket is None or c.run is None or ticket not in (c.run.tickets or ()):
-            stop_locked(c.c_cpu, c, may_cancel, ticket)
+            stop_locked(c.c_cpu, c, may_cancel, None, ticket)
             c.c_cpu.drained += 1
         if close:
             if not c.state & CLOSED:
@@ -156,14 +162,16 @@ def _unlock(held: list[Cpu]) -> None:
 
 
 @protected
-def _complete(cpu: Cpu, c: Callout | None, ticket: Ticket) -> None:
-    """Call the completion of callouts of which none was running; *c* is the only one. On the loop of *cpu*."""
+def _complete(cpu: Cpu, c: Callout, alone: bool, ticket: Ticket) -> None:
+    """Call the completion of callouts of which none was running; *c* is the first, *alone*: and the only one. On the
+    loop of *cpu*.
+    """
     acquire(cpu)  # what has promised it holds the lock until all is done
     cpu.busy = False
     cpu.lock.release()
     if ticket.promised:  # else it was cut off, and nothing was closed
         assert ticket.func is not None
         try:
-            cpu.machine.call(ticket.func, ticket.arg)
+            complete(cpu, c, ticket)
         except BaseException as error:
-            cpu.machine.report(error, c)
+            cpu.machine.report(error, c if alone else None)

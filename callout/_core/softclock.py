@@ -15,7 +15,7 @@ from .._locks.parking import acquire_parked, park
 from .cpu import Cpu, Run
 from .errors import CalloutError
 from .guard import protected
-from .runs import confirm, end, execute, run_started, scan, skip
+from .runs import confirm, end, execute, fail, run_started, scan, skip
 from .trace import TraceKind, tell
 from .units import NEVER
 
@@ -54,7 +54,7 @@ def _run_locked(run: Run) -> int:
     try:
         run.lock.__enter__()
     except CalloutError as error:
-        run.cpu.machine.report(error, run.callout)
+        fail(run, error)
         return now()
     if confirm(run):
         return execute(run, now())
@@ -115,7 +115,7 @@ async def _get_lock(run: Run) -> bool:
     try:
         await wait(lock, run.shared, machine.platform.waiter, run.callout)
     except CalloutError as error:  # destroyed, or freed
-        machine.report(error, run.callout)
+        fail(run, error)
         return False
     finally:
         tally.parked += now() - parked

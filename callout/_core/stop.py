@@ -30,7 +30,7 @@ def stop(call: str, c: Callout) -> int:
     may_cancel = check_stop_lock(call, c)
     cpu = lock_callout(c, call)
     try:
-        return stop_locked(cpu, c, may_cancel)
+        return stop_locked(cpu, c, may_cancel, "callout_stop")
     finally:
         cpu.busy = False
         cpu.lock.release()
@@ -51,8 +51,8 @@ def check_stop_lock(call: str, c: Callout) -> bool:
     )
 
 
-def stop_locked(cpu: Cpu, c: Callout, may_cancel: bool, ticket: Ticket | None = None) -> int:
-    """Do what ``stop`` does; the CPU's lock is held.
+def stop_locked(cpu: Cpu, c: Callout, may_cancel: bool, call: str | None, ticket: Ticket | None = None) -> int:
+    """Do what ``stop`` does; the CPU's lock is held. A trace has the name of the *call*, if that is nothing but a stop.
 
     *ticket*, which asks for a refusal, is left with a run in progress, in the same step: what was cut off between the
     two would have stopped a callout and lost the completion.
@@ -74,9 +74,16 @@ def stop_locked(cpu: Cpu, c: Callout, may_cancel: bool, ticket: Ticket | None = 
         c.state &= ~ACTIVE
     elif facts:
         c.state &= ~ACTIVE
-    if cpu.plain is None and facts & REMOVED:
-        tell(cpu, TraceKind.STOPPED, c)
+    if cpu.plain is None:
+        _tell_stop(cpu, c, facts, call)
     return facts
+
+
+def _tell_stop(cpu: Cpu, c: Callout, facts: int, call: str | None) -> None:
+    if facts & REMOVED:
+        tell(cpu, TraceKind.STOPPED, c, None, None, call)
+    elif call is not None:
+        tell(cpu, TraceKind.NOT_STOPPED, c, None, None, call)
 
 
 def dequeue(call: str, c: Callout, if_not_running: bool = False, close: bool = False) -> int:
@@ -97,8 +104,7 @@ def dequeue(call: str, c: Callout, if_not_running: bool = False, close: bool = F
             cpu.closed += 1
             c.state |= CLOSED
         if cpu.plain is None:
-            if removed:
-                tell(cpu, TraceKind.STOPPED, c)
+            _tell_stop(cpu, c, REMOVED if removed else 0, "callout_dequeue")
             if closes:
                 tell(cpu, TraceKind.CLOSED, c)
         return facts | REMOVED if removed else facts

@@ -9,12 +9,14 @@ import socket
 import sys
 import threading
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
+from pathlib import Path
 from typing import Final
 
 import trio
 
 from callout import CalloutSystem, open_callouts
+from callout._files import try_writing
 from callout._terminal import BAD, GOOD, Line, say, width
 
 from ._options import STOP_AND_FREE, add_arguments, options_of
@@ -41,6 +43,12 @@ def main(args: argparse.Namespace) -> int:
     if args.no_stage and options.teardown != STOP_AND_FREE:
         print(f"callout demo: --no-stage is about --teardown {STOP_AND_FREE}", file=sys.stderr)
         return UNUSABLE
+    if options.trace is not None:
+        try:
+            try_writing(Path(options.trace))
+        except OSError as error:
+            print(f"callout demo: --trace: {options.trace!r} cannot be written: {error.strerror}", file=sys.stderr)
+            return UNUSABLE
     service = Service(options)
     before = Held.now()
     try:
@@ -62,15 +70,19 @@ def main(args: argparse.Namespace) -> int:
 
 
 async def _run(service: Service) -> None:
-    # Only checking mode notes where callouts were armed, for the report.
-    checking = service.options.teardown == STOP_AND_FREE
+    options = service.options
+    # Only checking mode notes where callouts were armed, for the report, and which locks are held, for a trace.
+    checking = options.teardown == STOP_AND_FREE or options.trace is not None
     async with _interrupts(service):
         # Outside: the system waits for the sites, which accept until they are told to stop.
         with socket.create_server(("127.0.0.1", 0), backlog=BACKLOG) as listener:
             listener.setblocking(False)
-            async with open_callouts(service.options.cpus, HZ, checking=checking, on_error=service.on_error) as system:
+            async with open_callouts(
+                options.cpus, HZ, checking=checking, on_error=service.on_error, top=options.top
+            ) as system:
                 service.bind(system)
-                await _serve(service, system, listener)
+                with nullcontext() if options.trace is None else system.tracing(options.trace, where=True):
+                    await _serve(service, system, listener)
 
 
 @asynccontextmanager

@@ -28,6 +28,8 @@ class Options:
     json: bool
     teardown: str
     staged: bool
+    trace: str | None
+    top: bool
 
     @property
     def pause(self) -> float:
@@ -100,6 +102,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"with {STOP_AND_FREE}, do not hold softclock up between dequeue and lock: see whether the race shows by "
         "itself",
     )
+    parser.add_argument(
+        "--trace",
+        metavar="FILE",
+        help="write what happens to every callout into FILE, for a trace viewer and for  callout explore --trace",
+    )
+    parser.add_argument("--top", action="store_true", help="let  callout top  look at it")
 
 
 def options_of(args: argparse.Namespace) -> Options:
@@ -112,6 +120,8 @@ def options_of(args: argparse.Namespace) -> Options:
         json=args.json,
         teardown=args.teardown,
         staged=args.teardown == STOP_AND_FREE and not args.no_stage,
+        trace=args.trace,
+        top=args.top,
     )
 
 

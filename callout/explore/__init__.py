@@ -1,6 +1,16 @@
 """Running a scenario under every schedule."""
 
 from ._explore import explore, replay
+from ._incident import Incident, incident
 from ._outcome import Certificate, NondeterminismError, NotModelledError, Violation
 
-__all__ = ["Certificate", "NondeterminismError", "NotModelledError", "Violation", "explore", "replay"]
+__all__ = [
+    "Certificate",
+    "Incident",
+    "NondeterminismError",
+    "NotModelledError",
+    "Violation",
+    "explore",
+    "incident",
+    "replay",
+]

@@ -25,13 +25,13 @@ from ._search import Failure, Found, Sample, Search
 from ._shrink import shortest
 from ._split import Space, new_name, split
 from ._story import tell
-from ._tree import Tree
+from ._tree import Leader, Tree
 from ._workers import Workers
 
 MAX_BOUND: Final = 1 << 30
 MAX_SCHEDULES: Final = 1 << 62
 MAX_SECONDS: Final = 1_000_000_000  # what a thread can wait for
-STRATEGIES: Final = ("dfs", "random", "pct")
+STRATEGIES: Final = ("dfs", "random", "pct", "recorded")
 MANY: Final = 1_000_000  # schedules of a search, unless told otherwise
 SOME: Final = 1000  # and of what is left to chance
 
@@ -93,6 +93,9 @@ def explore(
     Of the first schedule that goes wrong a shorter one is made, which ends in an error of the same type and has as few
     preemptions as possible, and that is told as a diagram. Without *shrink* it is reported as it was found.
 
+    *strategy* "recorded" is that of ``Incident.explore()``: first the recorded order, then every schedule that departs
+    from it at most *bound* times. It needs a scenario of ``incident()``, runs in one process, and leaves nothing out.
+
     *executor* is a ``concurrent.futures.Executor`` whose workers do most of the work: a ``ProcessPoolExecutor`` uses
     all cores, and that of a cluster many machines. Its workers must be able to import the scenario: a function of a
     module, or a ``functools.partial`` of one. The verdict and the final states are those of one process. With *reduce*
@@ -150,6 +153,14 @@ def explore(
             f"{'; make one of it' if isinstance(executor, type) else ''}",
             call="explore",
         )
+    recorded = strategy == "recorded"
+    leads: Leader | None = getattr(scenario, "lead", None) if recorded else None
+    if recorded and leads is None:
+        raise ArgumentValueError(
+            "explore: strategy 'recorded' is for a scenario that incident() has made of a trace", call="explore"
+        )
+    if recorded and executor is not None:
+        raise ArgumentValueError("explore: strategy 'recorded' runs in one process: give no executor", call="explore")
     setting = Setting(cpus, hz, short_paths, name_of(scenario), leaks, results)
     exhausted = False
     failure: Failure | None = None
@@ -157,8 +168,9 @@ def explore(
     with Progress(stream_for(progress), seconds) as clock:
         try:
             with nullcontext() if executor is None else Workers(executor, scenario) as workers:
-                if strategy == "dfs":
-                    runs = search = Search(scenario, setting, steps, Tree(bound, reduces=reduce, world=not cells_only))
+                if strategy == "dfs" or recorded:
+                    tree = Tree(bound, reduces=reduce and not recorded, world=not cells_only, leads=leads)
+                    runs = search = Search(scenario, setting, steps, tree)
                     most = schedules or MANY
                     if workers is None:
                         exhausted = search.go(
@@ -199,7 +211,7 @@ def explore(
         seconds=time.monotonic() - clock.begun,
         final_states=frozenset(runs.states),
         ran=dict(sorted(runs.ran.items())),
-        seed=None if strategy == "dfs" else seed,
+        seed=None if strategy == "dfs" or recorded else seed,
     )
 
 

@@ -72,9 +72,11 @@ class Certificate:
     def not_covered(self) -> tuple[str, ...]:
         """What this says nothing of. docs/not-modelled.md has the whole list."""
         out = []
-        if self.strategy != "dfs" or not self.exhausted:
+        if self.strategy not in ("dfs", "recorded") or not self.exhausted:
             out.append("the schedules that were not run")
-        if self.bound is not None:
+        if self.strategy == "recorded":
+            out.append("orders that are not like the recorded one")
+        if self.bound is not None and self.strategy != "recorded":
             out.append(f"more than {counted(self.bound, 'preemption')}")
         return (*out, "switches elsewhere than at switch points", "weak memory")
 
@@ -86,6 +88,13 @@ class Certificate:
         if self.seed is not None:
             return (
                 f"nothing was found in {counted(self.schedules, 'schedule')} ({self.strategy}, seed {self.seed}), "
+                f"{counted(self.steps, 'switch point')}, {self.longest:,} in the longest, in {self.seconds:.1f} s"
+            )
+        if self.strategy == "recorded":
+            most = f" and what departs from it at most {counted(self.bound, 'time')}" if self.bound else ""
+            every = f"the recorded order{most}{'' if self.exhausted else ': a limit was reached'}"
+            return (
+                f"nothing was found in {counted(self.schedules, 'schedule')} ({every}), "
                 f"{counted(self.steps, 'switch point')}, {self.longest:,} in the longest, in {self.seconds:.1f} s"
             )
         most = "" if self.bound is None else f" with at most {counted(self.bound, 'preemption')}"

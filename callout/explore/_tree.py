@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple
 
 from .._worlds.virtual.context import Context
@@ -12,6 +12,8 @@ from .._worlds.virtual.trail import Trail
 from ._reduction import Order, conflict
 
 Key = tuple[int, str | None, int]  # the digest of what has happened, who stood there, and who has to let others go
+
+Leader = Callable[[VirtualPlatform, Sequence[Context], Context | None], Context]
 
 MEMORY: Final = 1_000_000  # how many switch points are remembered
 
@@ -162,7 +164,9 @@ class Walk:
             del self.nodes[depth:], self.feet[depth:]
             self.order.cut(depth)
             return self._extend(depth, runnable, current)
-        if not self.tracks:
+        if self.tree.leads is not None:
+            self.tree.leads(self.platform, runnable, current)  # what has run decides what is next
+        elif not self.tracks:
             self._note_spent(node.spent + node.costs(node.chosen))
         return runnable[names.index(node.chosen)]
 
@@ -175,6 +179,8 @@ class Walk:
         if depth:
             last = nodes[depth - 1]
             spent = last.spent + last.costs(last.chosen)
+        if tree.leads is not None:
+            current = tree.leads(self.platform, runnable, current)
         chosen = runnable[0] if current is None else current
         names = tuple([context.name for context in runnable])
         node = Node(
@@ -209,7 +215,8 @@ class Walk:
             if current is None or self._bound is None or spent < self._bound:
                 node.left.update(names)
                 node.left.discard(chosen.name)
-            self._note_spent(spent + node.costs(chosen.name))
+            if tree.leads is None:
+                self._note_spent(spent + node.costs(chosen.name))
         return chosen
 
     def _end(self, chosen: Context, names: tuple[str, ...]) -> Context:
@@ -222,9 +229,13 @@ class Walk:
 class Tree:
     """All that is known of the schedules of a scenario."""
 
-    def __init__(self, bound: int | None, *, reduces: bool, world: bool) -> None:
-        """*bound*: how many preemptions a schedule may have; *world*: whether plain variables may be shared."""
+    def __init__(self, bound: int | None, *, reduces: bool, world: bool, leads: Leader | None = None) -> None:
+        """*bound*: how many preemptions a schedule may have; *world*: whether plain variables may be shared.
+
+        *leads* says which context is to go on: every other choice counts as a preemption.
+        """
         self.bound = bound
+        self.leads = leads
         self.reduces = reduces
         self.sleeps = reduces and bound is None
         self.remembers = reduces and bound is not None

@@ -9,15 +9,16 @@ import textwrap
 from pathlib import Path
 from typing import Final
 
-from .. import ArgumentTypeError, ArgumentValueError
+from .. import ArgumentTypeError, ArgumentValueError, TraceError
 from .._files import try_writing
 from .._terminal import BAD, GOOD, INTERRUPTED, STRESSED, Progress, say
-from ..explore import Certificate, Violation, explore, replay
+from ..explore import Certificate, Violation, explore, incident, replay
 from ..explore._report import Names
 from ..explore._schedule import Setting, name_of, parse
 from . import EXHIBITS, Exhibit, Variant
 
 BOUND: Final = 3  # with as many preemptions the remedies are explored to the end
+DEPARTURES: Final = 2  # from a recorded order, unless told otherwise
 WIDTH: Final = 100
 DESCRIPTION: Final = (
     "Explore a race of kernel timers, a small executable model: the program that has it, in every schedule until one "
@@ -39,16 +40,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--svg", metavar="FILE", help="write the first diagram as a picture, too")
     parser.add_argument("--json", action="store_true", help="print JSON in place of text; not with --replay")
     parser.add_argument("--replay", metavar="STRING", help="run one schedule of a race again, the one of that string")
+    parser.add_argument(
+        "--trace",
+        metavar="FILE",
+        help="explore what a trace, written by system.tracing(FILE), ends in: first in the order in which it "
+        "happened, then in others that are like it",
+    )
+    parser.add_argument("--serial", type=int, metavar="N", help="with --trace: what happened to that callout")
+    parser.add_argument(
+        "--before", type=int, default=0, metavar="N", help="with --trace: begin so many events earlier (default: 0)"
+    )
+    parser.add_argument("--write", metavar="FILE", help="with --trace: write the scenario, and a test of it, into FILE")
 
 
 def run(args: argparse.Namespace) -> int:
     """Carry out what was asked for; return the exit status."""
-    of_one = args.fixed or args.variant is not None or args.bound is not None or args.svg is not None
-    asked = sum((bool(args.list), bool(args.all), args.race is not None, args.replay is not None))
-    if asked != 1 or (of_one and args.race is None):
+    of_race = args.fixed or args.variant is not None
+    of_trace = args.serial is not None or args.before or args.write is not None
+    of_both = args.bound is not None or args.svg is not None
+    asked = sum((bool(args.list), bool(args.all), *(x is not None for x in (args.race, args.replay, args.trace))))
+    misplaced = (of_race and args.race is None) or (of_trace and args.trace is None)
+    if asked != 1 or misplaced or (of_both and args.race is None and args.trace is None):
         return _wrong(
             "give one of these: a race, as in  callout explore R0.2  , for which there are --fixed, --variant, --bound "
-            "and --svg; or --list; or --all; or --replay, whose string names its race"
+            "and --svg; or --trace FILE, with --serial, --before, --bound, --svg and --write; or --list; or --all; or "
+            "--replay, whose string names its race"
         )
     if args.svg is not None and args.fixed:
         return _wrong("--svg is a picture of what goes wrong, and with --fixed nothing does")
@@ -62,6 +78,8 @@ def run(args: argparse.Namespace) -> int:
         return _table(in_json=args.json)
     if args.replay is not None:
         return _replay(args.replay)
+    if args.trace is not None:
+        return _incident(args)
     exhibit = EXHIBITS.get(args.race)
     if exhibit is None:
         return _wrong(f"there is no race {args.race!r}; callout explore --list  has those that there are")
@@ -78,7 +96,7 @@ def run(args: argparse.Namespace) -> int:
         try:
             try_writing(svg)
         except OSError as error:
-            return _unwritable(svg, error)
+            return _unwritable("--svg", svg, error)
     return _show(exhibit, variants, args.bound, svg, in_json=args.json)
 
 
@@ -87,8 +105,8 @@ def _wrong(text: str) -> int:
     return 2
 
 
-def _unwritable(svg: Path, error: OSError) -> int:
-    return _wrong(f"--svg: {str(svg)!r} cannot be written: {error.strerror}")
+def _unwritable(option: str, file: Path, error: OSError) -> int:
+    return _wrong(f"{option}: {str(file)!r} cannot be written: {error.strerror}")
 
 
 def _interrupted(error: KeyboardInterrupt, done: int, of: int) -> int:
@@ -155,17 +173,66 @@ def _replay(schedule: str) -> int:
 
 
 def _as_json(exhibit: Exhibit, variant: Variant, bound: int, outcome: Certificate | Violation) -> dict[str, object]:
-    """Return what became of one search."""
+    """Return what became of the search of a race."""
     return {
         "race": exhibit.number,
         "variant": variant.name,
         "goes wrong": bool(variant.breaks),
         "preemptions": bound,
+        **_outcome_as_json(outcome),
+    }
+
+
+def _outcome_as_json(outcome: Certificate | Violation) -> dict[str, object]:
+    """Return what became of one search."""
+    return {
         "schedules": outcome.number if isinstance(outcome, Violation) else outcome.schedules,
         "exhausted": not isinstance(outcome, Violation) and outcome.exhausted,
         "found": str(outcome.__cause__).partition("\n")[0] if isinstance(outcome, Violation) else None,
         "schedule": outcome.schedule if isinstance(outcome, Violation) else None,
     }
+
+
+def _incident(args: argparse.Namespace) -> int:
+    """Explore what a trace ends in."""
+    files = {option: Path(file) for option, file in (("--svg", args.svg), ("--write", args.write)) if file is not None}
+    for option, file in files.items():
+        try:
+            try_writing(file)
+        except OSError as error:
+            return _unwritable(option, file, error)
+    try:
+        case = incident(args.trace, serial=args.serial, before=args.before)
+    except OSError as error:
+        return _wrong(f"--trace: {args.trace!r} cannot be read: {error.strerror}")
+    except (TraceError, ArgumentTypeError, ArgumentValueError) as error:
+        return _wrong(f"--trace: {error}")
+    if not args.json:
+        say(case.title, STRESSED)
+        say("")
+    outcome: Certificate | Violation
+    try:
+        outcome = case.explore(bound=DEPARTURES if args.bound is None else args.bound)
+    except Violation as violation:
+        outcome = violation
+    except KeyboardInterrupt as error:
+        return _interrupted(error, 0, 1)
+    found = outcome if isinstance(outcome, Violation) else None
+    texts = {"--svg": "" if found is None else found.svg(), "--write": case.as_test(found)}
+    for option, file in files.items():
+        if texts[option]:
+            try:
+                file.write_text(texts[option], "utf-8")
+            except OSError as error:
+                return _unwritable(option, file, error)
+    if args.json:
+        _print_json({"incident": case.title, **_outcome_as_json(outcome)})
+    else:
+        say(str(outcome))
+        for option, file in files.items():
+            if texts[option]:
+                say(f"\nwritten: {file}")
+    return 0 if found is None else 1
 
 
 def _show(
@@ -195,7 +262,7 @@ def _show(
                     try:
                         svg.write_text(outcome.svg(), "utf-8")
                     except OSError as error:
-                        return _unwritable(svg, error)
+                        return _unwritable("--svg", svg, error)
                     if not in_json:
                         say(f"\nwritten: {svg}")
                     svg = None  # the first one's

@@ -32,6 +32,7 @@ from .._core.machine import Machine
 from .._core.platform import Platform
 from .._core.sleep import Why, wake
 from .._core.state import FIELDS, FRESH, MOVING
+from .._core.trace import WITH_LOCK, TraceKind, tell
 from .._core.weak import WeakValues
 from .._locks.lock import Lock
 from .._locks.mutex import Mtx
@@ -434,6 +435,10 @@ class Burial:
             machine = step.machine
             if machine is not None and all(machine is not each for each in machines):
                 machines.append(machine)
+        locks = {id(step.thing) for step in self._steps if isinstance(step, _LockPart)}
+        for step in self._steps:
+            if isinstance(step, _CalloutPart) and step.lock in locks:
+                step.told += WITH_LOCK
         for machine in machines:
             _refuse_reentry(machine)
         _need_stack(STACK)
@@ -547,7 +552,7 @@ _cv_machine = Cv.__dict__["_machine"]
 class _CalloutPart(_Part):
     """A callout. If it is scheduled then, a stand-in takes its place."""
 
-    __slots__ = ("_cpu", "_fired", "_scheduled", "_stand_in")
+    __slots__ = ("_cpu", "_fired", "_scheduled", "_stand_in", "lock", "told")
 
     def __init__(self, name: str, thing: object, allocation: Allocation[object]) -> None:
         super().__init__(name, thing, allocation)
@@ -560,6 +565,8 @@ class _CalloutPart(_Part):
         self.platform = None if machine is None else machine.platform
         self._cpu = GraveCpu(allocation, name or type(thing).__name__, describe.name_of(thing.func), armed)
         self._fired = self._cpu.fired
+        self.lock = id(thing.lock)
+        self.told = allocation.name  # to a trace
         self._scheduled: tuple[Cpu, int] | None = None
         self._stand_in: _StandIn | None = None
         if machine is not None:
@@ -608,6 +615,8 @@ class _CalloutPart(_Part):
                     old += (run.func, run.arg)
                 else:
                     run = None
+                if cpu.plain is None:
+                    tell(cpu, TraceKind.FREED, c, None, None, self.told)
             # A reference to the object itself, mostly: without this only the garbage collector would find it.
             old += (c.func, c.arg, c.lock)
             # From here on there are plain stores only, as everywhere under a CPU's lock.

@@ -174,7 +174,7 @@ def test_without_the_stage_it_says_what_it_saw(capsys: pytest.CaptureFixture[str
 
 def close_beside_a_timer(vm: VirtualSMP, teardown: str) -> None:
     """Close a connection of the demo, with its own teardown, while its timers may be running."""
-    service = Service(Options(2, 1, 1.0, 0, json=False, teardown=teardown, staged=False))
+    service = Service(Options(2, 1, 1.0, 0, json=False, teardown=teardown, staged=False, trace=None, top=False))
     with socket.socket() as sock:
         pcb = service.slab.alloc(Pcb, service, 1, sock, lambda: None)
         with pcb.lock:
@@ -335,7 +335,7 @@ def test_a_seed_is_made_up_if_none_is_given() -> None:
 
 
 def test_the_demo_uses_what_users_can_use() -> None:
-    """The demo imports nothing private of the package, but for the stall point and what draws on a terminal."""
+    """The demo imports nothing private of the package, but for the stall point and what writes to terminals, files."""
     files = Path(sys.modules["callout.demo"].__path__[0]).glob("*.py")
     imports = {
         line
@@ -343,4 +343,4 @@ def test_the_demo_uses_what_users_can_use() -> None:
         for line in re.findall(r"^from (callout\S*) import", file.read_text("utf-8"), re.MULTILINE)
     }
 
-    assert imports == {"callout", "callout._terminal", "callout.testing"}
+    assert imports == {"callout", "callout._files", "callout._terminal", "callout.testing"}

@@ -38,7 +38,9 @@ class Tally:
     def __init__(self) -> None:
         self.events: Counter[TraceKind] = Counter()
 
-    def note(self, kind: TraceKind, cpu: Cpu, c: Callout, func: Func | None, when: int | None) -> None:
+    def note(
+        self, kind: TraceKind, cpu: Cpu, c: Callout, func: Func | None, when: int | None, detail: str | None
+    ) -> None:
         """Count it."""
         self.events[kind] += 1
 

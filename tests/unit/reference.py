@@ -387,9 +387,10 @@ ERROR_NAME: Final = re.compile(r"\w+")
 AWAITED: Final = re.compile(r"Coroutine\[Any, Any, (.*)\]")
 CODE: Final = r"`\g<0>`"
 CONTEXTS: Final = {"open_callouts", "draining"}
-INTERNAL: Final = {"drop_all", "used"}  # methods with a docstring that are the package's own all the same
+INTERNAL: Final = {"drop_all", "lead", "used"}  # methods with a docstring that are the package's own all the same
 # Nobody else makes these.
 GIVEN: Final = {
+    "Incident",
     "CalloutSystem",
     "CalloutInfo",
     "Trace",

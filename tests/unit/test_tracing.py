@@ -19,11 +19,15 @@ from callout import (
     ClosedError,
     TraceEvent,
     TraceKind,
+    callout_barrier,
     callout_dequeue,
+    callout_drain_async,
     callout_init,
+    callout_quiesce,
     callout_reset,
     callout_reset_on,
     callout_stop,
+    callout_terminate,
     callout_terminate_sync,
     close_all_soon,
     open_callouts,
@@ -33,7 +37,7 @@ from callout._core.cpu import CLOSE, SYNC, T_CLOSE
 from callout._core.drain import begin
 from callout._core.lifecycle import trace_with
 from callout._worlds.trio import tracing
-from callout.testing import VirtualSMP
+from callout.testing import Slab, VirtualSMP
 
 
 @pytest.fixture
@@ -69,14 +73,14 @@ async def test_the_life_of_a_callout(autojump_clock: trio.testing.MockClock) -> 
             c.reset(1)
 
         assert kinds(events) == [
-            *("armed", "rearmed", "dequeued", "started", "finished", "armed", "stopped"),
+            *("armed", "rearmed", "dequeued", "started", "finished", "armed", "stopped", "not stopped"),
             *("drained", "drained", "closed", "refused"),
         ]
-        assert [event.time - begun for event in events] == [0, 0, 3, 3, 3, *[4] * 6]
+        assert [event.time - begun for event in events] == [0, 0, 3, 3, 3, *[4] * 7]
         assert [event.deadline and event.deadline - begun for event in events[:3]] == [5, 3, None]
         assert {(event.name, event.serial, event.cpu) for event in events} == {("idle", 1, 0)}
         assert {event.function for event in events[:-1]} == {"ignore"}
-        assert (trace.events, trace.dropped) == (11, 0)
+        assert (trace.events, trace.dropped) == (12, 0)
         assert "secret" not in repr(events)
 
 
@@ -185,7 +189,7 @@ class Told:
     def __init__(self, kinds: list[TraceKind]) -> None:
         self.kinds = kinds
 
-    def note(self, kind: TraceKind, cpu: object, c: object, func: object, when: int | None) -> None:
+    def note(self, kind: TraceKind, cpu: object, c: object, func: object, when: int | None, detail: str | None) -> None:
         """See ``Tracer``."""
         self.kinds.append(kind)
 
@@ -368,3 +372,104 @@ def test_results_are_the_same_while_traced(seed: int) -> None:
     plain, traced = (trio.run(main, each, clock=trio.testing.MockClock()) for each in (False, True))
 
     assert plain == traced
+
+
+class Thing:
+    """Something with two callouts and a lock of its own."""
+
+    def __init__(self, system: CalloutSystem) -> None:
+        self.lock = system.mutex("its own")
+        self.guarded = system.callout(ignore, lock=self.lock, name="guarded")
+        self.bare = system.callout(ignore, name="bare")
+
+
+@pytest.mark.trio
+async def test_calls_are_told_by_their_names(autojump_clock: trio.testing.MockClock) -> None:
+    """What stops, drains or closes has its name in C; an error its type; what was freed, the object, and whether the
+    lock was a part of it.
+    """
+    events: list[TraceEvent] = []
+    slab: Slab[Thing] = Slab("thing")
+    async with open_callouts(on_error=lambda error, c: None) as system:
+        with system.tracing(events.append):
+            thing = slab.alloc(Thing, system)
+            bare = thing.bare
+            bare.stop()
+            callout_dequeue(bare)
+            await bare.drain()
+            callout_drain_async(bare, ignore, None)
+            await callout_barrier(bare)
+            await callout_quiesce(bare)
+            await callout_terminate(bare)
+            thing.guarded.reset(1)
+            slab.free(thing)
+            await trio.sleep(2)
+
+        assert [(event.kind, event.detail) for event in events if event.detail is not None] == [
+            (TraceKind.NOT_STOPPED, "callout_stop"),
+            (TraceKind.NOT_STOPPED, "callout_dequeue"),
+            (TraceKind.DRAINED, "callout_drain"),
+            (TraceKind.DRAINED, "callout_drain_async"),
+            (TraceKind.DRAINED, "callout_barrier"),
+            (TraceKind.DRAINED, "callout_quiesce"),
+            (TraceKind.DRAINED, "callout_terminate"),
+            (TraceKind.FREED, "thing 1, generation 1"),
+            (TraceKind.FREED, "thing 1, generation 1, with its lock"),
+            (TraceKind.ERROR, "UseAfterFree"),
+        ]
+
+
+@pytest.mark.trio
+async def test_completions_are_told() -> None:
+    """When one is called, and when it has returned; with the name of its function, also if it raises, and for a set."""
+    events: list[TraceEvent] = []
+
+    def raises(arg: object) -> None:
+        raise ValueError
+
+    async with open_callouts(on_error=lambda error, c: None) as system:
+        with system.tracing(events.append):
+            a, b = system.callout(ignore), system.callout(ignore)
+            a.close_soon(raises, None)
+            close_all_soon([b, system.callout(ignore)], ignore)
+            await trio.testing.wait_all_tasks_blocked()
+
+        completions = [event for event in events if event.kind in (TraceKind.COMPLETING, TraceKind.COMPLETED)]
+        assert [(event.kind.value, event.serial, event.function.rpartition(".")[2]) for event in completions] == [
+            ("completing", 1, "raises"),
+            ("completed", 1, "raises"),
+            ("completing", 2, "ignore"),
+            ("completed", 2, "ignore"),
+        ]
+        assert [event.detail for event in events if event.kind is TraceKind.CLOSED] == [
+            *("close_soon", "close_all_soon", "close_all_soon"),
+        ]
+
+
+@pytest.mark.trio
+@pytest.mark.parametrize("checking", [False, True])
+async def test_a_file_has_the_locks_that_were_held(tmp_path: Path, checking: bool) -> None:
+    """Of each event, by number, in checking mode all of them and since when; else that of the callout."""
+    path = tmp_path / "trace.json"
+    async with open_callouts(checking=checking) as system:
+        outer, lock = system.mutex("outer"), system.mutex("lock", recursive=True)
+        c = system.callout(ignore, lock=lock)
+        with system.tracing(path):
+            c.reset(5)
+            with outer, lock:
+                c.reset(6)
+            with lock:
+                c.reset(7)
+                c.stop()
+        whole = json.loads(path.read_text("ascii"))
+        found = [row["args"] for row in whole["traceEvents"] if row["ph"] != "M"]
+
+        assert {each["lock_kind"] for each in found} == {"recursive mutex"}
+        number = found[0]["lock_number"]
+        held = [each.get("held") for each in found]
+        assert held[0] is None
+        assert held[1][-1] == number
+        assert len(held[1]) == (2 if checking else 1)
+        assert held[2:] == [[number], [number]]
+        assert [each.get("section") for each in found] == ([None, 0, 1, 1] if checking else [None] * 4)
+        assert whole["otherData"]["events"] == 4

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Any, Final
+from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple
 
 from ..._core.checks import check_func
 from ..._core.describe import name_of, shown
@@ -22,14 +22,20 @@ from ..._core.frames import place_of, spot
 from ..._core.guard import protected
 from ..._core.lifecycle import trace_with
 from ..._core.phases import Use, admit
+from ..._core.rules import LockClass
 from ..._core.seconds import from_ns
-from ..._core.trace import TraceKind
+from ..._core.serials import Serials
+from ..._core.state import DIRECT, FIELDS
+from ..._core.trace import FORMAT, GIANT, MUTEX, RECURSIVE, RMLOCK, RWLOCK, SPIN, VERSION, TraceKind
+from ..._locks.mutex import Mtx
+from ..._locks.rwlock import RmLock
 
 if TYPE_CHECKING:
     from ..._api.callout import Callout
     from ..._core.cpu import Cpu
     from ..._core.machine import Machine
     from ..._core.state import Func
+    from ..._locks.lock import Lock
     from .platform import Loop
 
 MOST: Final = 2**17  # events that are kept
@@ -42,10 +48,12 @@ _CALLED: Final = frozenset(
         TraceKind.ARMED,
         TraceKind.REARMED,
         TraceKind.STOPPED,
+        TraceKind.NOT_STOPPED,
         TraceKind.DRAINED,
         TraceKind.CLOSED,
         TraceKind.REFUSED,
         TraceKind.MIGRATED,
+        TraceKind.FREED,
     }
 )
 
@@ -74,6 +82,19 @@ class TraceEvent:
     """File, line and function of the caller, if that was asked for."""
     deadline: float | None
     """Of an arming, for when, in seconds of ``system.current_time()``."""
+    detail: str | None = None
+    """Of a call that stops, drains or closes, its name in C; of an error, its type; of what was freed, the object."""
+
+
+class _More(NamedTuple):
+    """What only a file has of an event: all that it takes to do the same again."""
+
+    flags: int  # of the callout
+    direct: bool
+    lock: int | None  # the number of its lock
+    lock_kind: str | None
+    held: tuple[int, ...]  # the numbers of the locks that the thread held
+    section: int | None  # and since when: another number each time that it held none before
 
 
 class Trace:
@@ -86,7 +107,10 @@ class Trace:
         self._loop = loop
         self._hand_over = hand_over
         self._where = where
-        self._noted: deque[TraceEvent] = deque(maxlen=MOST)
+        self._noted: deque[tuple[TraceEvent, _More | None]] = deque(maxlen=MOST)
+        self._locks: Serials[Lock] = Serials()
+        self._numbering = threading.RLock()  # recursive: a finalizer may stop a callout
+        self._sections: dict[int, tuple[list[Lock], int]] = {}  # thread -> what it holds, and the number of that
         self._counts: dict[int, int] = {}  # thread -> events; each counts its own, so that no lock is wanted
         self._handed = 0
         self._posted = False
@@ -116,19 +140,24 @@ class Trace:
     # -- what the engine tells -------------------------------------------------------------------------------------
 
     @protected
-    def note(self, kind: TraceKind, cpu: Cpu, c: Callout, func: Func | None, when: int | None) -> None:
+    def note(
+        self, kind: TraceKind, cpu: Cpu, c: Callout, func: Func | None, when: int | None, detail: str | None
+    ) -> None:
         """See ``Tracer``. Never raises."""
         me = threading.get_ident()
         self._counts[me] = self._counts.get(me, 0) + 1
         try:
-            self._noted.append(self._event(kind, cpu, c, func, when))
+            more = self._more(cpu, c) if self._hand_over is None else None
+            self._noted.append((self._event(kind, cpu, c, func, when, detail), more))
         except Exception:  # of a callout that was freed meanwhile: it is dropped
             return
         if self._hand_over is not None and not self._posted:
             self._posted = True
             self._loop.post(self._pump)
 
-    def _event(self, kind: TraceKind, cpu: Cpu, c: Callout, func: Func | None, when: int | None) -> TraceEvent:
+    def _event(
+        self, kind: TraceKind, cpu: Cpu, c: Callout, func: Func | None, when: int | None, detail: str | None
+    ) -> TraceEvent:
         machine = self._machine
         extra = machine.extras.get(c)
         place = spot(2) if self._where and kind in _CALLED else None
@@ -144,7 +173,37 @@ class Trace:
             lock=None if c.lock is None else c.lock.name,
             where=None if place is None else place_of(*place),
             deadline=None if when is None else from_ns(when + machine.epoch),
+            detail=detail,
         )
+
+    def _more(self, cpu: Cpu, c: Callout) -> _More:
+        lock = c.lock
+        return _More(
+            c.flags,
+            bool(FIELDS["state"].__get__(c) & DIRECT),
+            None if lock is None else self._number_of(lock),
+            None if lock is None else _kind_of(lock),
+            *self._held(cpu, lock),
+        )
+
+    def _held(self, cpu: Cpu, lock: Lock | None) -> tuple[tuple[int, ...], int | None]:
+        """Return the numbers of the locks that this thread holds, and that of the section. Without checking mode only
+        the callout's own lock is known of.
+        """
+        if cpu.machine.held is None:
+            return (self._number_of(lock),) if lock is not None and lock.holds() else (), None
+        me = threading.get_ident()
+        held = cpu.machine.held.get(cpu.current_thread())
+        if not held:
+            return (), None
+        known = self._sections.get(me)
+        if known is None or known[0] is not held:  # the list is another one when it was empty meanwhile
+            known = self._sections[me] = held, 0 if known is None else known[1] + 1
+        return tuple([self._number_of(each) for each in held]), known[1]
+
+    def _number_of(self, lock: Lock) -> int:
+        with self._numbering:
+            return self._locks.of(lock)
 
     # -- handing it over -------------------------------------------------------------------------------------------
 
@@ -162,7 +221,7 @@ class Trace:
             if hand_over is None or self._failed:
                 break
             try:
-                event = self._noted.popleft()
+                event, _ = self._noted.popleft()
             except IndexError:
                 return
             self._handed += 1
@@ -177,8 +236,18 @@ class Trace:
 
     def write(self, file: IO[str]) -> None:
         """Write what was noted into *file*, for Perfetto."""
-        json.dump({"displayTimeUnit": "ns", "traceEvents": list(chrome(self._noted))}, file)
-        self._handed = len(self._noted)
+        noted = list(self._noted)
+        self._handed = len(noted)
+        about = {
+            "format": FORMAT,
+            "version": VERSION,
+            "cpus": len(self._machine.cpus),
+            "hz": self._machine.hz,
+            "loops": [cpu.thread for cpu in self._machine.cpus],  # the thread of each, if anything ran there
+            "events": len(noted),
+            "dropped": self.dropped + len(self._noted) - len(noted),
+        }
+        json.dump({"displayTimeUnit": "ns", "otherData": about, "traceEvents": list(chrome(noted))}, file)
         self._noted.clear()
 
 
@@ -221,13 +290,23 @@ def _refuse_second(machine: Machine) -> None:
 # -- Chrome's format ---------------------------------------------------------------------------------------------------
 
 
-def chrome(events: Iterable[TraceEvent]) -> Iterator[dict[str, Any]]:  # Any: JSON
+def _kind_of(lock: Lock) -> str:
+    """Return what a file calls a lock like that."""
+    if lock is lock.machine.giant:
+        return GIANT
+    if isinstance(lock, Mtx):
+        kind = SPIN if lock.lock_class is LockClass.SPIN else MUTEX
+        return f"{RECURSIVE}{kind}" if lock._recurse else kind
+    return RMLOCK if isinstance(lock, RmLock) else RWLOCK
+
+
+def chrome(events: Iterable[tuple[TraceEvent, _More | None]]) -> Iterator[dict[str, Any]]:  # Any: JSON
     """Yield *events* as Chrome's trace format has them: a track for each CPU, on it a slice for each run."""
     process = os.getpid()
     known: set[int] = set()
     open_: set[int] = set()
     yield {"ph": "M", "pid": process, "name": "process_name", "args": {"name": "callout"}}
-    for event in events:
+    for event, more in events:
         if event.cpu not in known:
             known.add(event.cpu)
             yield {
@@ -239,18 +318,36 @@ def chrome(events: Iterable[TraceEvent]) -> Iterator[dict[str, Any]]:  # Any: JS
             }
         at = {"pid": process, "tid": event.cpu, "ts": event.time * 1e6}
         title = event.function if event.name is None else f"{event.name} ({event.function})"
-        given = {"serial": event.serial, "lock": event.lock, "where": event.where, "thread": event.thread}
-        facts: dict[str, object] = {name: fact for name, fact in given.items() if fact is not None}
+        given: dict[str, object] = {
+            "kind": event.kind.value,
+            "serial": event.serial,
+            "name": event.name,
+            "function": event.function,
+            "lock": event.lock,
+            "where": event.where,
+            "thread": event.thread,
+            "detail": event.detail,
+        }
+        if event.deadline is not None:
+            given["due_in"] = event.deadline - event.time
+        if more is not None:
+            given |= {
+                "flags": more.flags or None,
+                "direct": more.direct or None,
+                "lock_number": more.lock,
+                "lock_kind": more.lock_kind,
+                "held": more.held or None,
+                "section": more.section,
+            }
+        facts = {name: fact for name, fact in given.items() if fact is not None}
         if event.kind is TraceKind.STARTED:
             open_.add(event.cpu)
             yield at | {"ph": "B", "name": title, "cat": "run", "args": facts}
         elif event.kind is TraceKind.FINISHED:
             if event.cpu in open_:  # else its beginning was dropped
                 open_.remove(event.cpu)
-                yield at | {"ph": "E"}
+                yield at | {"ph": "E", "args": facts}
         else:
-            if event.deadline is not None:
-                facts["due_in"] = event.deadline - event.time
             name = f"{event.kind.value} {title}"
             yield at | {"ph": "i", "s": "t", "name": name, "cat": event.kind.value, "args": facts}
 

@@ -1,0 +1,306 @@
+"""What was done by whom in a recording: which thread, task, callback or completion has made each call.
+
+Of the recording a *part* is taken: the events of the callouts that share the lock of the one that it is about, or were
+freed with it, from where none of them was running until it went wrong. A trace has no tasks: what a loop's thread does
+outside of callbacks is taken for one task, as long as that does not wait.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import PurePath
+from typing import Final, NamedTuple
+
+from .._core.describe import counted
+from .._core.errors import ArgumentValueError
+from .._core.trace import GIANT, TraceKind
+from ._recorded import Recorded, Recording
+
+MOST: Final = 300  # events of a part: a scenario of more is no test
+
+ARMS: Final = frozenset({TraceKind.ARMED, TraceKind.REARMED, TraceKind.REFUSED})
+OF_RUNS: Final = frozenset(
+    {TraceKind.DEQUEUED, TraceKind.WAITING, TraceKind.STARTED, TraceKind.FINISHED, TraceKind.COMPLETING}
+)
+OVER: Final = frozenset({TraceKind.FINISHED, TraceKind.ERROR, TraceKind.STOPPED, TraceKind.REARMED})
+BEGINS: Final = frozenset({TraceKind.STARTED, TraceKind.COMPLETING})
+ENDS: Final = frozenset({TraceKind.FINISHED, TraceKind.COMPLETED})
+
+ARM: Final = "callout_reset_on"
+FREE: Final = "free"
+WAITS: Final = frozenset({"callout_drain", "callout_terminate", "callout_quiesce", "callout_barrier"})
+OF_SETS: Final = frozenset({"close_all_soon", "callout_drain_all_async"})
+CLOSES: Final = frozenset({"close_soon", "close_all_soon"})
+PROMISES: Final = OF_SETS | CLOSES | {"callout_drain_async", "callout_async_drain"}  # a completion
+
+
+class Call(NamedTuple):
+    """A call of one of the functions of the package, or that an object was freed."""
+
+    at: int  # the number of its first event
+    name: str
+    serials: tuple[int, ...]  # of the callouts
+    event: Recorded
+
+
+class Body:
+    """What one thread, task, run or completion has done."""
+
+    def __init__(self, name: str, cpu: int | None = None, held: tuple[int, ...] = ()) -> None:
+        self.name = name
+        self.cpu = cpu  # of a task
+        self.held = held  # the locks that are held all the time
+        self.begin = self.end = -1  # of a run or completion, the numbers of its first event and its last
+        self.calls: list[Call] = []
+
+
+class Actors:
+    """The part of a recording, and who has made it."""
+
+    def __init__(self, recording: Recording, serial: int | None, before: int) -> None:
+        self.recording = recording
+        self.events = recording.events
+        self.about: dict[int, Recorded] = {}  # an event of each callout, that has its lock if any does
+        for event in self.events:
+            known = self.about.get(event.serial)
+            if known is None or (known.lock_kind is None and event.lock_kind is not None):
+                self.about[event.serial] = event
+        self._loops = recording.loops
+        self._focus, self.end = self._find(serial)
+        self.group = self._related()
+        self.begin = self._find_begin(before)
+        self.bodies: list[Body] = []
+        self.runs: dict[int, list[Body]] = {}
+        self.completions: dict[int, Body] = {}  # by the number of the event of the call that has promised it
+        self.made: list[tuple[str, TraceKind, int]] = []  # the context that makes each event, its kind, the callout
+        while self._sort():
+            pass
+        self.serials = sorted({event.serial for _, event in self.part()})
+        if len(self.made) > MOST:
+            raise ArgumentValueError(
+                f"incident: {counted(len(self.made), 'event')} of {counted(len(self.serials), 'callout')} belong to "
+                f"it, and {MOST} is the most that a scenario can have; take fewer before, or another callout",
+                call="incident",
+            )
+
+    @property
+    def title(self) -> str:
+        """What it is about, in words."""
+        last = self.events[self.end]
+        function = self.function_of(self._focus)
+        what = f"{last.detail} of {function}" if last.kind is TraceKind.ERROR else function
+        return f"{what}, callout {self._focus} in {PurePath(self.recording.file).name}"
+
+    def function_of(self, serial: int) -> str:
+        """Return the name of the function of a callout: the last that it had."""
+        names = [event.function for event in self.events if event.serial == serial and event.function != "None"]
+        return names[-1] if names else "callout"
+
+    def part(self) -> Iterator[tuple[int, Recorded]]:
+        """Yield its events, with their numbers."""
+        for at in range(self.begin, self.end + 1):
+            if self.events[at].serial in self.group:
+                yield at, self.events[at]
+
+    # -- which part ------------------------------------------------------------------------------------------------
+
+    def _find(self, serial: int | None) -> tuple[int, int]:
+        """Return the number of the callout that it is about, and that of its last event."""
+        file = self.recording.file
+        for at, event in enumerate(self.events):
+            if event.kind is TraceKind.ERROR and serial in (None, event.serial):
+                return event.serial, at
+        if serial is None:
+            raise ArgumentValueError(
+                f"incident: nothing went wrong with any callout in {file}; say which one it is about: serial=, its "
+                "number in the trace",
+                call="incident",
+            )
+        if serial not in self.about:
+            raise ArgumentValueError(f"incident: nothing has happened to a callout {serial} in {file}", call="incident")
+        return serial, max(at for at, event in enumerate(self.events) if event.serial == serial)
+
+    def _related(self) -> set[int]:
+        """Return the callouts that share its lock, or were freed with it, and so on. Giant makes no relation."""
+        sets: dict[object, set[int]] = defaultdict(set)
+        for event in self.events:
+            if event.kind is TraceKind.FREED:
+                sets[event.detail].add(event.serial)
+            if event.lock_number is not None and event.lock_kind != GIANT:
+                sets[event.lock_number].add(event.serial)
+        group: set[int] = set()
+        more = {self._focus}
+        while more:
+            group |= more
+            more = {serial for related in sets.values() if related & more for serial in related} - group
+        return group
+
+    def _find_begin(self, before: int) -> int:
+        """Return the number of the first event: none of the callouts was running then."""
+        mine = [at for at in range(self.end + 1) if self.events[at].serial in self.group]
+        runs = [
+            at for at in mine if self.events[at].serial == self._focus and self.events[at].kind is TraceKind.DEQUEUED
+        ]
+        wrong = self.events[self.end].kind is TraceKind.ERROR
+        latest = mine[max(mine.index(runs[-1] if runs and wrong else self.end) - before, 0)]
+        begin = mine[0]
+        running: set[int] = set()
+        for at in mine:
+            if at > latest:
+                break
+            if not running:
+                begin = at
+            event = self.events[at]
+            if event.kind is TraceKind.DEQUEUED:
+                running.add(event.serial)
+            elif event.kind in OVER:
+                running.discard(event.serial)
+        return begin
+
+    def pending(self) -> dict[int, tuple[int, float]]:
+        """Return which callouts were pending when it begins: on which CPU, and how long before they were due, in s."""
+        pending: dict[int, tuple[int, float]] = {}
+        now = self.events[self.begin].time
+        seen: set[int] = set()
+        for event in self.events[: self.begin]:
+            if event.serial in self.group:
+                seen.add(event.serial)
+                if event.kind in (TraceKind.ARMED, TraceKind.REARMED):
+                    pending[event.serial] = event.cpu, event.time + (event.due_in or 0) - now
+                elif event.kind in (TraceKind.DEQUEUED, TraceKind.STOPPED):
+                    pending.pop(event.serial, None)
+        for _, event in self.part():
+            if event.serial not in seen and event.kind is not TraceKind.MIGRATED:
+                seen.add(event.serial)
+                if event.kind in (TraceKind.REARMED, TraceKind.DEQUEUED, TraceKind.STOPPED):
+                    pending[event.serial] = event.cpu, 0  # it was armed before the trace begins
+        return pending
+
+    # -- who -------------------------------------------------------------------------------------------------------
+
+    def _sort(self) -> bool:
+        """Find out who has made each event; return whether a callback was found that belongs to it, too."""
+        self.bodies = []
+        self.runs = defaultdict(list)
+        self.completions = {}
+        self.made = []
+        inside: dict[int, list[tuple[int, Body]]] = defaultdict(list)  # the runs and completions in each thread
+        promises: list[Call] = []
+        current: dict[int, Body] = {}  # the thread or task in each thread
+        running: set[int] = set()
+        held_up: dict[int, int] = {}  # CPU -> the callout that softclock has taken and neither called nor waited for
+        for at in range(self.begin, self.end + 1):
+            event = self.events[at]
+            mine = event.serial in self.group
+            stack = inside[event.thread]
+            name = _called(event)
+            if event.kind in BEGINS:
+                body = Body(f"run_{at}", held=event.held)
+                body.begin = at
+                stack.append((event.serial, body))
+                if event.kind is TraceKind.STARTED:
+                    self.runs[event.serial].append(body)
+                else:
+                    promise = next((each for each in promises if event.serial in each.serials), None)
+                    if promise is not None:
+                        promises.remove(promise)
+                        self.completions[promise.at] = body
+                        body.name = f"completed_{len(self.completions)}"
+            owner = f"cpu{event.cpu}.interrupt" if event.direct else f"cpu{event.cpu}"
+            if mine and name:
+                if stack:
+                    serial, body = stack[-1]
+                    if serial not in self.group:
+                        self.group.add(serial)
+                        return True
+                    loop = self._loops.get(event.thread, event.cpu)
+                    owner = f"cpu{loop}.interrupt" if self.about[serial].direct else f"cpu{loop}"
+                else:
+                    body = self._actor(event, current, running, held_up)
+                    owner = body.name
+                call = self._add(body, at, name, event)
+                if name in CLOSES or (name in PROMISES and running.intersection(call.serials)):
+                    promises = [each for each in promises if each.at != call.at] + [call]
+            if event.kind in ENDS and stack:
+                stack.pop()[1].end = at
+            if mine:
+                _follow(event, running, held_up)
+                if name or event.kind not in (TraceKind.STOPPED, TraceKind.CLOSED, TraceKind.MIGRATED):
+                    self.made.append((owner, event.kind, event.serial))
+        return False
+
+    def _actor(self, event: Recorded, current: dict[int, Body], running: set[int], held_up: dict[int, int]) -> Body:
+        """Return the thread or task that has made an event."""
+        body = current.get(event.thread)
+        cpu = self._loops.get(event.thread)
+        if body is not None and cpu is not None and body.calls:
+            last = body.calls[-1]
+            if last.name in WAITS and last.event.serial in running:
+                body = None  # it waits still: this is another task
+        if body is None:
+            what = "thread" if cpu is None else f"task_on_cpu_{cpu}"
+            number = sum(each.name.startswith(what) for each in self.bodies)
+            body = current[event.thread] = Body(f"{what}_{number + 1}" if number else what, cpu)
+            self.bodies.append(body)
+        if cpu in held_up:
+            body.cpu = None  # something has held softclock up where it never awaits: only a thread comes in between
+        return body
+
+    def _add(self, body: Body, at: int, name: str, event: Recorded) -> Call:
+        """Add a call to what *body* has done. One call for several callouts is several events."""
+        last = body.calls[-1] if body.calls else None
+        if (
+            last is not None
+            and name in (*OF_SETS, FREE)
+            and (last.name, last.event.detail, last.event.where) == (name, event.detail, event.where)
+            and event.serial not in last.serials
+            and all(each.kind is event.kind for each in self.events[last.at : at] if each.thread == event.thread)
+        ):
+            body.calls[-1] = last._replace(serials=(*last.serials, event.serial))
+        else:
+            body.calls.append(Call(at, name, (event.serial,), event))
+        return body.calls[-1]
+
+    def released_between(self, lock: int, first: Call, second: Call) -> bool:
+        """Whether a thread has released a lock between two calls, as far as is known."""
+        thread = first.event.thread
+        if None not in (first.event.section, second.event.section):
+            return first.event.section != second.event.section
+        return any(lock in each.held and each.thread != thread for each in self.events[first.at : second.at])
+
+    def others_between(self, first: int, second: int) -> bool:
+        """Whether another thread has done something between two events of one thread that belong to it."""
+        thread = self.events[first].thread
+        return any(each.thread != thread and each.serial in self.group for each in self.events[first:second])
+
+    def awaits_between(self, first: Call, second: Call) -> bool:
+        """Whether the loop of a task has run something else between two of its calls."""
+        thread = first.event.thread
+        return any(each.kind in OF_RUNS and each.thread == thread for each in self.events[first.at : second.at])
+
+    def ticks(self, seconds: float) -> int:
+        """Return a time in ticks, at least one."""
+        return max(math.ceil(seconds * self.recording.hz - 1e-6), 1)
+
+
+def _called(event: Recorded) -> str:
+    """Return what was called to make an event; "" if the engine has made it by itself."""
+    if event.kind in ARMS:
+        return ARM
+    if event.kind is TraceKind.FREED:
+        return FREE
+    return event.detail or "" if event.kind is not TraceKind.ERROR else ""
+
+
+def _follow(event: Recorded, running: set[int], held_up: dict[int, int]) -> None:
+    """Note what an event says of runs."""
+    if event.kind is TraceKind.DEQUEUED:
+        running.add(event.serial)
+        if event.lock_kind is not None:
+            held_up[event.cpu] = event.serial
+    elif event.kind in (TraceKind.STARTED, TraceKind.WAITING, TraceKind.FINISHED, TraceKind.ERROR):
+        held_up.pop(event.cpu, None)
+        if event.kind not in (TraceKind.STARTED, TraceKind.WAITING):
+            running.discard(event.serial)
