@@ -3,37 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 
-from ._peer import Func, Peer, Steps
+from ._asyncio_loop import AsyncioLoop
+from ._peer import Func
 
 
-class Asyncio(Peer):
+class Asyncio(AsyncioLoop):
     """Any loop with asyncio's interface."""
-
-    def __init__(self, new_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
-        self._new_loop = new_loop
-
-    def run(self, body: Callable[[], Steps]) -> None:
-        """Run a new loop, and the workload in a task of it."""
-        self._loop = self._new_loop()
-        try:
-            self._loop.run_until_complete(self._main(body))
-        finally:
-            self._loop.close()
-
-    async def _main(self, body: Callable[[], Steps]) -> None:
-        self._woken = asyncio.Event()
-        for wait in body():
-            if wait is None:
-                await self._woken.wait()
-                self._woken.clear()
-            else:
-                await asyncio.sleep(wait)
-
-    def wake(self) -> None:
-        """Set the event, on the loop."""
-        self._loop.call_soon_threadsafe(self._woken.set)
 
     def arm(self, delays: list[float], func: Func, timers: list[asyncio.TimerHandle]) -> None:
         """Call later."""
@@ -68,7 +44,7 @@ class Asyncio(Peer):
 
 def asyncio_loop() -> Asyncio:
     """Return asyncio itself."""
-    return Asyncio(asyncio.SelectorEventLoop)
+    return Asyncio()
 
 
 def uvloop_loop() -> Asyncio:

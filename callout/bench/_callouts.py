@@ -1,4 +1,4 @@
-"""Our own peers: callouts without a lock, with a mutex each, and on two CPUs."""
+"""Our own peers: callouts without a lock, in either spelling, with a mutex each, on two CPUs, and in asyncio."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ from .. import (
     callout_reset,
     callout_reset_on,
     callout_stop,
+    guest,
     open_callouts,
 )
+from ._asyncio_loop import AsyncioLoop
 from ._peer import Func, Steps
 from ._trio_loop import TrioLoop
 
@@ -33,11 +35,11 @@ class OnTrio(TrioLoop):
         async with open_callouts(cpus=self.cpus, checking=False) as self.system:
             await self.drive(body)
 
-    def delays(self, seconds: Sequence[float]) -> list[int]:
-        """Return clock ticks, of a millisecond each."""
+    def delays(self, seconds: Sequence[float]) -> list[Any]:
+        """Return clock ticks, of a millisecond each, as the C names take them."""
         return [round(each * 1000) for each in seconds]
 
-    def arm_elsewhere(self, delays: list[int], func: Func) -> None:
+    def arm_elsewhere(self, delays: list[Any], func: Func) -> None:
         """Arm, in a thread to which the system was bound."""
         self._kept: list[Any] = []
         with self.system.bound():
@@ -74,6 +76,45 @@ class Plain(OnTrio):
             callout_stop(c)
 
 
+class Methods(OnTrio):
+    """The same, as Python spells it: methods, and seconds."""
+
+    def delays(self, seconds: Sequence[float]) -> list[float]:
+        """Return seconds."""
+        return list(seconds)
+
+    def arm(self, delays: list[float], func: Func, timers: list[Callout]) -> None:
+        """Call later."""
+        system = self.system
+        for delay in delays:
+            timers.append(system.call_later(delay, func, None))  # noqa: PERF401 - as the other peers
+
+    def rearm(self, delays: list[float], func: Func, timers: list[Callout]) -> None:
+        """Reset."""
+        for c, delay in zip(timers, delays, strict=True):
+            c.reset(delay)
+
+    def churn(self, delays: list[float], func: Func) -> None:
+        """Call later, and stop."""
+        system = self.system
+        for delay in delays:
+            system.call_later(delay, func, None).stop()
+
+    def cancel(self, timers: list[Callout]) -> None:
+        """Stop."""
+        for c in timers:
+            c.stop()
+
+
+class InGuest(AsyncioLoop, Plain):
+    """Callouts without a lock in asyncio's loop, where the workload is a task."""
+
+    async def main(self, body: Callable[[], Steps]) -> None:
+        """Open a system."""
+        async with guest.open_callouts(checking=False) as self.system:
+            await self.drive(body)
+
+
 class Guarded(Callout):
     """A callout, and the mutex of what it belongs to."""
 
@@ -92,7 +133,7 @@ class WithMutex(OnTrio):
         super().__init__()
         self._mutexes: list[Mtx] = []
 
-    def delays(self, seconds: Sequence[float]) -> list[int]:
+    def delays(self, seconds: Sequence[float]) -> list[Any]:
         """Return clock ticks, and have a mutex ready for each."""
         while len(self._mutexes) < len(seconds):
             self._mutexes.append(Mtx())

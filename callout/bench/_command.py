@@ -18,7 +18,7 @@ from .._files import try_writing
 from .._terminal import INTERRUPTED, Progress
 from ._peer import BASE, PEERS, wants
 from ._rounds import Plan, Sample, sample
-from ._summary import Cell, summarize
+from ._summary import Cell, drawn, summarize
 from ._workloads import CALLS, ROWS, WORKLOADS
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", metavar="N", help="how often everything is measured; by default 3")
     parser.add_argument("--json", metavar="FILE", help="write every figure of every process")
     parser.add_argument("--svg", metavar="FILE", help="write a picture, of the size nearest to 100,000")
+    parser.add_argument("--lateness-svg", metavar="FILE", help="write a picture of lateness, of the same size")
 
 
 class UsageError(Exception):
@@ -57,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
         import psutil  # noqa: F401 - for the processes that are started
         from rich.console import Console
 
-        from ._plot import draw
+        from ._plot import draw, draw_lateness
     except ImportError as error:
         package = str(error.name).partition(".")[0]
         raise MissingExtraError(
@@ -68,7 +69,9 @@ def run(args: argparse.Namespace) -> int:
         return 0
     try:
         plan = _plan(args)
-        files = [_writable(option, name) for option, name in (("--json", args.json), ("--svg", args.svg))]
+        in_json = _writable("--json", args.json)
+        in_svg = _writable("--svg", args.svg)
+        in_lateness_svg = _writable("--lateness-svg", args.lateness_svg)
     except UsageError as error:
         print(f"callout bench: {error}", file=sys.stderr)
         return 2
@@ -87,14 +90,17 @@ def run(args: argparse.Namespace) -> int:
     cells = summarize(plan, samples)
     _show(plan, cells, Console(width=None if sys.stdout.isatty() else 140))
     status = _tell_failures(samples) or status
-    in_json, in_svg = files
+    some = any(cell.size == drawn(plan) for cell in cells)
     file = in_json
     try:
         if in_json is not None:
             in_json.write_text(json.dumps(_report(plan, samples, cells), indent=1) + "\n", encoding="utf-8")
         file = in_svg
-        if in_svg is not None and cells:
-            draw(plan, cells, min(plan.sizes, key=lambda size: abs(size - 100_000)), in_svg)
+        if in_svg is not None and some:
+            draw(plan, cells, in_svg)
+        file = in_lateness_svg
+        if in_lateness_svg is not None and some:
+            draw_lateness(plan, cells, in_lateness_svg)
     except OSError as error:  # there is no room, for instance
         print(f"callout bench: cannot write {file}: {error.strerror or error}; say another file", file=sys.stderr)
         return 2
@@ -122,6 +128,8 @@ def _plan(args: argparse.Namespace) -> Plan:
     workloads = list(WORKLOADS)
     if args.workloads is not None:
         workloads = _names("--workloads", args.workloads, workloads)
+    if args.lateness_svg is not None and "lateness" not in workloads:
+        raise UsageError("--lateness-svg shows the workload lateness, which --workloads does not name")
     return Plan(tuple(peers), sizes, tuple(workloads), rounds, QUICK.calls if args.quick else CALLS)
 
 

@@ -75,10 +75,12 @@ class Entry(NamedTuple):
 
 PEERS: Final = (
     Entry("callout", "_callouts", "Plain", "trio", "callout_reset() and callout_stop(), no lock"),
-    Entry("callout-pure", "_callouts", "Plain", "trio", "the same with the pure core", pure=True),
+    Entry("callout-methods", "_callouts", "Methods", "trio", "call_later(), c.reset() and c.stop(), no lock"),
+    Entry("callout-pure", "_callouts", "Plain", "trio", "the first with the pure core", pure=True),
     Entry("callout-mutex", "_callouts", "WithMutex", "trio", "the first, with a mutex each, held for stopping"),
     Entry("callout-2cpus", "_callouts", "TwoCpus", "trio", "the first, spread over two CPUs"),
     Entry("callout-linux", "_linux", "Linux", "trio", "mod_timer() and timer_delete() of the Linux shim"),
+    Entry("callout-guest", "_callouts", "InGuest", "trio", "the first, in asyncio: callout.guest"),
     Entry("asyncio", "_asyncio", "asyncio_loop", "asyncio", "call_later() and cancel()"),
     Entry("uvloop", "_asyncio", "uvloop_loop", "uvloop", "the same on libuv"),
     Entry("rloop", "_asyncio", "rloop_loop", "rloop", "the same in Rust"),

@@ -40,6 +40,11 @@ def columns(plan: Plan) -> list[str]:
     return sorted(plan.peers, key=lambda peer: peer != BASE)
 
 
+def drawn(plan: Plan) -> int:
+    """Return the size of which there are pictures."""
+    return min(plan.sizes, key=lambda size: abs(size - 100_000))
+
+
 def rows(plan: Plan) -> Iterator[Row]:
     """Yield the rows that a plan's workloads fill."""
     for workload in plan.workloads:

@@ -23,6 +23,7 @@ CALLS: Final = 500_000  # for a figure, at the least
 SOON: Final = 0.005  # seconds within which everything expires
 SAMPLES: Final = 500  # expiries whose lateness is looked at
 WATCHED: Final = 1.0  # seconds in which they lie, and for which an idle loop is looked at
+QUANTILES: Final = {"lateness": 0.5, "lateness-p90": 0.9, "lateness-p99": 0.99, "lateness-max": 1.0}  # of them
 BLOCK: Final = 64  # calls of a kind that follow each other, where they are mixed
 
 Figure = Generator[float | None, None, dict[str, float]]
@@ -235,7 +236,7 @@ def lateness(peer: Peer, load: Load) -> Figure:
     yield None
     late = sorted((at - when) / 1000 for at, when in zip(sorted(fired), sorted(due), strict=True))
     peer.cancel(others)
-    return {"lateness": late[len(late) // 2], "lateness-p99": late[len(late) * 99 // 100]}
+    return {name: late[min(int(len(late) * share), len(late) - 1)] for name, share in QUANTILES.items()}
 
 
 def idle(peer: Peer, load: Load) -> Figure:
@@ -305,7 +306,9 @@ ROWS: Final[Mapping[str, tuple[Row, ...]]] = {
     "gap": (Row("gap", "ms", "a task is kept waiting while all expire, at the longest"),),
     "lateness": (
         Row("lateness", "us", "from the deadline to the callback, the median"),
+        Row("lateness-p90", "us", "the same, the 90th percentile"),
         Row("lateness-p99", "us", "the same, the 99th percentile"),
+        Row("lateness-max", "us", "the same, the longest"),
     ),
     "idle": (Row("idle", "ms/s", "CPU time while nothing happens"),),
     "elsewhere": (Row("elsewhere", "ns", "make and arm a timer from another thread"),),

@@ -16,7 +16,7 @@ from callout.bench import _command, _rounds
 from callout.bench._peer import PEERS, Entry, wants
 from callout.bench._rounds import Plan, Sample
 from callout.bench._summary import Cell, summarize
-from callout.bench._workloads import ROWS, WORKLOADS, Load
+from callout.bench._workloads import QUANTILES, ROWS, WORKLOADS, Load
 from callout.cli import main
 
 PLAN = Plan(("callout", "asyncio", "rloop"), (1000,), ("arm",), 3, 1)
@@ -119,6 +119,8 @@ def test_every_peer_runs_every_workload(entry: Entry, bench: Run) -> None:
     assert done.error == ""
     assert set(done.figures) == {row.name for rows in ROWS.values() for row in rows}
     assert all(done.figures[row.name] > 0 for row in ROWS["arm"] + ROWS["expire"])
+    late = [done.figures[name] for name in QUANTILES]
+    assert late == sorted(late)
 
 
 def test_a_run_prints_a_table_and_writes_files(bench: Run, tmp_path: Path) -> None:
@@ -141,6 +143,36 @@ def test_a_run_prints_a_table_and_writes_files(bench: Run, tmp_path: Path) -> No
     assert set(report["samples"][0]["figures"]) == {"arm", "cancel", "cancel-random"}
     assert {each["figure"] for each in report["medians"]} == {"arm", "cancel", "cancel-random"}
     assert "50 timers: the shorter the better" in files[1].read_text()
+
+
+LATE = {"lateness": 12.5, "lateness-p90": 30.0, "lateness-p99": 70.5, "lateness-max": 800.0}
+OLDER = {"lateness": 12.5, "lateness-p99": 70.5}
+
+
+@pytest.mark.parametrize(("known", "last"), [(LATE, "800"), (OLDER, "70.5")], ids=["today", "older"])
+def test_lateness_is_drawn(
+    known: dict[str, float], last: str, bench: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Of each peer the quantiles that were measured, in the size that is nearest to 100,000."""
+    monkeypatch.setattr(_command, "sample", lambda plan, turn, size, peer: Sample(turn, size, peer, known))
+    file = tmp_path / "late.svg"
+    of = ["--peers", "asyncio,callout", "--workloads", "lateness", "--sizes", "5,60000,400000"]
+
+    status, _, err = bench(*of, "--lateness-svg", str(file))
+    text = file.read_text()
+
+    assert (status, err) == (0, "")
+    assert "60,000 timers pending" in text
+    assert all(text.count(f">{name}<") == 1 for name in ("asyncio", "callout", "median", "99 %"))
+    assert (text.count(">12.5<"), text.count(f">{last}<")) == (2, 2)
+    assert (">90 %<" in text) == (">the latest<" in text) == (known is LATE)
+
+
+def test_every_quantile_of_lateness_is_shown(bench: Run) -> None:
+    """In the table, and in the picture, in their order."""
+    from callout.bench import _plot
+
+    assert list(_plot.MARKS) == list(QUANTILES) == [row.name for row in ROWS["lateness"]]
 
 
 def test_a_peer_that_fails_is_named_and_the_others_are_measured(bench: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,16 +229,37 @@ def test_ctrl_c_shows_what_was_measured(bench: Run, monkeypatch: pytest.MonkeyPa
     assert len(json.loads(file.read_text())["samples"]) == 1
 
 
+def test_without_figures_there_is_no_picture(bench: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As after a Ctrl-C before the first process of the size that it would show."""
+    turns = iter([Sample(0, 5, "callout", {"arm": 1000.0} | LATE)])
+
+    def interrupted(plan: Plan, turn: int, size: int, peer: str) -> Sample:
+        for each in turns:
+            return each
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(_command, "sample", interrupted)
+    files = [tmp_path / "figures.svg", tmp_path / "late.svg"]
+
+    status, out, _ = bench("--sizes", "5,100000", "--svg", str(files[0]), "--lateness-svg", str(files[1]))
+
+    assert status == 130
+    assert "1,000" in out
+    assert not any(file.exists() for file in files)
+
+
 @pytest.mark.parametrize(
     ("argv", "told"),
     [
         (["--sizes", "0"], "--sizes takes numbers from 1 to 10,000,000, not '0'"),
         (["--sizes", "1000,many"], "--sizes takes numbers from 1 to 10,000,000, not 'many'"),
         (["--rounds", "-1"], "--rounds takes numbers from 1 to 1,000, not '-1'"),
-        (["--peers", "tornado"], "--peers: there is no 'tornado'; there are callout, callout-pure, callout-mutex,"),
+        (["--peers", "tornado"], "--peers: there is no 'tornado'; there are callout, callout-methods, callout-pure,"),
         (["--workloads", "arm,sleep"], "--workloads: there is no 'sleep'; there are memory, arm,"),
         (["--json", "/nowhere/figures.json"], "--json: cannot write /nowhere/figures.json: No such file or directory"),
         (["--svg", "/"], "--svg: cannot write /: Is a directory"),
+        (["--lateness-svg", "/"], "--lateness-svg: cannot write /: Is a directory"),
+        (["--lateness-svg", "x.svg", "--workloads", "arm"], "--lateness-svg shows the workload lateness, which"),
     ],
 )
 def test_what_cannot_be_done_is_one_error(argv: list[str], told: str, bench: Run) -> None:
@@ -233,7 +286,7 @@ def test_a_peer_that_is_not_installed_is_named(bench: Run, monkeypatch: pytest.M
     status, _, err = bench("--workloads", "arm", "--sizes", "5", "--rounds", "1")
     assert status == 0
     assert err.startswith(
-        "not installed, and left out: callout-pure, callout-mutex, callout-2cpus, callout-linux, uvloop, rloop,"
+        "not installed, and left out: callout-methods, callout-pure, callout-mutex, callout-2cpus, callout-linux,"
     )
 
 
