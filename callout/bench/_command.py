@@ -171,11 +171,11 @@ def _list() -> None:
     for entry in PEERS:
         cure = wants(entry)
         missing = f"   [not installed: {cure}]" if cure else ""
-        print(f"  {entry.name:14} {entry.about}{missing}")
+        print(f"  {entry.name:16} {entry.about}{missing}")
     print("\nworkloads, and their figures:")
     for name, rows in ROWS.items():
         for row in rows:
-            print(f"  {name:14} {row.name}, {row.unit}: {row.about}")
+            print(f"  {name:16} {row.name}, {row.unit}: {row.about}")
 
 
 # -- carrying it out -----------------------------------------------------------------------------------------------

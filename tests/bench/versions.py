@@ -120,8 +120,8 @@ def main() -> None:
     """Measure, and print."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench.versions", description=__doc__)
     parser.add_argument("pythons", nargs="+", metavar="PYTHON")
-    parser.add_argument("--starts", type=int, default=20)
-    parser.add_argument("--rounds", type=int, default=50)
+    parser.add_argument("--starts", type=int, default=60)
+    parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--calls", type=int, default=20_000)
     options = parser.parse_args()
     cores, found = measure(options.pythons, options.starts, options.rounds, options.calls)
