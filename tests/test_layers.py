@@ -95,7 +95,7 @@ ROOMS: Final[Mapping[str, set[str]]] = {
     "_files": set(),
     "_terminal": set(),
     "museum": {"__init__", "_files", "_terminal", "testing", "explore", "_worlds.virtual", "callout_linux"},
-    "bench": {"__init__", "_files", "_terminal", "callout_linux"},
+    "bench": {"__init__", "_files", "_terminal", "guest", "callout_linux"},
     "soak": {"__init__", "_terminal", "callout_linux"},
     "cli": {"core", "_terminal", "bench", "conformance", "demo", "museum", "soak", "top"},
     "top": {"core"},
