@@ -13,6 +13,8 @@ import pytest
 from callout import (
     Callout,
     Mtx,
+    callout_dequeue,
+    callout_drain_async,
     callout_drain_sync,
     callout_init,
     callout_init_mtx,
@@ -78,6 +80,7 @@ def test_counters_and_events_agree(kind: str) -> None:
         assert total.migrated == events[TraceKind.MIGRATED]
         assert total.fired == events[TraceKind.STARTED] == events[TraceKind.FINISHED]
         assert events[TraceKind.STOPPED] <= total.stopped <= events[TraceKind.STOPPED] + 1
+        assert events[TraceKind.STOPPED] + events[TraceKind.NOT_STOPPED] == 1
         assert total.pending == 0
 
     explore(scenario, cpus=2, bound=2)
@@ -97,5 +100,37 @@ def test_a_drain_is_counted_once() -> None:
 
         assert (total.drained, total.closed, total.pending) == (2, 1, 0)
         assert total.fired + total.stopped == 1
+
+    explore(scenario, cpus=2, bound=2)
+
+
+def test_a_completion_that_was_promised_is_told_of() -> None:
+    """Traced or not, it is called once; traced, there are two events of it."""
+
+    def scenario(vm: VirtualSMP) -> None:
+        c, other, tally = Callout(), Callout(), Tally()
+        callout_init(c, 1)
+        callout_init(other, 1)
+        trace_with(vm.machine, tally)
+        callout_reset(c, 1, ignore, None)
+        calls = Counter[str]()
+
+        def completed(which: str) -> None:
+            calls[which] += 1
+
+        def stop() -> None:
+            callout_dequeue(other)
+            promised = callout_drain_async(c, completed, "drained")
+            vm.settle()
+            assert calls["drained"] == promised
+
+        assert other.close_soon(completed, "closed")
+        vm.spawn(stop)
+        vm.settle()
+        events = tally.events
+
+        assert calls["closed"] == 1
+        assert events[TraceKind.COMPLETING] == events[TraceKind.COMPLETED] == calls.total()
+        assert events[TraceKind.DRAINED] == events[TraceKind.CLOSED] == events[TraceKind.NOT_STOPPED] == 1
 
     explore(scenario, cpus=2, bound=2)
