@@ -11,7 +11,7 @@ import subprocess
 import sys
 import textwrap
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from errno import EWOULDBLOCK
 from pathlib import Path
@@ -56,32 +56,10 @@ from callout import (
     wakeup,
 )
 
+from .conftest import Run
+
 HOUR: Final = 3_600_000  # ticks
 DESCRIPTORS: Final = Path("/proc/self/fd")
-
-Main = Callable[[], Coroutine[Any, Any, None]]
-Run = Callable[[Main], None]
-
-
-@pytest.fixture(params=["asyncio", "uvloop"])
-def new_loop(request: pytest.FixtureRequest) -> Callable[[], asyncio.AbstractEventLoop]:
-    """Return what makes a loop."""
-    if request.param == "asyncio":
-        return asyncio.new_event_loop
-    uvloop = pytest.importorskip("uvloop")
-    make: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
-    return make
-
-
-@pytest.fixture
-def run(new_loop: Callable[[], asyncio.AbstractEventLoop]) -> Run:
-    """Return what runs a program, as ``asyncio.run()`` does."""
-
-    def run_it(main: Main) -> None:
-        with asyncio.Runner(loop_factory=new_loop) as runner:
-            runner.run(main())
-
-    return run_it
 
 
 def fresh() -> Callout:
@@ -251,6 +229,25 @@ def test_a_task_sleeps(run: Run, name: str) -> None:
 
             if with_mutex:
                 m.unlock()
+
+    run(main)
+
+
+def test_a_drain_of_what_is_idle_lets_others_have_a_turn(run: Run) -> None:
+    """It need not wait, and is a checkpoint all the same: it can be cancelled there, and has stopped the callout."""
+
+    async def main() -> None:
+        async with callout.guest.open_callouts() as system:
+            c = system.call_later(1000, ignore, None)
+            drains = asyncio.ensure_future(c.drain())
+            await turns(1)
+
+            assert not c.pending
+            assert not drains.done()
+
+            drains.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await drains
 
     run(main)
 

@@ -29,13 +29,18 @@ class HostWaiter:
 
     @protected
     async def wait(self) -> None:
-        """Wait until it is set."""
+        """Wait until it is set. A checkpoint."""
         task = asyncio.current_task()
         shield = None if task is None else _SHIELDS.get(task)
-        while not self._is_set:
-            self._future = self._host.create_future()  # a cancellation uses one up
+        waited = False
+        while not (waited and self._is_set):
+            waited = True
             try:
-                await self._future
+                if self._is_set:
+                    await asyncio.sleep(0)
+                else:
+                    self._future = self._host.create_future()  # a cancellation uses one up
+                    await self._future
             except asyncio.CancelledError as error:
                 if shield is None:
                     raise
