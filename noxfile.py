@@ -189,6 +189,7 @@ def lowest(session: nox.Session) -> None:
     session.install("trio==0.29.0", "structlog==22.2.0")
     touching = ["test_current_system", "test_interrupts", "test_lifetime", "test_open_failures", "test_other_loops"]
     touching += ["test_guest", "test_platforms", "test_reporting", "test_robustness", "test_start_soon"]
+    touching += ["test_guest_nursery", "test_nursery"]
     files = [f"tests/unit/{name}.py" for name in touching]
     session.run(
         "pytest",

@@ -25,10 +25,10 @@ def open_callouts(
     """Open a callout system in the running loop of asyncio, uvloop included, for an ``async with`` block.
 
     The options are those of ``callout.open_callouts()``. CPU 0 is this loop: its callbacks run in the loop's thread as
-    callbacks of the loop, so that they may use its futures, tasks and transports; ``system.cpu(0).start_soon()`` starts
-    tasks of asyncio. Other CPUs are threads with a trio loop of their own. Underneath, trio runs as a guest of this
-    loop. Tasks of this loop can await all that a task of trio can: drains, ``draining()``, ``Event.wait()``,
-    ``msleep()``.
+    callbacks of the loop, so that they may use its futures, tasks and transports; ``system.cpu(0).start_soon()`` and
+    ``system.open_nursery()`` start tasks of asyncio. Other CPUs are threads with a trio loop of their own. Underneath,
+    trio runs as a guest of this loop. Tasks of this loop can await all that a task of trio can: drains, ``draining()``,
+    ``Event.wait()``, ``msleep()``.
 
     Leaving it normally waits for the tasks that were started while it was open; leaving it by an exception or a
     cancellation cancels them. It may be left in another task than it was entered in. Opening and leaving go on under

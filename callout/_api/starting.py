@@ -214,6 +214,8 @@ class TimeoutTask:
     def cancel(self) -> StopResult:
         """Do as ``stop()``, and cancel the run in progress, if there is one: its task, and no other. Never blocks, so
         the task may still be there when this has returned: see ``aclose()``.
+
+        A task of asyncio gets one ``CancelledError`` for all such calls, and for ``aclose()``, during one run.
         """
         with self._starts.lock:
             result = self._stop()
@@ -280,8 +282,8 @@ class TimeoutTask:
         running. Returns whether a scheduled start was removed.
 
         Raises:
-            SelfDrainError: called from its own task, or from one that its task has to wait for: a child of it. Two that
-                wait for each other are not noticed, and wait for ever.
+            SelfDrainError: called from its own task, or, on trio, from one that its task has to wait for: a child of
+                it. Two that wait for each other are not noticed, and wait for ever.
             SleepError: in checking mode: this thread holds a lock.
             LoopError: this task's loop cannot wait for it.
             ClosedError: its system is closed.

@@ -118,7 +118,7 @@ class LoopError(CalloutError, RuntimeError):
 
 class GuestError(CalloutError, RuntimeError):
     """``callout.guest.open_callouts()`` where it cannot be: outside asyncio, in a task of trio, in a loop that has a
-    system already; or a wait for its callouts in a task of another loop of asyncio.
+    system already; or a wait for its callouts, or ``open_nursery()``, in a task of another loop of asyncio.
     """
 
 

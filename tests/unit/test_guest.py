@@ -1253,6 +1253,50 @@ ENDS: Final[dict[str, tuple[str, list[str]]]] = {
         """,
         ["[]", "again"],
     ),
+    "a nursery is open": (
+        """
+        timers = []
+
+        async def body():
+            async with block as system, system.open_nursery() as nursery:
+                begun = callout.Event()
+                timers.append(nursery.start_later(0, stays, begun))
+                timers.append(nursery.start_every(3600, asyncio.sleep, 1))
+                timers.append(nursery.task(stays))
+                system.cpu(1).start_soon(closes, begun)
+                await asyncio.sleep(3600)
+
+        async def stays(begun=None):
+            if begun is None:
+                timers[2].reset(0)
+                system = callout.current_system()
+                system.call_later(0, system.call_later, 0, loop.stop)
+            else:
+                begun.set()
+            try:
+                await asyncio.sleep(3600)
+            except asyncio.CancelledError:
+                timers[2].reset(0)
+                await asyncio.sleep(3600)
+
+        async def closes(begun):
+            await begun.wait()
+            for t in timers:
+                await t.aclose()
+            print("closed")
+
+        task = loop.create_task(body())
+        loop.run_forever()
+        quiet()
+        type(loop).close(loop)
+        print(timers[0].cancel().name, timers[2].pending)
+        asyncio.run(again())
+        del task
+        gc.collect()
+        cpus()
+        """,
+        ["RUNNING True", "closed", "again", "[]"],
+    ),
     "it was being entered": (
         """
         task = loop.create_task(enter())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import math
 import signal
@@ -18,7 +17,6 @@ from callout import (
     ArgumentTypeError,
     ArgumentValueError,
     BusyError,
-    CalloutSystem,
     ClosedError,
     Event,
     LoopThreadError,
@@ -30,7 +28,6 @@ from callout import (
     TimedNursery,
     TimeoutTask,
     current_system,
-    guest,
     open_callouts,
 )
 
@@ -654,34 +651,6 @@ async def test_elsewhere_it_cannot_be_opened(autojump_clock: trio.testing.MockCl
                 pass
     with pytest.raises(ClosedError, match="open_nursery"):
         await main()
-
-
-def test_in_a_loop_of_asyncio() -> None:
-    """A nursery is opened on a CPU that runs trio; the loop of asyncio refuses it, and says what to do there."""
-    ran: list[int] = []
-
-    async def on_trio(system: CalloutSystem, done: Event) -> None:
-        async with system.open_nursery() as nursery:
-            nursery.start_later(0, look, nursery, done)
-            await trio.sleep_forever()
-
-    async def look(nursery: TimedNursery, done: Event) -> None:
-        ran.append(get_ident())
-        nursery.cancel()
-        done.set()
-
-    async def main() -> None:
-        async with guest.open_callouts(cpus=2) as system:
-            with pytest.raises(LoopThreadError, match="this is a loop of asyncio; have a callback make a task"):
-                async with system.open_nursery():
-                    pass
-            done = Event()
-            system.cpu(1).start_soon(on_trio, system, done)
-            await done.wait()
-
-    asyncio.run(main())
-    assert len(ran) == 1
-    assert ran != [get_ident()]
 
 
 # -- what is refused ---------------------------------------------------------------------------------------------------

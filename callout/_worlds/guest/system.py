@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from types import TracebackType
 from typing import Self, cast
@@ -22,7 +23,9 @@ from ..trio.platform import Loop
 from ..trio.reporting import OnError
 from ..trio.system import CalloutSystem
 from ..trio.tasks import Start, Tasks
-from .platform import GuestPlatform
+from ..trio.timed import TimedNursery
+from .platform import GuestPlatform, running_loop
+from .timed import HostNursery, host_nursery
 from .waits import Task
 
 
@@ -158,6 +161,7 @@ class GuestSystem(CalloutSystem):
 
     def __init__(self, machine: Machine, platform: GuestPlatform, on_error: OnError | None) -> None:
         self._host = platform.host
+        self._nurseries: set[HostNursery] = set()  # those of CPU 0 that are open
         super().__init__(machine, platform, on_error)
 
     def _new_tasks(self, cpu: Cpu, loop: Loop) -> Tasks:
@@ -165,6 +169,9 @@ class GuestSystem(CalloutSystem):
 
     def _new_body(self) -> Body:
         return Body()
+
+    def _new_nursery(self) -> AbstractAsyncContextManager[TimedNursery]:
+        return super()._new_nursery() if running_loop() is None else host_nursery(self)
 
     @property
     def body(self) -> Body:
@@ -176,3 +183,5 @@ class GuestSystem(CalloutSystem):
         tasks = self._cpus[0]._tasks
         assert isinstance(tasks, HostTasks)
         tasks.forget()
+        while self._nurseries:
+            self._nurseries.pop().forget()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeVarTuple
 
@@ -29,7 +29,7 @@ from .interrupts import interrupts_kept_out
 from .platform import Loop, TrioPlatform
 from .reporting import OnError, Reporter
 from .tasks import Start, Tasks
-from .timed import TimedNursery, open_nursery
+from .timed import TimedNursery, trio_nursery
 from .tracing import Sink, Trace, tracing
 from .watch import Watch
 
@@ -212,11 +212,12 @@ class CalloutSystem(Making):
 
         Raises:
             LoopThreadError: this is no task of a loop of this system.
+            GuestError: this is another loop of asyncio than the one that ``callout.guest`` has opened the system in.
             ClosedError: the system is closed.
             BusyError: what this has returned was entered before: one call for each block.
             ForkedError: in a forked child.
         """
-        return open_nursery(self)
+        return AsyncBlock("open_nursery", self._new_nursery)
 
     def bound(self, cpu: int | None = None) -> Block[CalloutSystem]:
         """Make this the current system of this thread, or of this task and what it starts, in a ``with`` block. Never
@@ -261,6 +262,10 @@ class CalloutSystem(Making):
     def _new_body(self) -> Body:
         """Return what the body of the block runs in, on CPU 0's loop."""
         return trio.CancelScope()
+
+    def _new_nursery(self) -> AbstractAsyncContextManager[TimedNursery]:
+        """Return the block of a nursery, for the task that enters it."""
+        return trio_nursery(self)
 
     # -- what goes wrong -----------------------------------------------------------------------------------------
 

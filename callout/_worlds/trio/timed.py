@@ -1,8 +1,10 @@
 """``system.open_nursery()``: a nursery whose tasks are started by timers (``_api.starting``).
 
-It is a nursery of trio's, and counts its tasks, for another thread may give it one at any time: a task that is to be
-started counts from then on. When the body has ended and the count is 0, the nursery ends, in one step under the lock.
-So what ``start_soon()`` has accepted is started.
+It knows its tasks, for another thread may give it one at any time: a task that is to be started is one of them from
+then on. When the body has ended and none is left, the nursery ends, in one step under the lock. So what
+``start_soon()`` has accepted is started.
+
+What starts and cancels the tasks is a nursery of trio's; in a loop of asyncio it is another (``_worlds.guest.timed``).
 """
 
 from __future__ import annotations
@@ -12,53 +14,77 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from contextvars import Context, copy_context
-from functools import partial
+from functools import cached_property, partial
 from types import FunctionType, MethodType
-from typing import TYPE_CHECKING, TypeVarTuple
+from typing import TYPE_CHECKING, Final, TypeVarTuple
 
 import trio
 
 from ..._api.starting import AsyncFn, Starts, TimeoutTask, check_name
 from ..._core.describe import name_of, shown
 from ..._core.errors import ArgumentTypeError, ClosedError, LoopThreadError
-from ..._core.once import AsyncBlock
 from ..._core.phases import Use, admit
 from ..._core.seconds import Seconds, to_ns, to_time
 from .forked import end_if_forked
-from .leaving import insist
 from .log import text_of
 from .platform import Loop, in_asyncio, in_task
 from .tasks import may_be_async
 
 if TYPE_CHECKING:
+    from ..._core.platform import Waiter
     from .system import CalloutSystem
 
 Ts = TypeVarTuple("Ts")
 
+NO_TASK: Final = (
+    "open_nursery: its tasks run on the loop that opens it, and this is no task of a loop of this system; open it in "
+    "the block of open_callouts(), or in a task that system.cpu(n).start_soon() has started"
+)
 
-class _Run:
-    """One run of a TimeoutTask: its task, and what cancels it."""
 
-    __slots__ = ("loop", "scope", "task")
+class Run:
+    """One task: of a TimeoutTask, of which it is a run, or of ``start_soon()``."""
 
-    def __init__(self, loop: Loop) -> None:
-        self.loop = loop
-        self.scope = trio.CancelScope()
-        self.task: trio.lowlevel.Task | None = None  # until it has begun
+    def __init__(
+        self,
+        nursery: TimedNursery,
+        of: TimeoutTask | None,
+        context: Context,
+        async_fn: AsyncFn,
+        args: tuple[object, ...],
+        name: str | None,
+    ) -> None:
+        """It begins in a copy of *context*."""
+        self.nursery, self.of, self.context = nursery, of, context
+        self.async_fn, self.args = async_fn, args
+        self.name = name_of(async_fn) if name is None else name
 
     def cancel(self) -> None:
         """See ``Running``."""
-        _on_loop(self.loop, self.scope.cancel)
+        self.nursery._on_loop(self._cancel_here)
+
+    def _cancel_here(self) -> None:
+        """Cancel it, on its loop. Again it does nothing."""
+        raise NotImplementedError
 
     def inside(self) -> bool:
-        """Return whether this is its task, or one in a nursery of its, however deep."""
-        if not in_task():
-            return False
-        task: trio.lowlevel.Task | None = trio.lowlevel.current_task()
-        while task is not None and task is not self.task:
-            nursery = task.parent_nursery
-            task = None if nursery is None else nursery.parent_task
-        return task is not None
+        """See ``Running``."""
+        raise NotImplementedError
+
+    async def body(self) -> None:
+        """Be that task."""
+        raise NotImplementedError
+
+    @trio.lowlevel.disable_ki_protection
+    async def call(self) -> None:
+        """Run the user's code."""
+        waiting = self.async_fn(*self.args)
+        if not inspect.isawaitable(waiting):
+            raise ArgumentTypeError(
+                f"open_nursery: {name_of(self.async_fn)} is no async function: it returned {text_of(waiting)}",
+                call="open_nursery",
+            )
+        await waiting
 
 
 class TimedNursery:
@@ -69,23 +95,23 @@ class TimedNursery:
     they are cancelled. What a task raises leaves through the block, as with a nursery of trio's.
 
     Its tasks run on the loop that has opened it, each in a copy of the context in which its ``TimeoutTask`` was made.
-    All methods may be called from any thread, and never block for longer than another one needs for such a call.
+    In the loop that ``callout.guest`` has opened the system in they are tasks of an ``asyncio.TaskGroup``. All methods
+    may be called from any thread, and never block for longer than another one needs for such a call.
     """
 
-    def __init__(self, system: CalloutSystem, cpu: int, loop: Loop, nursery: trio.Nursery) -> None:
-        self._loop = loop
-        self._nursery = nursery
+    def __init__(self, system: CalloutSystem, cpu: int, kind: type[Run]) -> None:
+        self._system = system
+        self._kind = kind
         self._starts = Starts(system, cpu, self._start)
         self._lock = self._starts.lock  # guards all that follows, too
-        self._handed_over: deque[tuple[Context, Callable[[], None]]] = deque()
-        self._count = 0  # tasks that were handed over and have not ended
-        self._idle: trio.Event | None = None  # set when there is none
+        self._handed_over: deque[Run] = deque()  # those that have not begun
+        self._runs: set[Run] = set()  # and those that have, until they have ended
+        self._idle: Waiter | None = None  # set when there is none
         self._over = False
-        self._start_handed_over = self._start_all  # one object: trio knows a function that it has been given by that
 
     def __repr__(self) -> str:
         state = "ended" if self._over else "open" if self._starts.open else "ending"
-        return f"<TimedNursery, {state}: {self._count} running, {len(self._starts.scheduled)} scheduled>"
+        return f"<TimedNursery, {state}: {len(self._runs)} running, {len(self._starts.scheduled)} scheduled>"
 
     # -- what its users call -------------------------------------------------------------------------------------------
 
@@ -102,16 +128,10 @@ class TimedNursery:
         """
         check_async("start_soon", async_fn, "call_later")
         check_name("start_soon", name)
-        spawn = partial(self._nursery.start_soon, self._run, async_fn, args, name=_task_name(async_fn, name))
         with self._lock:
             if self._over:
                 raise ClosedError("start_soon: this nursery has ended, and its last task has", call="start_soon")
-            self._count += 1
-            self._handed_over.append((copy_context(), spawn))
-        if _is_here(self._loop):
-            self._start_all()
-        else:
-            self._loop.post(self._start_handed_over, once=True)
+            self._hand_over(None, copy_context(), async_fn, args, name)
 
     def start_later(
         self, seconds: Seconds, async_fn: Callable[[*Ts], Awaitable[object]], /, *args: *Ts, name: str | None = None
@@ -174,7 +194,7 @@ class TimedNursery:
         from now on. From any thread. Never blocks.
         """
         self._starts.close()
-        _on_loop(self._loop, self._nursery.cancel_scope.cancel)
+        self._cancel()
 
     def _new(
         self, call: str, instead: str, async_fn: AsyncFn, args: tuple[object, ...], name: str | None
@@ -183,52 +203,33 @@ class TimedNursery:
         check_name(call, name)
         return self._starts.new(async_fn, args, name)
 
-    # -- on its loop ---------------------------------------------------------------------------------------------------
+    # -- runs --------------------------------------------------------------------------------------------------------
 
-    def _start(self, task: TimeoutTask) -> _Run:
+    def _start(self, task: TimeoutTask) -> Run:
         """Start a run of *task*. The lock is held."""
         assert task._async_fn is not None, "what is closed does not run"
-        run = _Run(self._loop)
-        task._context.run(
-            partial(self._nursery.start_soon, self._run_timed, task, run, name=_task_name(task._async_fn, task.name))
-        )
-        self._count += 1
+        return self._hand_over(task, task._context, task._async_fn, task._args, task.name)
+
+    def _hand_over(
+        self,
+        of: TimeoutTask | None,
+        context: Context,
+        async_fn: AsyncFn,
+        args: tuple[object, ...],
+        name: str | None,
+    ) -> Run:
+        """Have the loop start a task. The lock is held."""
+        run = self._kind(self, of, context, async_fn, args, name)
+        self._runs.add(run)
+        self._handed_over.append(run)
+        self._on_loop(self._start_all)
         return run
 
     @trio.lowlevel.enable_ki_protection
     def _start_all(self) -> None:
-        while True:
-            try:
-                context, spawn = self._handed_over.popleft()
-            except IndexError:
-                return
-            context.run(spawn)
-
-    @trio.lowlevel.enable_ki_protection
-    async def _run_timed(self, task: TimeoutTask, run: _Run) -> None:
-        """Be a run of *task*."""
-        run.task = trio.lowlevel.current_task()
-        assert task._async_fn is not None
-        try:
-            with run.scope:
-                await _call(task._async_fn, task._args)
-        except BaseException as error:
-            self._failed(error)
-            raise
-        finally:
-            task._ended()
-            self._ended()
-
-    @trio.lowlevel.enable_ki_protection
-    async def _run(self, async_fn: AsyncFn, args: tuple[object, ...]) -> None:
-        """Be a task of ``start_soon()``."""
-        try:
-            await _call(async_fn, args)
-        except BaseException as error:
-            self._failed(error)
-            raise
-        finally:
-            self._ended()
+        for _ in range(len(self._handed_over)):  # what comes meanwhile has the loop call this again
+            run = self._handed_over.popleft()
+            run.context.run(self._spawn, run)
 
     def _failed(self, error: BaseException) -> None:
         """*error* leaves a task: nothing more is started, for the nursery is being cancelled, or is about to be."""
@@ -236,69 +237,152 @@ class TimedNursery:
         self._starts.close()
 
     @trio.lowlevel.enable_ki_protection
-    def _ended(self) -> None:
-        """A task has ended, and what it has started is counted."""
+    def _ended(self, run: Run) -> None:
+        """A task has ended, or will not go on; what it has started is known."""
+        if run.of is not None:
+            run.of._ended()
         with self._lock:
-            self._count -= 1
-            idle = None if self._count else self._idle
+            self._runs.discard(run)
+            idle = None if self._runs else self._idle
         if idle is not None:
-            idle.set()
+            idle.set_here()
 
-    @trio.lowlevel.enable_ki_protection
-    async def _end(self, left: BaseException | None) -> None:
-        """End it: the body was left, by that exception or normally."""
-        self._starts.close()
-        if left is not None:
-            self._nursery.cancel_scope.cancel()
-        interrupt: BaseException | None = None
+    async def _until_over(self) -> None:
+        """Wait until no task is left, and have none started any more then."""
         while not self._all_over():
             assert self._idle is not None
-            if left is not None:
-                interrupt = await insist(self._idle) or interrupt
-                continue
-            try:
-                await self._idle.wait()
-            except (trio.Cancelled, KeyboardInterrupt) as error:
-                left = interrupt = error
-                self._nursery.cancel_scope.cancel()
-        if interrupt is not None:
-            raise interrupt
+            await self._idle.wait()
 
+    @trio.lowlevel.enable_ki_protection
     def _all_over(self) -> bool:
         """Return whether no task is left, and have none started any more if so; else make an event for the last."""
         with self._lock:
-            self._over = not self._count
+            self._over = not self._runs
             if not self._over:
-                self._idle = trio.Event()
+                self._idle = self._system._platform.waiter()
             return self._over
 
+    # -- what each kind of loop has of its own ----------------------------------------------------------------------
 
-def open_nursery(system: CalloutSystem) -> AsyncBlock[TimedNursery]:
-    """See ``CalloutSystem.open_nursery``."""
-    return AsyncBlock("open_nursery", partial(_open_nursery, system))
+    def _on_loop(self, func: Callable[[], object]) -> None:
+        """Have the loop call *func*, once or more often. From any thread, at any instant."""
+        raise NotImplementedError
+
+    def _spawn(self, run: Run) -> None:
+        """Begin it, on the loop."""
+        raise NotImplementedError
+
+    def _cancel(self) -> None:
+        """Cancel body and tasks. From any thread."""
+        raise NotImplementedError
+
+
+# -- on trio -----------------------------------------------------------------------------------------------------------
+
+
+class _TrioRun(Run):
+    """A task of trio."""
+
+    task: trio.lowlevel.Task | None = None  # until it has begun
+
+    @cached_property
+    def scope(self) -> trio.CancelScope:
+        """What cancels it."""
+        return trio.CancelScope()
+
+    def _cancel_here(self) -> None:
+        self.scope.cancel()
+
+    def inside(self) -> bool:
+        """Return whether this is its task, or one in a nursery of its, however deep."""
+        if not in_task():
+            return False
+        task: trio.lowlevel.Task | None = trio.lowlevel.current_task()
+        while task is not None and task is not self.task:
+            nursery = task.parent_nursery
+            task = None if nursery is None else nursery.parent_task
+        return task is not None
+
+    @trio.lowlevel.enable_ki_protection
+    async def body(self) -> None:
+        """Be that task."""
+        self.task = trio.lowlevel.current_task()
+        try:
+            with self.scope:
+                await self.call()
+        except BaseException as error:
+            self.nursery._failed(error)
+            raise
+        finally:
+            self.nursery._ended(self)
+
+
+class _TrioNursery(TimedNursery):
+    """A nursery of trio's."""
+
+    def __init__(self, system: CalloutSystem, cpu: int, nursery: trio.Nursery) -> None:
+        super().__init__(system, cpu, _TrioRun)
+        self._loop: Loop = system._platform.loops[cpu]
+        self._nursery = nursery
+
+    def _on_loop(self, func: Callable[[], object]) -> None:
+        if self._is_here():
+            func()
+        else:
+            self._loop.post(func, once=True)
+
+    def _is_here(self) -> bool:
+        """Return whether this is code of that loop, and not of the host of a guest run, which has the same thread."""
+        try:
+            return trio.lowlevel.current_trio_token() is self._loop.token
+        except RuntimeError:
+            return False
+
+    def _spawn(self, run: Run) -> None:
+        self._nursery.start_soon(run.body, name=run.name)
+
+    def _cancel(self) -> None:
+        self._on_loop(self._nursery.cancel_scope.cancel)
+
+    @trio.lowlevel.enable_ki_protection
+    async def end(self, left: BaseException | None) -> None:
+        """End it: the body was left, by that exception or normally."""
+        self._starts.close()
+        interrupt: BaseException | None = None
+        if left is None:
+            try:
+                await self._until_over()
+            except (trio.Cancelled, KeyboardInterrupt) as error:
+                left = interrupt = error
+        if left is None:
+            return
+        self._nursery.cancel_scope.cancel()
+        with trio.CancelScope(shield=True):
+            while not self._over:
+                try:
+                    await self._until_over()
+                except KeyboardInterrupt as error:  # it waits until this is over
+                    interrupt = error
+        if interrupt is not None:
+            raise interrupt
 
 
 @asynccontextmanager
 @trio.lowlevel.enable_ki_protection
-async def _open_nursery(system: CalloutSystem) -> AsyncIterator[TimedNursery]:
+async def trio_nursery(system: CalloutSystem) -> AsyncIterator[TimedNursery]:
+    """Be the block of a nursery that is opened in a task of trio."""
     admit("open_nursery", system._machine, Use.INIT)
-    platform = system._platform
-    cpu = platform.loop_here()
+    cpu = system._platform.loop_here()
     if not in_task() and in_asyncio():
         raise LoopThreadError(
-            "open_nursery: its tasks are tasks of trio, and this is a loop of asyncio; have a callback make a task, "
-            "with system.call_later(seconds, lambda: group.create_task(f())) for an asyncio.TaskGroup, or open it in a "
-            "task that system.cpu(1).start_soon() has started",
+            "open_nursery: its tasks are tasks of trio, and this is a loop of asyncio; open it in a task that "
+            "system.cpu(n).start_soon() has started, or open a system in this loop, with callout.guest.open_callouts()",
             call="open_nursery",
         )
     if cpu is None or not in_task():
-        raise LoopThreadError(
-            "open_nursery: its tasks run on the loop that opens it, and this is no task of a loop of this system; open "
-            "it in the block of open_callouts(), or in a task that system.cpu(n).start_soon() has started",
-            call="open_nursery",
-        )
+        raise LoopThreadError(NO_TASK, call="open_nursery")
     async with trio.open_nursery() as inner:
-        nursery = TimedNursery(system, cpu, platform.loops[cpu], inner)
+        nursery = _TrioNursery(system, cpu, inner)
         left: BaseException | None = None
         try:
             yield nursery
@@ -306,7 +390,7 @@ async def _open_nursery(system: CalloutSystem) -> AsyncIterator[TimedNursery]:
             left = error
             raise
         finally:
-            await nursery._end(left)
+            await nursery.end(left)
 
 
 # -- functions ---------------------------------------------------------------------------------------------------------
@@ -345,36 +429,4 @@ def _is_plain(func: object) -> bool:
     return not any(word in (returns if type(returns) is str else repr(returns)) for word in ("Awaitable", "Coroutine"))
 
 
-@trio.lowlevel.disable_ki_protection
-async def _call(async_fn: AsyncFn, args: tuple[object, ...]) -> None:
-    """Run the user's code."""
-    waiting = async_fn(*args)
-    if not inspect.isawaitable(waiting):
-        raise ArgumentTypeError(
-            f"open_nursery: {name_of(async_fn)} is no async function: it returned {text_of(waiting)}",
-            call="open_nursery",
-        )
-    await waiting
-
-
-def _task_name(async_fn: AsyncFn, name: str | None) -> str:
-    return name_of(async_fn) if name is None else name
-
-
-def _is_here(loop: Loop) -> bool:
-    """Return whether this is code of that loop, and not of the host of a guest run, which has the same thread."""
-    try:
-        return trio.lowlevel.current_trio_token() is loop.token
-    except RuntimeError:
-        return False
-
-
-def _on_loop(loop: Loop, func: Callable[[], object]) -> None:
-    """Have the loop call *func*: here and now, if this is its code."""
-    if _is_here(loop):
-        func()
-    else:
-        loop.post(func)
-
-
-__all__ = ["TimedNursery", "open_nursery"]
+__all__ = ["NO_TASK", "Run", "TimedNursery", "trio_nursery"]
