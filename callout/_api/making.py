@@ -14,12 +14,12 @@ from .._core.describe import shown
 from .._core.errors import ArgumentTypeError, ArgumentValueError, LockClassError
 from .._core.guard import protected
 from .._core.machine import Extra, Machine
-from .._core.methods import in_ns
+from .._core.methods import in_ns, later
 from .._core.periodic import Times, grid
 from .._core.phases import Use, admit
 from .._core.rules import Place, place
 from .._core.seconds import Seconds, from_ns, to_ns, to_time
-from .._core.short import arm_new, tolerance_of
+from .._core.short import tolerance_of
 from .._core.state import CAREFUL, FIXED, Func
 from .._locks.lock import Lock
 from .._locks.mutex import MTX_DEF, MTX_RECURSE, Mtx
@@ -108,14 +108,14 @@ class Making:
             LockClassError, ClosedError: as ``callout()``.
         """
         machine = self._machine
-        delay = in_ns("call_later", seconds)
         if lock is not None or name is not None or tolerance != 0:
+            delay = in_ns("call_later", seconds)
             c = self._given("call_later", fn, args, lock, name, cpu, tolerance)
             _arm("call_later", c, machine.platform.now() + delay)
             return c
         admit("call_later", machine, Use.INIT)
         number = machine.platform.current_cpu() if cpu is None else check_cpu("call_later", machine, cpu).id
-        return arm_new("call_later", machine.cpus[number], delay, fn, packed(args), None)
+        return later("call_later", machine.cpus[number], seconds, fn, args)
 
     @shapes.call_at
     @protected

@@ -16,11 +16,12 @@ from .checks import REFUSED_CODE, check_func, machine_of, not_a_callout
 from .guard import protect
 from .results import ARMED, STOPPED, ResetResult, StopResult
 from .seconds import LONGEST, Seconds, to_ns, to_time
-from .short import arm_at, stop_now
+from .short import arm_at, arm_new, stop_now
 from .units import NS_PER_S
 
 if TYPE_CHECKING:
     from .._api.callout import Callout
+    from .cpu import Cpu
 
 _GIVEN: Final = "the callback must be a function"
 
@@ -90,6 +91,11 @@ def stop(self: Callout, /) -> StopResult:
         return STOPPED[stop_now("stop", self)]
     except AttributeError:
         not_a_callout("stop", self)
+
+
+def later(call: str, cpu: Cpu, seconds: Seconds, func: Callable[..., object], args: tuple[object, ...]) -> Callout:
+    """Make a callout on *cpu* that has no lock, and arm it to call ``func(*args)`` once, *seconds* from now."""
+    return arm_new(call, cpu, in_ns(call, seconds), func, packed(args) if args else NO_ARGS, None)
 
 
 def in_ns(call: str, seconds: Seconds) -> int:

@@ -100,6 +100,9 @@ ADMITS: Final[Mapping[Use, Mapping[Phase, Admission]]] = {
     use: dict(zip(Phase, row, strict=True)) for use, row in _ROWS.items()
 }
 
+# The first phase in which something is not admitted. A look at the table is slow, and before that not needed.
+_FIRST: Final = next(phase for phase in Phase if any(row[phase] is not _W for row in _ROWS.values()))
+
 # The steps that there are. A child may be forked at any time; what is closed stays closed.
 STEPS: Final[Mapping[Phase, frozenset[Phase]]] = {
     Phase.OPENING: frozenset({Phase.OPEN, Phase.CANCELLING, Phase.FORKED}),  # CANCELLING: it could not be opened
@@ -119,6 +122,8 @@ def closed_text(machine: Machine) -> str:
 
 def admit(call: str, machine: Machine, use: Use) -> bool:
     """Return whether *call* is to be carried out now; False: it does nothing. Raise if the phase refuses it."""
+    if machine.phase < _FIRST:
+        return True
     admission = ADMITS[use][machine.phase]
     if admission is Admission.WORKS:
         return True
