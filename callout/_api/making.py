@@ -113,9 +113,8 @@ class Making:
             c = self._given("call_later", fn, args, lock, name, cpu, tolerance)
             _arm("call_later", c, machine.platform.now() + delay)
             return c
-        admit("call_later", machine, Use.INIT)
-        number = machine.platform.current_cpu() if cpu is None else check_cpu("call_later", machine, cpu).id
-        return later("call_later", machine.cpus[number], seconds, fn, args)
+        home = machine.cpus[machine.platform.current_cpu()] if cpu is None else check_cpu("call_later", machine, cpu)
+        return later("call_later", home, seconds, fn, args)
 
     @shapes.call_at
     @protected
