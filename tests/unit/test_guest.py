@@ -348,6 +348,44 @@ def test_a_task_factory_that_fails(run: Run) -> None:
     run(main)
 
 
+def test_starting_leaves_the_loop_its_turns(run: Run) -> None:
+    """A task that is to be started while another one is comes when the loop's callbacks have had their turns."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        started: list[str] = []
+        over = asyncio.Event()
+
+        async def task() -> None:
+            pass
+
+        async with callout.guest.open_callouts() as system:
+
+            def factory(
+                loop: asyncio.AbstractEventLoop,
+                coroutine: Any,  # noqa: ANN401 - of either kind
+                **given: object,
+            ) -> asyncio.Task[Any]:
+                started.append("a task")
+                if started[-3:] == ["a task"] * 3:
+                    loop.set_task_factory(None)
+                    loop.call_soon(over.set)
+                else:
+                    system.cpu(0).start_soon(task)
+                    loop.call_soon(started.append, "the loop")
+                return asyncio.Task(coroutine, loop=loop, **given)  # type: ignore[arg-type]  # it is passed on
+
+            loop.set_task_factory(factory)
+            system.cpu(0).start_soon(task)
+            await turns(20)
+
+            assert not over.is_set()
+            assert started.count("the loop") > 3
+            loop.set_task_factory(None)
+
+    run(main)
+
+
 # -- cancellation ------------------------------------------------------------------------------------------------------
 
 

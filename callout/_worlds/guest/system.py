@@ -90,7 +90,9 @@ class HostTasks(Tasks):
 
     @protected
     def _start_all(self) -> None:
-        while self._is_open:
+        for _ in range(len(self._handed_over)):  # what comes meanwhile has the loop call this again, after its tasks
+            if not self._is_open:
+                return
             try:
                 start = self._handed_over.popleft()
             except IndexError:

@@ -156,7 +156,9 @@ class Tasks:
             self._nursery = None
 
     def _start_all(self) -> None:
-        while self._nursery is not None:
+        for _ in range(len(self._handed_over)):  # what comes meanwhile has the loop call this again, after its tasks
+            if self._nursery is None:
+                return
             try:
                 start = self._handed_over.popleft()
             except IndexError:
