@@ -27,6 +27,7 @@ from .._core.state import CLOSED, FIELDS, FRESH, MOVING, PENDING, REMOVED, Recor
 from .._core.subclass import keep_fields
 from . import shapes
 from .awaitable import must_await, refuse_wait
+from .showing import callout_told
 
 
 class Callout(Record):
@@ -181,13 +182,7 @@ class Callout(Record):
         return math.inf if when is None else from_ns(max(when - self.c_cpu.now(), 0))
 
     def __repr__(self) -> str:
-        text = super().__repr__()
-        if self.c_cpu.id < 0:
-            return text
-        extra = self.c_cpu.machine.extras.get(self)
-        return (
-            text if extra is None or extra.name is None else text.replace("<Callout ", f"<Callout {extra.name!r} ", 1)
-        )
+        return callout_told(self)
 
 
 def _looked_at(c: Callout) -> int:

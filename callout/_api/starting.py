@@ -20,7 +20,6 @@ Source: our own; a timeout_task of taskqueue(9) has one callout and one task, to
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from contextvars import Context, copy_context
@@ -37,6 +36,7 @@ from .._core.state import REMOVED, RUNNING
 from .._locks.mutex import Mtx
 from .awaitable import must_await, refuse_closed, refuse_held_locks, refuse_loop
 from .periodic import Periodic
+from .showing import due_told, told
 
 if TYPE_CHECKING:
     from .._core.machine import Machine
@@ -422,19 +422,19 @@ class TimeoutTask:
             return self._callout.remaining() if self._due is None else 0.0
 
     def __repr__(self) -> str:
-        words = []
-        if self._closed:
-            words.append("closed")
-        if self._run is not None:
-            words.append("running")
-        if self._due is not None:
-            words.append("due at its end")
-        elif self._callout.pending:
-            left = self._callout.remaining()
-            words.append(f"due in {left:.3g} s" if left < math.inf else "due")
-        name = "" if self._name is None else f" {self._name!r}"
-        function = "" if self._async_fn is None else f" {name_of(self._async_fn)}"
-        return f"<TimeoutTask{name}{function}: {', '.join(words) or 'idle'}>"
+        words = [
+            word
+            for word, holds in (
+                ("closed", self._closed),
+                ("running", self._run is not None),
+                ("draining", self._waiters),
+                ("due at its end", self._due is not None),
+            )
+            if holds
+        ]
+        if due := due_told(self._callout):
+            words.append(due)
+        return told(self, self._name, self._async_fn, f" on cpu {self._starts.cpu}", words)
 
 
 def check_name(call: str, name: object) -> None:

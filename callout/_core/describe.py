@@ -1,5 +1,5 @@
-"""How messages name functions, without running any code of the user; and how they show what was given instead of
-what was wanted.
+"""How messages name functions, without running any code of the user; how they show what was given instead of what was
+wanted, and lengths of time.
 
 A report may be made about a function whose ``repr`` raises, or about a callable object that was freed meanwhile. So
 only what the type of a callable says is looked at, and of plain functions their name.
@@ -18,6 +18,18 @@ _NAMED: Final = (FunctionType, BuiltinFunctionType)
 def counted(number: int, what: str) -> str:
     """Return a number of things, in words of a message: "1 schedule", "2,000 schedules"."""
     return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def length_of_time(seconds: float) -> str:
+    """Return a length of time in a unit that suits it: "12.3 s", "3 ms"."""
+    size = abs(seconds)
+    for unit, name in ((86_400.0, "d"), (3_600.0, "h"), (60.0, "min")):
+        if size >= 2 * unit:
+            return f"{seconds / unit:.1f} {name}"
+    for unit, name in ((1.0, "s"), (1e-3, "ms")):
+        if size >= unit:
+            return f"{seconds / unit:.3g} {name}" if size < 100 * unit else f"{seconds / unit:.0f} {name}"
+    return f"{seconds * 1e6:.3g} us" if size else "0 s"
 
 
 def called_by(func: object) -> object:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from .._locks.lock import Lock
 from .checks import check_int
-from .cpu import BARRIER, STARTED, Cpu
+from .cpu import BARRIER, STARTED, Cpu, Run
 from .cpulock import acquire
 from .describe import name_of
 from .guard import protected
@@ -126,13 +126,18 @@ def _found(cpu: Cpu, c: Callout, when: int) -> _Found:
         words.append("queued")
     if run is not None:
         words.append("running" if run.state == STARTED else "waiting")
-        if any(ticket.asks != BARRIER for ticket in run.tickets or ()):
+        if is_awaited(run):
             words.append("draining")
         if state & MOVING and run.move is not None:
             when = run.move.time
     func = c.func if run is None or state & PENDING else run.func
     period = c.arg.times.period if type(c.arg) is Grid else None
     return _Found(when, c, cpu.machine.serials.of(c), cpu.id, func, c.lock, period, tuple(words))
+
+
+def is_awaited(run: Run) -> bool:
+    """Return whether a call waits for the end of *run*: a drain, not a barrier, which stops nothing."""
+    return any(ticket.asks != BARRIER for ticket in run.tickets or ())
 
 
 def _info(machine: Machine, found: _Found, now: int) -> CalloutInfo:

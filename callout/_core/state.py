@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, NoReturn, SupportsIndex, cast
 
-from . import describe
 from .build import CORE, PURE
 from .errors import ArgumentTypeError
 
@@ -141,18 +140,6 @@ class Record(Link):
         self.seq = 0
         self.state = FRESH
         self.time = 0
-
-    def __repr__(self) -> str:
-        state, run = self.state, self.run
-        words = [
-            word
-            for bit, word in ((PENDING, "pending"), (ACTIVE, "active"), (DIRECT, "direct"), (CLOSED, "terminated"))
-            if state & bit
-        ]
-        if run is not None:
-            words.append(RUN_WORDS[run.state])
-        where = "not initialised" if state & FRESH else f"on cpu {self.c_cpu.id}"
-        return f"<Callout {describe.name_of(self.func)} {where}: {' '.join(words) or 'idle'} at {id(self):#x}>"
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
         """Refuse to be copied or pickled: a twin of a pending callout would be in the wheel without being filed."""

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, Final
 
+from .._core.describe import length_of_time
 from ._source import Snapshot
 
 CPU_TITLES: Final = ("CPU", "PENDING", "FIRED/S", "ARMED/S", "REARMED/S", "STOPPED/S", "BUSY", "P99 LATE", "ERRORS")
@@ -18,8 +19,8 @@ def headline(now: Snapshot) -> str:
     """Return what there is to say of the whole system, in a line."""
     stats, total = now["stats"], now["stats"]["total"]
     longest = total["longest_function"]
-    by = f", longest callback {seconds(total['longest'])} ({clean(longest)})" if longest else ""
-    return f"up {seconds(stats['uptime'])}, {total['pending']:,} pending, {total['fired']:,} fired{by}"
+    by = f", longest callback {length_of_time(total['longest'])} ({clean(longest)})" if longest else ""
+    return f"up {length_of_time(stats['uptime'])}, {total['pending']:,} pending, {total['fired']:,} fired{by}"
 
 
 def cpus(now: Snapshot, before: Snapshot | None) -> list[tuple[str, ...]]:
@@ -48,8 +49,8 @@ def _quantile(bounds: Sequence[float], counts: Sequence[int]) -> str:
     for bound, count in zip(bounds, counts, strict=False):
         wanted -= count
         if wanted <= 0:
-            return f"< {seconds(bound)}"
-    return f"> {seconds(bounds[-1])}" if sum(counts) else "-"
+            return f"< {length_of_time(bound)}"
+    return f"> {length_of_time(bounds[-1])}" if sum(counts) else "-"
 
 
 def callouts(now: Snapshot) -> list[tuple[str, ...]]:
@@ -60,20 +61,10 @@ def callouts(now: Snapshot) -> list[tuple[str, ...]]:
         lock = "" if each["lock"] is None else each["lock"]
         if each["lock_owner"] is not None:
             lock += f" held by {each['lock_owner']}"
-        rows.append((seconds(each["due_in"]), str(each["cpu"]), ", ".join(each["state"]), clean(name), clean(lock)))
+        rows.append(
+            (length_of_time(each["due_in"]), str(each["cpu"]), ", ".join(each["state"]), clean(name), clean(lock))
+        )
     return rows
-
-
-def seconds(time: float) -> str:
-    """Return a length of time, in a unit that suits it."""
-    size = abs(time)
-    for unit, name in ((86_400.0, "d"), (3_600.0, "h"), (60.0, "min")):
-        if size >= 2 * unit:
-            return f"{time / unit:.1f} {name}"
-    for unit, name in ((1.0, "s"), (1e-3, "ms")):
-        if size >= unit:
-            return f"{time / unit:.3g} {name}" if size < 100 * unit else f"{time / unit:.0f} {name}"
-    return f"{time * 1e6:.3g} us" if size else "0 s"
 
 
 def clean(name: str) -> str:
@@ -100,4 +91,4 @@ def _aligned(titles: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
     ]
 
 
-__all__ = ["CALLOUT_TITLES", "CPU_TITLES", "LEFT", "callouts", "clean", "cpus", "headline", "plain", "seconds"]
+__all__ = ["CALLOUT_TITLES", "CPU_TITLES", "LEFT", "callouts", "clean", "cpus", "headline", "plain"]

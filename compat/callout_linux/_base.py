@@ -10,6 +10,7 @@ Nothing of a timer is touched once it is armed: its function may have run by the
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
+from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any, ClassVar, Final, NoReturn, TypeVar
 
 from callout import (
@@ -22,7 +23,6 @@ from callout import (
     CalloutError,
     NotInitializedError,
     callout_init,
-    callout_pending,
     callout_quiesce,
     callout_quiesce_sync,
     callout_running,
@@ -79,22 +79,20 @@ class TimerBase:
         return self._function
 
     def __repr__(self) -> str:
+        who = f"<{type(self).__name__} at {id(self):#x}"
         if not hasattr(self, "entry"):
-            return f"<{type(self).__name__} that was never made at {id(self):#x}>"
-        function = self._function
-        words = []
-        try:
-            if callout_pending(self.entry):
-                words.append(f"pending for {self.expires}")
-            if callout_running(self.entry):
-                words.append("running")
-            if callout_terminated(self.entry):
-                words.append("shut down")
-        except NotInitializedError:
-            words.append("not set up")
-        name = getattr(function, "__qualname__", repr(function))
-        where = f"on cpu {self.entry.c_cpu.id}"
-        return f"<{type(self).__name__} {name} {where}: {', '.join(words) or 'idle'} at {id(self):#x}>"
+            return f"{who}: never made>"
+        # What its callout says of itself, but for name and function.
+        _, on, rest = repr(self.entry).partition(" on cpu ")
+        if not on:
+            return f"{who}: not set up>"
+        function: Any = self._function
+        if type(function) is MethodType:
+            function = function.__func__
+        if function is not None:
+            named = type(function) in (FunctionType, BuiltinFunctionType)
+            who += f" {function.__qualname__}" if named else f" a {type(function).__qualname__}"
+        return f"{who}{on}{rest.replace('closed', 'shut down')}"
 
     def _assign(self, expires: int) -> None:
         entry = self.entry

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Coroutine
 from functools import partial
@@ -396,10 +397,18 @@ def without_function() -> v2_3.timer_list:
 MISUSE: dict[str, tuple[Callable[[], object], type[CalloutError], str]] = {
     "add_timer_on": (lambda: add_timer_on(DEFINE_TIMER(ignore), 5), ArgumentValueError, "there is no cpu 5"),
     "add_timer_on.": (lambda: add_timer_on(DEFINE_TIMER(ignore), "0"), ArgumentTypeError, "cpu must be an int"),  # type: ignore[arg-type]  # the mistake
-    "timer_setup": (lambda: timer_setup(in_use(), ignore, 0), BusyError, "<timer_list ignore on cpu 0: pending"),
-    "add_timer": (lambda: v2_3.add_timer(without_function()), NotInitializedError, "<timer_list None on cpu 0: idle"),
-    "mod_timer": (lambda: v2_3.mod_timer(without_function(), 1), NotInitializedError, "<timer_list None on cpu 0"),
-    "timer_delete": (lambda: timer_delete(timer_list()), NotInitializedError, "<timer_list None on cpu -1: not set up"),
+    "timer_setup": (lambda: timer_setup(in_use(), ignore, 0), BusyError, "<timer_list ignore on cpu 0: "),
+    "add_timer": (
+        lambda: v2_3.add_timer(without_function()),
+        NotInitializedError,
+        "<timer_list on cpu 0: idle> has no function",
+    ),
+    "mod_timer": (
+        lambda: v2_3.mod_timer(without_function(), 1),
+        NotInitializedError,
+        "<timer_list on cpu 0: idle> has no function",
+    ),
+    "timer_delete": (lambda: timer_delete(timer_list()), NotInitializedError, "<timer_list: not set up>"),
     "timer_pending": (lambda: timer_pending(None), ArgumentTypeError, "the first argument must be a timer"),  # type: ignore[arg-type]  # the mistake
     "smp_call_function_many": (
         lambda: smp_call_function_many([10**5000], ignore, 0, wait=False),
@@ -418,7 +427,7 @@ def test_an_error_names_the_call_that_was_made(s: Stage, name: str) -> None:
     with pytest.raises(kind) as caught:
         s.do(misuse)
 
-    assert str(caught.value).startswith(f"{call}: {words}")
+    assert re.sub(r" at 0x[0-9a-f]+", "", str(caught.value)).startswith(f"{call}: {words}")
     assert caught.value.call == call
     assert "callout_" not in str(caught.value)
     assert not isinstance(caught.value.callout, Callout)

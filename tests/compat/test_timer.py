@@ -533,9 +533,22 @@ def test_the_older_names_are_the_same_functions() -> None:
     assert del_timer_sync_blocking is timer_delete_sync_blocking
 
 
-def test_a_timer_says_what_it_is() -> None:
-    """The repr of a timer names its function, and what it is doing; of one that was never set up, that."""
-    assert "not set up" in repr(timer_list())
+def test_a_timer_says_what_it_is(s: Stage) -> None:
+    """The repr of a timer names its function, its CPU, and what it is at; of one that was never set up, that."""
+    timer = timer_list()
+    who = f"<timer_list at {id(timer):#x}"
+    assert repr(timer) == f"{who}: not set up>"
+
+    s.do(lambda: timer_setup(timer, s.seen, 0))
+    said = [repr(timer)]
+    s.do(lambda: mod_timer(timer, jiffies() + 5))
+    said.append(repr(timer))
+    s.do(lambda: timer_shutdown(timer))
+    said.append(repr(timer))
+
+    armed = said.pop(1)
+    assert said == [f"{who} Stage.seen on cpu 0: idle>", f"{who} Stage.seen on cpu 0: shut down>"]
+    assert armed.startswith((f"{who} Stage.seen on cpu 0: due in ", f"{who} Stage.seen on cpu 0: pending"))
 
 
 def test_mod_timer_to_the_time_of_the_run_in_progress_replaces_a_deferred_arming(s2: Stage) -> None:
@@ -591,7 +604,7 @@ def test_a_timer_that_is_a_local_variable(s: Stage) -> None:
     timer = timer_list()
     s.do(timer_setup_on_stack, timer, ran.append, 0)
     s.do(mod_timer, timer, s.do(jiffies) + 1)
-    with pytest.raises(BusyError, match=r"destroy_timer_on_stack: .*pending"):
+    with pytest.raises(BusyError, match=r"destroy_timer_on_stack: <timer_list .*list\.append.*> is in use"):
         s.do(destroy_timer_on_stack, timer)
     s.tick(2)
 

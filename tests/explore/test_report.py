@@ -444,5 +444,5 @@ def test_a_report_is_the_same_in_every_process(tmp_path: Path) -> None:
     first, second = printed
 
     assert first == second
-    assert "it is the lock of <Callout None on cpu 0: idle at #1>" in first
+    assert "it is the lock of <Callout at #1 on cpu 0: idle, lock 'm'>" in first
     assert "<__main__.Thing object at #1>, <__main__.Thing object at #2> and <__main__.Thing object at #1>" in first

@@ -117,11 +117,11 @@ async def test_a_reset_during_a_run_is_for_the_next(autojump_clock: trio.testing
         t = nursery.start_later(1, log.work, "a", 10)
         await trio.sleep(2)
         assert t.reset(3) is ResetResult.ARMED
-        assert repr(t) == "<TimeoutTask Log.work: running, due in 3 s>"
+        assert repr(t) == f"<TimeoutTask at {id(t):#x} Log.work on cpu 0: running, due in 3 s>"
         await trio.sleep(4)
 
         assert (t.running, t.pending, t.deadline, t.remaining()) == (True, True, 5, 0)
-        assert repr(t) == "<TimeoutTask Log.work: running, due at its end>"
+        assert repr(t) == f"<TimeoutTask at {id(t):#x} Log.work on cpu 0: running, due at its end>"
 
         await trio.sleep(6)  # the second runs, since 11
         assert t.reset(20) is ResetResult.ARMED
@@ -476,7 +476,7 @@ async def test_close_cancels_and_is_for_good(autojump_clock: trio.testing.MockCl
         assert (t.closed, t.running, t.pending) == (True, False, False)
         assert t.reset(1) is ResetResult.REFUSED
         assert t._async_fn is None
-        assert repr(t) == "<TimeoutTask: closed>"
+        assert repr(t) == f"<TimeoutTask at {id(t):#x} on cpu 0: closed>"
         with trio.testing.assert_no_checkpoints():
             await t.aclose()
         with pytest.raises(ClosedError, match=r"async with: <TimeoutTask.*> was closed; make a new one"):

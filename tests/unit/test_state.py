@@ -13,11 +13,7 @@ from callout import Callout, ClosedError, NotInitializedError
 from callout._core.cpu import NOWHERE
 from callout._core.rawlock import RawLock
 from callout._core.refusal import Refusal
-from callout._core.state import ACTIVE, CLOSED, DIRECT, PENDING
-
-
-def ignore(arg: object) -> None:
-    """Be a callback that does nothing."""
+from callout._core.state import ACTIVE, PENDING
 
 
 def test_a_fresh_record_is_nowhere() -> None:
@@ -57,24 +53,6 @@ def test_a_refusal_passes_the_release_on() -> None:
 def test_a_refusal_without_a_lock_takes_a_release() -> None:
     """Giving up a refusal that replaced nothing does nothing."""
     Refusal(ClosedError, "it is gone").release()
-
-
-@pytest.mark.parametrize(
-    ("state", "words"),
-    [
-        (0, "idle"),
-        (ACTIVE, "active"),
-        (PENDING | ACTIVE, "pending active"),
-        (DIRECT | CLOSED, "direct terminated"),
-    ],
-)
-def test_a_callout_shows_its_state(state: int, words: str) -> None:
-    """The repr of a callout names its function, its CPU and its state."""
-    c = Callout()
-    c.func = ignore
-    c.state = state
-
-    assert repr(c).startswith(f"<Callout ignore on cpu -1: {words} at 0x")
 
 
 def test_a_record_is_flat() -> None:

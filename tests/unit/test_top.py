@@ -315,13 +315,6 @@ def test_what_is_no_system_is_refused(tmp_path: Path, said: bytes) -> None:
         thread.join()
 
 
-def test_lengths_of_time_have_a_unit_that_suits_them() -> None:
-    """Three digits, or one after the point; what is late is negative."""
-    shown = [_table.seconds(time) for time in (0, 2e-6, -0.0015, 0.25, 99.5, 150, 7200, 200_000)]
-
-    assert shown == ["0 s", "2 us", "-1.5 ms", "250 ms", "99.5 s", "2.5 min", "2.0 h", "2.3 d"]
-
-
 def test_names_are_no_commands_to_the_terminal() -> None:
     """What cannot be printed is a question mark; what is long is cut."""
     assert _table.clean("a\x1b[2Jb") == "a?[2Jb"
