@@ -2,6 +2,8 @@
 
 The engine is explored on the virtual platform and ships on trio's, so a primitive that grants there what the real one
 refuses makes a certificate false. A test is a task of CPU 0; it has threads without a loop and a CPU 1 beside it.
+
+The manual world has one CPU and no loop. The same is asserted of it, as far as that goes: a test drives the CPU.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import contextvars
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, Final, Protocol, TypeVar
 
@@ -19,6 +22,7 @@ from callout._core.drain import run_blocking
 from callout._core.platform import Entry, Platform, Waiter
 from callout._core.rawlock import RawLock
 from callout._core.units import NEVER
+from callout._worlds.manual.platform import ManualPlatform
 from callout._worlds.trio.platform import TrioPlatform
 from callout._worlds.trio.services import Services
 from callout._worlds.virtual.platform import VirtualPlatform
@@ -33,6 +37,7 @@ class World(Protocol):
     """A platform with two CPUs, seen from a task of CPU 0."""
 
     entries: Entries
+    in_loop: bool  # what the entries of a CPU run in is a loop
 
     @property
     def platform(self) -> Platform:
@@ -108,6 +113,8 @@ class Entries:
 class RealWorld:
     """Loops of trio in two threads; the CPUs are driven as the system drives them."""
 
+    in_loop = True
+
     def __init__(self, make: Callable[[], TrioPlatform], tick: Callable[[TrioPlatform], None]) -> None:
         self._make = make
         self._tick = tick
@@ -182,6 +189,8 @@ class RealWorld:
 class VirtualWorld:
     """Greenlets."""
 
+    in_loop = True
+
     def __init__(self) -> None:
         self.entries = Entries()
         self.platform = self.entries.platform = VirtualPlatform()
@@ -236,6 +245,40 @@ class VirtualWorld:
         """A free clock needs none."""
 
 
+class ManualWorld:
+    """One CPU, which runs where the test drives it."""
+
+    in_loop = False
+
+    def __init__(self) -> None:
+        self.entries = Entries()
+        self.platform = self.entries.platform = ManualPlatform()
+        self.platform.attach(0, self.entries.entry(0))
+
+    def play(self, body: Body) -> None:
+        """Run *body* as what drives the CPU."""
+        with self.platform.driving("play"):
+            self.platform.power_on()
+            self.platform.drive(body(self))
+
+    async def thread(self, func: Callable[[], T]) -> T:
+        """A thread, for whose end the CPU waits."""
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(func).result()
+
+    async def together(self, *tasks: Callable[[], Awaitable[object]], cpu: int = 0) -> None:
+        """There are no tasks: in turn, as far as each comes. Between two rounds the CPU has its own."""
+        assert cpu == 0
+        left = [task().__await__() for task in tasks]
+        while left:
+            left = [each for each in left if next(each, left) is not left]
+            self.platform.serve()
+
+    def tick(self) -> None:
+        """Have the clock stand where it is."""
+        self.platform.run_until(self.platform.now(), lambda: False)
+
+
 def _drive(make: Callable[[], Coroutine[Any, Any, None]]) -> None:
     drive(make())
 
@@ -272,6 +315,12 @@ def world(request: pytest.FixtureRequest) -> RealWorld | VirtualWorld:
     return WORLDS[request.param]()
 
 
+@pytest.fixture(params=[*WORLDS, "manual"])
+def any_world(request: pytest.FixtureRequest) -> AnyWorld:
+    """Give each world, and the one that has no loop."""
+    return ManualWorld() if request.param == "manual" else WORLDS[request.param]()
+
+
 @pytest.fixture(params=["raw", "cpu"])
 def make_lock(request: pytest.FixtureRequest) -> Callable[[Platform], RawLock]:
     """Give each way to make a lock."""
@@ -280,13 +329,13 @@ def make_lock(request: pytest.FixtureRequest) -> Callable[[Platform], RawLock]:
     return lambda platform: platform.cpu_lock(0)
 
 
-AnyWorld = RealWorld | VirtualWorld
+AnyWorld = RealWorld | VirtualWorld | ManualWorld
 MakeLock = Callable[[Platform], RawLock]
 
 # -- locks -------------------------------------------------------------------------------------------------------------
 
 
-def test_releasing_a_lock_that_is_not_held(world: AnyWorld, make_lock: MakeLock) -> None:
+def test_releasing_a_lock_that_is_not_held(any_world: AnyWorld, make_lock: MakeLock) -> None:
     """It is a RuntimeError: before it was ever acquired, and a second time."""
 
     async def body(world: World) -> None:
@@ -302,10 +351,10 @@ def test_releasing_a_lock_that_is_not_held(world: AnyWorld, make_lock: MakeLock)
         assert lock.acquire(False)
         lock.release()
 
-    world.play(body)
+    any_world.play(body)
 
 
-def test_a_lock_is_held_by_one_thread_as_often_as_it_acquired_it(world: AnyWorld, make_lock: MakeLock) -> None:
+def test_a_lock_is_held_by_one_thread_as_often_as_it_acquired_it(any_world: AnyWorld, make_lock: MakeLock) -> None:
     """Its holder may acquire it again; another thread may neither acquire nor release it before the last release."""
 
     async def body(world: World) -> None:
@@ -333,7 +382,7 @@ def test_a_lock_is_held_by_one_thread_as_often_as_it_acquired_it(world: AnyWorld
         assert not owned()
         assert await world.thread(try_it)
 
-    world.play(body)
+    any_world.play(body)
 
 
 def test_acquiring_waits_for_the_release(world: AnyWorld, make_lock: MakeLock) -> None:
@@ -374,7 +423,7 @@ def test_acquiring_waits_for_the_release(world: AnyWorld, make_lock: MakeLock) -
 # -- waiters -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_waiter_that_is_set_lets_pass(world: AnyWorld) -> None:
+def test_a_waiter_that_is_set_lets_pass(any_world: AnyWorld) -> None:
     """A wake-up that comes before the wait is not lost."""
 
     async def body(world: World) -> None:
@@ -386,10 +435,10 @@ def test_a_waiter_that_is_set_lets_pass(world: AnyWorld) -> None:
             getattr(waiter, how)()
             await waiter.wait()
 
-    world.play(body)
+    any_world.play(body)
 
 
-def test_a_wake_up_wakes_its_own_waiter_only(world: AnyWorld) -> None:
+def test_a_wake_up_wakes_its_own_waiter_only(any_world: AnyWorld) -> None:
     """Each of those that wait is woken by its own, from a thread or from its loop."""
 
     async def body(world: World) -> None:
@@ -413,10 +462,10 @@ def test_a_wake_up_wakes_its_own_waiter_only(world: AnyWorld) -> None:
         await world.together(partial(wait, one, "one"), partial(wait, other, "other"), wake)
         assert log == ["wake other", "other woken", "wake one", "one woken"]
 
-    world.play(body)
+    any_world.play(body)
 
 
-def test_setting_a_thread_waiter_twice(world: AnyWorld) -> None:
+def test_setting_a_thread_waiter_twice(any_world: AnyWorld) -> None:
     """It is a RuntimeError, and the one that waits passes once."""
 
     async def body(world: World) -> None:
@@ -428,7 +477,7 @@ def test_setting_a_thread_waiter_twice(world: AnyWorld) -> None:
             waiter.set_here()
         await waiter.wait()
 
-    world.play(body)
+    any_world.play(body)
 
 
 def test_a_thread_waiter_blocks_a_thread_until_it_is_set(world: AnyWorld) -> None:
@@ -576,9 +625,12 @@ def test_which_cpu_which_thread_and_whether_it_is_a_loop(world: AnyWorld) -> Non
 # -- interrupts --------------------------------------------------------------------------------------------------------
 
 
+CPUS_OF_WORLDS: Final = [*((name, cpu) for name in WORLDS for cpu in range(CPUS)), ("manual", 0)]
+
+
 @pytest.mark.parametrize("from_thread", [True, False])
-@pytest.mark.parametrize("cpu", [0, 1])
-def test_an_interrupt_takes_the_calls_on_that_cpu(world: AnyWorld, cpu: int, *, from_thread: bool) -> None:
+@pytest.mark.parametrize(("any_world", "cpu"), CPUS_OF_WORLDS, indirect=["any_world"])
+def test_an_interrupt_takes_the_calls_on_that_cpu(any_world: AnyWorld, cpu: int, *, from_thread: bool) -> None:
     """``Entry.calls`` is called on the loop of that CPU, and nothing else is."""
 
     async def body(world: World) -> None:
@@ -589,15 +641,15 @@ def test_an_interrupt_takes_the_calls_on_that_cpu(world: AnyWorld, cpu: int, *, 
                 world.platform.interrupt(cpu)
 
         await world.entries.noted(world, provoke)
-        assert world.entries.log == [f"calls of {cpu} on {cpu} in_loop=True"]
+        assert world.entries.log == [f"calls of {cpu} on {cpu} in_loop={world.in_loop}"]
 
-    world.play(body)
+    any_world.play(body)
 
 
-@pytest.mark.parametrize("cpu", [0, 1])
-def test_an_event_timer_expires_on_its_cpu(world: AnyWorld, cpu: int) -> None:
+@pytest.mark.parametrize(("any_world", "cpu"), CPUS_OF_WORLDS, indirect=["any_world"])
+def test_an_event_timer_expires_on_its_cpu(any_world: AnyWorld, cpu: int) -> None:
     """``Entry.hardclock`` is called on the loop of that CPU, and again as long as it has more to do."""
-    world.entries.more = 3
+    any_world.entries.more = 3
 
     async def body(world: World) -> None:
         async def provoke() -> None:
@@ -606,12 +658,12 @@ def test_an_event_timer_expires_on_its_cpu(world: AnyWorld, cpu: int) -> None:
             world.tick()
 
         await world.entries.noted(world, provoke)
-        assert world.entries.log == ["more"] * 3 + [f"hardclock of {cpu} on {cpu} in_loop=True"]
+        assert world.entries.log == ["more"] * 3 + [f"hardclock of {cpu} on {cpu} in_loop={world.in_loop}"]
 
-    world.play(body)
+    any_world.play(body)
 
 
-def test_time_never_goes_back(world: AnyWorld) -> None:
+def test_time_never_goes_back(any_world: AnyWorld) -> None:
     """Also over an interrupt."""
 
     async def body(world: World) -> None:
@@ -624,7 +676,7 @@ def test_time_never_goes_back(world: AnyWorld) -> None:
         await world.entries.noted(world, provoke)
         assert world.platform.now() >= before
 
-    world.play(body)
+    any_world.play(body)
 
 
 # -- where the real world does something undefined --------------------------------------------------------------------
