@@ -1,4 +1,4 @@
-"""What makes callouts: the part of a system that is the same on real loops and on virtual CPUs."""
+"""What makes callouts, and tells of them: the part of a system that is the same in every world."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Final, TypeVar, cast
 from .._core.args import packed
 from .._core.arm import arm, initialize, lock_class_of
 from .._core.checks import check_cpu, check_func
+from .._core.counters import SystemStats, stats
 from .._core.deadline import FAR
 from .._core.describe import shown
 from .._core.errors import ArgumentTypeError, ArgumentValueError, LockClassError
@@ -20,6 +21,7 @@ from .._core.phases import Use, admit
 from .._core.rules import Place, place
 from .._core.seconds import Seconds, from_ns, to_ns, to_time
 from .._core.short import tolerance_of
+from .._core.snapshot import CalloutInfo, callouts
 from .._core.state import CAREFUL, FIXED, Func
 from .._locks.lock import Lock
 from .._locks.mutex import MTX_DEF, MTX_RECURSE, Mtx
@@ -35,7 +37,7 @@ _THREADS_LOCKS: Final = (type(threading.Lock()), type(threading.RLock()))
 
 
 class Making:
-    """Makes callouts, and the locks for them. What is made belongs to this system."""
+    """Makes callouts, and the locks for them, and tells of them. What is made belongs to this system."""
 
     __slots__ = ()
 
@@ -188,6 +190,35 @@ class Making:
         """
         machine = self._machine
         return from_ns(machine.platform.now() + machine.epoch)
+
+    def stats(self) -> SystemStats:
+        """Return what its CPUs have done since it was opened: how many callouts were armed, were called and were
+        stopped, how late they were, for how long callbacks ran. Never blocks.
+
+        Times are in seconds. Nothing is ever set back, so that any number of readers may take the difference of two:
+        ``later - earlier``.
+
+        Raises:
+            ClosedError: the system is closed.
+            ReentrantCallError: called by a finalizer or signal handler that has interrupted the engine.
+            ForkedError: in a forked child.
+        """
+        admit("stats", self._machine, Use.CURRENT)
+        return stats(self._machine)
+
+    def callouts(self, limit: int | None = None) -> list[CalloutInfo]:
+        """Return what is scheduled and what runs now, by deadline; with *limit*, the first so many. Never blocks.
+
+        While the callouts of a CPU are listed its lock is held, as in any call: with a limit for as long as it takes to
+        find the first, else the longer the more there are. The list keeps none of them alive, and does not show with
+        which arguments they will be called.
+
+        Raises:
+            ArgumentTypeError, ArgumentValueError: *limit* is no int from 0.
+            ClosedError, ReentrantCallError, ForkedError: as ``stats()``.
+        """
+        admit("callouts", self._machine, Use.CURRENT)
+        return callouts("callouts", self._machine, limit)
 
 
 def _make(

@@ -37,6 +37,10 @@ from callout.abc import Timers
 from callout.testing import ManualTimers, VirtualSMP
 
 
+def ignore() -> None:
+    """Be a callback that does nothing."""
+
+
 @pytest.fixture
 def timers() -> ManualTimers:
     """Give some that stand at 0."""
@@ -290,6 +294,22 @@ def test_a_completion_that_fails_is_raised_by_the_close() -> None:
     timers.call_later(1, print).close_soon(bad, "missing")
     with pytest.raises(KeyError, match="missing"):
         timers.close()
+
+
+def test_they_tell_of_their_callouts(timers: ManualTimers) -> None:
+    """What was counted and what is scheduled, by their clock; not when they were closed."""
+    timers.call_later(1, ignore, name="first")
+    timers.every(10, ignore, name="every")
+    timers.advance(1)
+    (info,) = timers.callouts()
+    total = timers.stats().total
+
+    assert (info.name, info.deadline, info.due_in, info.period) == ("every", 10, 9, 10)
+    assert (total.armed, total.fired, total.pending, total.lateness.max) == (2, 1, 1, 0)
+    timers.close()
+    for call in (timers.stats, timers.callouts):
+        with pytest.raises(ClosedError):
+            call()
 
 
 def test_wrong_arguments_are_refused(timers: ManualTimers) -> None:

@@ -263,6 +263,31 @@ def test_check_sees_an_event_timer_that_is_set_too_late() -> None:
             vm.check()
 
 
+def test_it_tells_of_its_callouts_from_outside() -> None:
+    """What was counted, and what is scheduled; in a thread that is an error, for there it would be a race unseen."""
+    with VirtualSMP(2, free_clock=False) as vm:
+        errors: list[CalloutError] = []
+        vm.call_later(0.001, nothing, 0)
+        vm.call_later(5, nothing, 0, cpu=1, name="later")
+        vm.tick(10)
+
+        def thread() -> None:
+            for call in (vm.stats, vm.callouts):
+                with pytest.raises(
+                    CalloutError, match=r"thread runs on the machine.*no part of an exploration"
+                ) as caught:
+                    call()
+                errors.append(caught.value)
+
+        (info,) = vm.callouts()
+        vm.spawn(thread)
+        vm.check()
+
+        assert [(cpu.fired, cpu.pending) for cpu in vm.stats().cpus] == [(1, 0), (0, 1)]
+        assert (info.name, info.cpu, round(info.due_in, 3)) == ("later", 1, 4.99)
+        assert [error.call for error in errors] == ["stats", "callouts"]
+
+
 def test_a_livelock_is_raised_where_it_is_driven() -> None:
     """A callback that re-arms its callout for ever ends settle(), again and again."""
     with VirtualSMP(1, max_steps=1000) as vm:

@@ -13,7 +13,6 @@ import trio
 from ..._api.making import Making
 from ..._core.calls import call_on
 from ..._core.checks import check_cpu
-from ..._core.counters import SystemStats, stats
 from ..._core.cpu import Cpu
 from ..._core.deadline import ticks_since_boot
 from ..._core.errors import ArgumentValueError, NoSystemError
@@ -21,7 +20,6 @@ from ..._core.guard import protected
 from ..._core.machine import CURRENT, Machine, current_machine
 from ..._core.once import AsyncBlock, Block
 from ..._core.phases import Phase, Use, admit
-from ..._core.snapshot import CalloutInfo, callouts
 from ..._core.units import ns_to_sbt
 from ..._locks.mutex import Mtx
 from .forked import end_if_forked
@@ -153,35 +151,6 @@ class CalloutSystem(Making):
         """Return the time of its clock as sbintime. Never blocks. Raises as ``ticks()``."""
         admit("sbinuptime", self._machine, Use.CURRENT)
         return ns_to_sbt(self._platform.now())
-
-    def stats(self) -> SystemStats:
-        """Return what its CPUs have done since it was opened: how many callouts were armed, were called and were
-        stopped, how late they were, for how long callbacks ran. Never blocks.
-
-        Times are in seconds. Nothing is ever set back, so that any number of readers may take the difference of two:
-        ``later - earlier``.
-
-        Raises:
-            ClosedError: the system is closed.
-            ReentrantCallError: called by a finalizer or signal handler that has interrupted the engine.
-            ForkedError: in a forked child.
-        """
-        admit("stats", self._machine, Use.CURRENT)
-        return stats(self._machine)
-
-    def callouts(self, limit: int | None = None) -> list[CalloutInfo]:
-        """Return what is scheduled and what runs now, by deadline; with *limit*, the first so many. Never blocks.
-
-        While the callouts of a CPU are listed its lock is held, as in any call: with a limit for as long as it takes to
-        find the first, else the longer the more there are. The list keeps none of them alive, and does not show with
-        which arguments they will be called.
-
-        Raises:
-            ArgumentTypeError, ArgumentValueError: *limit* is no int from 0.
-            ClosedError, ReentrantCallError, ForkedError: as ``stats()``.
-        """
-        admit("callouts", self._machine, Use.CURRENT)
-        return callouts("callouts", self._machine, limit)
 
     def tracing(self, sink: Sink, *, where: bool = False) -> Block[Trace]:
         """Write down what happens to every callout of this system, in a ``with`` block.

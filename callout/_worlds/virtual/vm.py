@@ -16,6 +16,7 @@ from ..._api.callout import Callout
 from ..._api.making import Making
 from ..._core.calls import call_on
 from ..._core.checks import check_bool, check_int
+from ..._core.counters import SystemStats
 from ..._core.describe import name_of, shown
 from ..._core.errors import (
     ArgumentTypeError,
@@ -30,6 +31,7 @@ from ..._core.errors import (
 from ..._core.lifecycle import boot, check_options, enter
 from ..._core.machine import CURRENT, Machine
 from ..._core.phases import Phase
+from ..._core.snapshot import CalloutInfo
 from ..._core.state import Func
 from ..._locks.lock import Lock
 from . import records
@@ -46,6 +48,8 @@ V = TypeVar("V")
 
 MAX_STEPS = 1 << 40
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
+_CHECKED = "In a scenario use vm.settle(); explore() makes all checks when the scenario has ended"
+_COUNTED = "In a scenario note in a vm.cell() what it is to look at: what is counted is no part of an exploration"
 _GENERATES = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
 
 
@@ -425,6 +429,16 @@ class VirtualSMP(Visible, Making):
         else:
             self.platform.wait_until_quiet()
 
+    def stats(self) -> SystemStats:
+        """Do as ``CalloutSystem.stats()``. Called from outside: what is counted is no part of an exploration."""
+        self._driver("stats", _COUNTED)
+        return super().stats()
+
+    def callouts(self, limit: int | None = None) -> list[CalloutInfo]:
+        """Do as ``CalloutSystem.callouts()``. Called from outside, as ``stats()``."""
+        self._driver("callouts", _COUNTED)
+        return super().callouts(limit)
+
     def check(self) -> None:
         """Let all run until nothing can, and raise what went wrong, if anything did: what left a thread or a callback,
         what a ``Slab`` or a cell reported (even if it was caught), DeadlockError if a thread or task waits for what
@@ -483,14 +497,14 @@ class VirtualSMP(Visible, Making):
         if self.platform.off:
             self.platform.refuse(call)
 
-    def _driver(self, call: str) -> None:
+    def _driver(self, call: str, instead: str = _CHECKED) -> None:
         """Raise unless this is the code that drives the machine, outside of every thread, callback and scenario."""
         self._entered(call)
         self.platform.me()
         if self.platform.current is not None:
             raise CalloutError(
                 f"{call}: {self.platform.current.name} runs on the machine, and this is for the code that drives it "
-                "from outside. In a scenario use vm.settle(); explore() makes all checks when the scenario has ended",
+                f"from outside. {instead}",
                 call=call,
             )
 
