@@ -124,7 +124,7 @@ class Figures:
             f"{self.rounds} rounds in {self.seconds:.1f} s, {self.calls.total():,} calls:",
             *(f"  {name:28} {number:>12,}" for name, number in sorted(self.calls.items())),
             f"{self.armed:,} armed: {self.replaced:,} replaced, {self.fired:,} fired, {self.removed:,} removed",
-            f"  {self.unsure:,} refused or removed without a word; {self.refused:,} more refused after a termination",
+            f"  {self.unsure:,} refused or removed without a word; {self.refused:,} more refused",
             f"completions: {self.completions:,}",
             f"lateness: {late}",
             f"faults: {', '.join(f'{name} {number:,}' for name, number in sorted(self.faults.items())) or 'none'}",

@@ -1,52 +1,35 @@
-"""callout(9): every kind of callout, and every call."""
+"""callout(9): every kind of callout, and every call; and for the same callouts the methods of Python."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import nullcontext
 from functools import partial
-from typing import Final, NamedTuple
+from typing import Final
 
 import trio
 
 from .. import (
-    ARM_IF_EARLIER,
-    ARM_IF_IDLE,
-    ARM_IF_PENDING,
-    ARM_STAY,
-    ARM_UNCHANGED,
-    C_ABSOLUTE,
     C_DIRECT_EXEC,
-    C_HARDCLOCK,
-    C_PREL,
     CALLOUT_REMOVED,
     CALLOUT_RETURNUNLOCKED,
     CALLOUT_RUNNING,
     CALLOUT_SHAREDLOCK,
-    CALLOUT_TRYLOCK,
-    MTX_SPIN,
     PDROP,
     RA_RLOCKED,
     RA_WLOCKED,
-    SBT_1MS,
     Callout,
     Event,
     LockNotHeldError,
     Mtx,
     RmLock,
-    RwLock,
-    callout_active,
-    callout_arm,
-    callout_arm_curcpu,
-    callout_arm_on,
-    callout_armed_with,
+    StopResult,
     callout_barrier,
     callout_barrier_sync,
     callout_deactivate,
     callout_dequeue,
-    callout_drain,
     callout_drain_async,
-    callout_drain_sync,
     callout_init,
     callout_init_mtx,
     callout_init_rm,
@@ -54,25 +37,13 @@ from .. import (
     callout_pending,
     callout_quiesce,
     callout_quiesce_sync,
-    callout_reset,
-    callout_reset_curcpu,
-    callout_reset_on,
-    callout_reset_sbt,
-    callout_reset_sbt_curcpu,
-    callout_reset_sbt_on,
     callout_running,
-    callout_schedule,
-    callout_schedule_curcpu,
-    callout_schedule_on,
-    callout_schedule_sbt,
-    callout_schedule_sbt_curcpu,
-    callout_schedule_sbt_on,
     callout_stop,
     callout_terminate,
     callout_terminate_sync,
-    callout_terminated,
+    close_all_soon,
     cpu_call,
-    giant,
+    drain_all,
     msleep,
     msleep_sync,
     mtx_init,
@@ -82,45 +53,16 @@ from .. import (
     pause,
     pause_sync,
     rm_assert,
-    rm_init,
     rw_assert,
-    rw_init,
-    sbinuptime,
-    sbttons,
-    ticks,
     wakeup,
 )
+from ._calls import DIRECT, DRAINS, DRAINS_SYNC, KINDS, RESETS, SCHEDULES, SEEN, Kind, Lock, told
 from ._ledger import Account, Arming, Completion
-from ._round import LOOKS, PATIENCE, TICK, Round, Worker
+from ._python import Beat, Fresh, Set, Timed
+from ._round import LOOKS, PATIENCE, Round, Worker
 
 EACH: Final = 4  # callouts of each kind and use
 AHEAD: Final = (1, 1, 2, 3, 5, 20, 1000)  # ticks
-
-Lock = Mtx | RwLock | RmLock
-
-
-class Kind(NamedTuple):
-    """A kind of callout."""
-
-    name: str
-    lock: Callable[[str], Lock] | None = None
-    flags: int = 0
-    direct: bool = False
-
-
-KINDS: Final = (
-    Kind("mpsafe"),
-    Kind("Giant", lambda _: giant()),
-    Kind("mutex", mtx_init),
-    Kind("mutex, CALLOUT_TRYLOCK", mtx_init, CALLOUT_TRYLOCK),
-    Kind("mutex, CALLOUT_RETURNUNLOCKED", mtx_init, CALLOUT_RETURNUNLOCKED),
-    Kind("spin mutex, C_DIRECT_EXEC", lambda name: mtx_init(name, None, MTX_SPIN), direct=True),
-    Kind("C_DIRECT_EXEC", direct=True),
-    Kind("rwlock", rw_init),
-    Kind("rwlock, CALLOUT_SHAREDLOCK", rw_init, CALLOUT_SHAREDLOCK),
-    Kind("rmlock", rm_init),
-    Kind("rmlock, CALLOUT_SHAREDLOCK", rm_init, CALLOUT_SHAREDLOCK),
-)
 
 # How the callouts of a kind are used. What says less than the ledger wants to know is kept from the first, where the
 # balance has to be 0.
@@ -129,92 +71,7 @@ REPEATED: Final = "repeated"  # callout_schedule(), too: the argument of a run d
 STOPPED: Final = "stopped"
 DRAINED: Final = "drained"  # and terminated
 USES: Final = (COUNTED, REPEATED, STOPPED, DRAINED)
-
-Reset = Callable[[Callout, int, Callable[[Arming], object], Arming, int, int], int]
-Schedule = Callable[[Callout, int, int, int], int]
-
-
-class Way(NamedTuple):
-    """A call that arms: how, and after how many ns the callback may run at the earliest; *flags* come to it."""
-
-    reset: Reset
-    delay: Callable[[int], int]
-    facts: bool = False  # it returns facts
-    if_pending: bool = False
-
-
-def _in_ticks(n: int) -> int:
-    return n * TICK
-
-
-def _in_sbt(n: int) -> int:
-    return sbttons(n * SBT_1MS)
-
-
-def _until(n: int) -> int:
-    return sbttons(n * SBT_1MS) - 1  # the present, from which it counts, was rounded down
-
-
-def _at_tick(n: int) -> int:
-    return (n - 1) * TICK  # the present tick may be over soon
-
-
-# n is in ticks, x further flags; a tick is a millisecond.
-RESETS: Final[Mapping[str, Way]] = {
-    "callout_reset": Way(lambda c, n, f, a, cpu, x: callout_reset(c, n, f, a), _in_ticks),
-    "callout_reset_on": Way(lambda c, n, f, a, cpu, x: callout_reset_on(c, n, f, a, cpu), _in_ticks),
-    "callout_reset_curcpu": Way(lambda c, n, f, a, cpu, x: callout_reset_curcpu(c, n, f, a), _in_ticks),
-    "callout_reset_sbt": Way(lambda c, n, f, a, cpu, x: callout_reset_sbt(c, n * SBT_1MS, 0, f, a, x), _in_sbt),
-    "callout_reset_sbt, C_ABSOLUTE": Way(
-        lambda c, n, f, a, cpu, x: callout_reset_sbt(c, sbinuptime() + n * SBT_1MS, 0, f, a, x | C_ABSOLUTE), _until
-    ),
-    "callout_reset_sbt, C_HARDCLOCK": Way(
-        lambda c, n, f, a, cpu, x: callout_reset_sbt(c, n * SBT_1MS, 0, f, a, x | C_HARDCLOCK), _in_sbt
-    ),
-    "callout_reset_sbt, C_PREL": Way(
-        lambda c, n, f, a, cpu, x: callout_reset_sbt(c, n * SBT_1MS, 0, f, a, x | C_PREL(2)), _in_sbt
-    ),
-    "callout_reset_sbt_on": Way(
-        lambda c, n, f, a, cpu, x: callout_reset_sbt_on(c, n * SBT_1MS, 0, f, a, cpu, x), _in_sbt
-    ),
-    "callout_reset_sbt_curcpu": Way(
-        lambda c, n, f, a, cpu, x: callout_reset_sbt_curcpu(c, n * SBT_1MS, 0, f, a, x), _in_sbt
-    ),
-    "callout_arm": Way(lambda c, n, f, a, cpu, x: callout_arm(c, ticks() + n, f, a), _at_tick, facts=True),
-    "callout_arm_on": Way(
-        lambda c, n, f, a, cpu, x: callout_arm_on(c, ticks() + n, f, a, cpu, ARM_STAY), _at_tick, facts=True
-    ),
-    "callout_arm_curcpu": Way(
-        lambda c, n, f, a, cpu, x: callout_arm_curcpu(c, ticks() + n, f, a, ARM_UNCHANGED), _at_tick, facts=True
-    ),
-    "callout_arm, ARM_IF_IDLE": Way(
-        lambda c, n, f, a, cpu, x: callout_arm(c, ticks() + n, f, a, ARM_IF_IDLE), _at_tick, facts=True
-    ),
-    "callout_arm, ARM_IF_EARLIER": Way(
-        lambda c, n, f, a, cpu, x: callout_arm(c, ticks() + n, f, a, ARM_IF_EARLIER), _at_tick, facts=True
-    ),
-    "callout_arm, ARM_IF_PENDING": Way(
-        lambda c, n, f, a, cpu, x: callout_arm(c, ticks() + n, f, a, ARM_IF_PENDING), _at_tick, True, if_pending=True
-    ),
-}
-DIRECT: Final = tuple(name for name in RESETS if "sbt" in name)  # C_DIRECT_EXEC can be said
-
-SCHEDULES: Final[Mapping[str, Schedule]] = {
-    "callout_schedule": lambda c, n, cpu, x: callout_schedule(c, n),
-    "callout_schedule_on": lambda c, n, cpu, x: callout_schedule_on(c, n, cpu),
-    "callout_schedule_curcpu": lambda c, n, cpu, x: callout_schedule_curcpu(c, n),
-    "callout_schedule_sbt": lambda c, n, cpu, x: callout_schedule_sbt(c, n * SBT_1MS, 0, x),
-    "callout_schedule_sbt_on": lambda c, n, cpu, x: callout_schedule_sbt_on(c, n * SBT_1MS, 0, cpu, x),
-    "callout_schedule_sbt_curcpu": lambda c, n, cpu, x: callout_schedule_sbt_curcpu(c, n * SBT_1MS, 0, x),
-}
-
-SEEN: Final[Mapping[str, Callable[[Callout], int]]] = {
-    "callout_pending": callout_pending,
-    "callout_active": callout_active,
-    "callout_running": callout_running,
-    "callout_terminated": callout_terminated,
-    "callout_armed_with": lambda c: callout_armed_with(c, None),
-}
+IN_SET: Final = "in a set"  # drained and closed together with others
 
 
 class Subject(Account):
@@ -228,6 +85,8 @@ class Subject(Account):
         self.lock = lock
         self.flags = C_DIRECT_EXEC if kind.direct else 0
         self.ways = DIRECT if kind.direct else tuple(RESETS)
+        self.set: Set | None = None
+        self.mates: Sequence[Subject] = (self,)  # of the same set
         self.may_stop_itself = use == STOPPED and not kind.flags & CALLOUT_SHAREDLOCK
         self.c = Callout()
         if lock is None or kind.name == "Giant":
@@ -244,32 +103,37 @@ class Subject(Account):
         way = RESETS[name]
         arming = self.arming(way.delay(n), does)
         try:
-            result = way.reset(self.c, n, self.fire, arming, cpu, self.flags)
+            result, refused = told(way.reset(self.c, n, self.fire, arming, cpu, self.flags))
         except BaseException:
             self.fails()
             raise
         replaced = bool(result & CALLOUT_REMOVED if way.facts else result)
-        self.was_armed(arming, replaced=replaced, applied=replaced or not way.if_pending)
+        self.was_armed(arming, replaced=replaced, applied=replaced or not way.if_pending, refused=refused)
 
     def schedule(self, name: str, n: int, cpu: int) -> None:
         """Arm it as it was armed before."""
         arming = self.arming(0)
         try:
-            replaced = bool(SCHEDULES[name](self.c, n, cpu, self.flags))
+            replaced, refused = told(SCHEDULES[name](self.c, n, cpu, self.flags))
         except BaseException:
             self.fails()
             raise
-        self.was_armed(arming, replaced=replaced)
+        self.was_armed(arming, replaced=bool(replaced), refused=refused)
 
-    def stop(self) -> None:
+    def stop(self, name: str = "callout_stop") -> None:
         """Stop it, with its lock held."""
         since = self.silencing()
-        result = callout_stop(self.c)
-        if result == 1:
-            self.remove()
-        if result == 0:
-            self.doubt()  # a queued next run may be gone
+        if name == "c.stop":
+            result = self.c.stop()
+            removed, runs = bool(result), result in {StopResult.BOTH, StopResult.RUNNING}
         else:
+            number = callout_stop(self.c)
+            removed, runs = number == 1, number == 0
+            if runs:
+                self.doubt()  # a queued next run may be gone
+        if removed:
+            self.remove()
+        if not runs:
             self.silent(since)
 
     def dequeue(self, *, if_not_running: bool) -> None:
@@ -323,13 +187,27 @@ class FreeBSD(Round):
     def make(self) -> None:
         """Make callouts of each kind for each use, and the locks of these."""
         self._slots: list[Subject] = []
+        self._replacing = threading.Lock()  # held while others come in the place of what was closed
         self._completions: list[Completion] = []
         for kind in KINDS:
             for use in USES:
                 lock = None if kind.lock is None else kind.lock(f"soak {kind.name} {use}")
                 self._slots += [self._new(kind, use, lock) for _ in range(EACH)]
+        lock = mtx_init("soak set")
+        for its in (None, lock):
+            self._slots += self._new_set(KINDS[0] if its is None else KINDS[2], its)
+            self.accounts += [Beat(self.ledger, its, 3, cpu) for cpu in range(self.options.cpus)]
         self._mutex = mtx_init("soak msleep")
         self._channel = object()
+
+    def _new_set(self, kind: Kind, lock: Lock | None) -> list[Subject]:
+        together = Set(self.ledger, f"set, {kind.name}")
+        members = [Subject(self, kind, IN_SET, lock) for _ in range(EACH)]
+        for s in members:
+            s.set, s.mates = together, members
+        together.members += members
+        self.accounts.append(together)
+        return members
 
     def _new(self, kind: Kind, use: str, lock: Lock | None) -> Subject:
         subject = Subject(self, kind, use, lock)
@@ -342,7 +220,9 @@ class FreeBSD(Round):
         """Arm, or do to a callout what its use allows."""
         chance, s = worker.chance, worker.chance.choice(self._slots)
         what = chance.random()
-        if what < 0.6:
+        if what < 0.02:
+            self._make_fresh(worker)
+        elif what < 0.6:
             self._arm(worker, s)
         elif what < 0.7:
             name = chance.choice(tuple(SEEN))
@@ -355,12 +235,32 @@ class FreeBSD(Round):
             worker.calls["callout_dequeue"] += 1
             s.dequeue(if_not_running=chance.random() < 0.3)
         elif s.use == STOPPED or what < 0.95:
-            worker.calls["callout_stop"] += 1
+            name = chance.choice(("callout_stop", "c.stop"))
+            worker.calls[name] += 1
             with s.lock or nullcontext():
-                s.stop()
+                s.stop(name)
+        elif s.set is not None:
+            worker.calls["close_all_soon"] += 1
+            self._close_soon(s, s.set)
+        elif chance.random() < 0.2:
+            worker.calls["c.close_soon"] += 1
+            s = self._busy(worker, DRAINED)
+            self._close_soon(s, s)
         else:
             worker.calls["callout_drain_async"] += 1
             self._drain_async(self._busy(worker, DRAINED))
+
+    def _make_fresh(self, worker: Worker) -> None:
+        """Make a callout that is armed, and perhaps stop it at once."""
+        chance = worker.chance
+        fresh = Fresh(self.ledger, chance.choice((None, self._mutex)))
+        self.accounts.append(fresh)
+        name = chance.choice(("call_later", "call_at"))
+        worker.calls[name] += 1
+        fresh.make(name, chance.choice(AHEAD), chance.randrange(self.options.cpus))
+        if chance.random() < 0.5:
+            with fresh.lock or nullcontext():
+                fresh.remove(bool(fresh.c.stop()))
 
     def _arm(self, worker: Worker, s: Subject) -> None:
         chance = worker.chance
@@ -389,9 +289,37 @@ class FreeBSD(Round):
         if not completion.promised:
             s.refused_until_now()
 
+    def _close_soon(self, s: Subject, account: Account) -> None:
+        """Close it, or the set that it is in: *account* is that of what is closed."""
+        completion = Completion(account, closes=True)
+        self._completions.append(completion)
+        for each in s.mates:
+            each.refusing()
+            each.doubt()  # what it has removed it does not say
+        with s.lock or nullcontext():
+            if account is s:
+                completion.promised = s.c.close_soon(completion, None)
+            else:
+                completion.promised = close_all_soon([each.c for each in s.mates], completion, None)
+        for each in s.mates:
+            each.close()
+        if completion.promised:
+            self._replace(s)
+
+    def _replace(self, s: Subject) -> None:
+        """Have others in the place of what was closed, unless another call has. Its armings are refused for ever."""
+        with self._replacing:
+            if s in self._slots:
+                new = [self._new(s.kind, s.use, s.lock)] if s.set is None else self._new_set(s.kind, s.lock)
+                for each, instead in zip(s.mates, new, strict=True):
+                    self._slots[self._slots.index(each)] = instead
+        for each in s.mates:
+            each.reset(each.ways[0], 1, 0)
+            each.reset("c.reset", 1, 0)
+
     def _busy(self, worker: Worker, *uses: str) -> Subject:
         """Return a callout, of these uses or of any, that runs, if one is soon found."""
-        some = worker.chance.choices([s for s in self._slots if s.use in (uses or USES)], k=LOOKS)
+        some = worker.chance.choices([s for s in self._slots if not uses or s.use in uses], k=LOOKS)
         return next((s for s in some if callout_running(s.c)), some[0])
 
     # -- calls that wait -----------------------------------------------------------------------------------------
@@ -429,14 +357,20 @@ class FreeBSD(Round):
             since = s.silencing()
             s.removed_by(callout_quiesce_sync(s.c) & CALLOUT_REMOVED, since)
         elif what < 0.95:
-            worker.calls["callout_drain_sync"] += 1
+            name, drain = chance.choice(DRAINS_SYNC)
+            worker.calls[name] += 1
             since = self._drains(s)
-            s.removed_by(callout_drain_sync(s.c), since)
+            s.removed_by(drain(s.c), since)
             s.refused_until_now()
-        else:
+        elif what < 0.975:
             worker.calls["callout_terminate_sync"] += 1
             since = self._drains(s)
             self._terminated(s, callout_terminate_sync(s.c), since)
+        else:
+            worker.calls["c.close_sync"] += 1
+            since = self._drains(s)
+            s.c.close_sync()
+            self._terminated(s, 0, since)
 
     async def wait(self, worker: Worker) -> None:
         """Wait for a callout, or for nothing, in a task."""
@@ -459,9 +393,17 @@ class FreeBSD(Round):
             cpu_call(chance.randrange(self.options.cpus), event.set)
             if not await event.wait(PATIENCE):
                 self.ledger.problem(f"a cross-CPU call did not run within {PATIENCE:g} s")
+        elif what < 0.36:
+            worker.calls["start_later"] += 1
+            timed = Timed(self.ledger)
+            self.accounts.append(timed)
+            await timed.live(chance.choice((0, 1, 2)), chance.choice((0, 1, 3)), chance.random() * 0.003)
         elif what < 0.5:
             worker.calls["callout_barrier"] += 1
             await callout_barrier(s.c)
+        elif s.set is not None:
+            worker.calls["drain_all"] += 1
+            await self._drain_all(s.mates, s.set)
         elif s.use != DRAINED:
             worker.calls["callout_quiesce"] += 1
             since = s.silencing()
@@ -472,12 +414,18 @@ class FreeBSD(Round):
                 raise
             s.removed_by(facts & CALLOUT_REMOVED, since)
         elif what < 0.95:
-            worker.calls["callout_drain"] += 1
-            await self._drain(worker, s)
-        else:
+            name, drain = chance.choice(DRAINS)
+            worker.calls[name] += 1
+            await self._drain(worker, s, drain)
+        elif what < 0.975:
             worker.calls["callout_terminate"] += 1
             since = self._drains(s)
             self._terminated(s, await callout_terminate(s.c), since)
+        else:
+            worker.calls["c.aclose"] += 1
+            since = self._drains(s)
+            await s.c.aclose()
+            self._terminated(s, 0, since)
 
     def _drains(self, s: Subject) -> tuple[int, int]:
         """Note that a drain begins. It refuses armings, and a deferred migration it removes without a word."""
@@ -485,30 +433,47 @@ class FreeBSD(Round):
         s.doubt()
         return s.silencing()
 
-    async def _drain(self, worker: Worker, s: Subject) -> None:
+    async def _drain(self, worker: Worker, s: Subject, drain: Callable[[Callout], Awaitable[int]]) -> None:
         patience = worker.chance.random() * 0.001 if self.faulty("cancel", worker, 0.3) else float("inf")
         since = self._drains(s)
         with trio.move_on_after(patience) as scope:
-            s.removed_by(await callout_drain(s.c), since)
+            s.removed_by(await drain(s.c), since)
         if scope.cancelled_caught:
             self.ledger.figures.fault("cancel")
             with trio.CancelScope(shield=True):
                 await callout_barrier(s.c)  # until then armings may be refused
         s.refused_until_now()
 
+    async def _drain_all(self, subjects: Sequence[Subject], account: Set) -> None:
+        since = [self._drains(s) for s in subjects]
+        for s in subjects:
+            s.doubt()  # what is armed between the end of its own drain and that of the others' is removed, too
+        try:
+            account.remove(await drain_all([s.c for s in subjects]))
+        except trio.Cancelled:
+            for s in subjects:
+                s.doubt()
+            raise
+        for s, begun in zip(subjects, since, strict=True):
+            s.silent(begun)
+            s.refused_until_now()
+
     def _terminated(self, s: Subject, result: int, since: tuple[int, int]) -> None:
-        """Note it, and have another callout in its place. Its armings are refused for ever."""
+        """Note it, and have another callout in its place."""
         s.removed_by(result, since)
         s.terminated()
-        for at, each in enumerate(self._slots):
-            if each is s:
-                self._slots[at] = self._new(s.kind, s.use, s.lock)
-        s.reset(s.ways[0], 1, 0)
+        self._replace(s)
 
     # -- the end -------------------------------------------------------------------------------------------------
 
     async def finish(self) -> None:
         """Have every callout that was not terminated run once more; then nothing is left."""
+        for account in self.accounts:
+            if isinstance(account, Fresh):
+                account.remove(await account.c.drain())
+            elif isinstance(account, Beat):
+                assert account.p is not None
+                account.remove(await account.p.drain())
         subjects = list(self._slots)
         for s in subjects:
             since = s.silencing()

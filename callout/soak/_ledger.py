@@ -57,7 +57,7 @@ class Arming:
         self.earliest = earliest  # ns; before that it may not run
         self.does = does  # what its callback does
         self.over = over  # how many refusals were over when the call was made
-        self.void = void  # made after the callout was terminated: it must be refused
+        self.void = void  # made after the callout was closed: it must be refused
         self.returned = 0  # ns; when the call has returned
         self.runs = 0
 
@@ -71,7 +71,8 @@ class Account:
         self.name = name
         self.single = single
         self.armed = self.replaced = self.fired = self.removed = self.refused = self.unsure = 0
-        self.dead = False  # it was terminated
+        self.closed = False  # it is never armed again
+        self.dead = False  # and never runs again: it was terminated
         self._lock = threading.Lock()
         self._begun = self._returned = 0  # calls that arm
         self._refusals_begun = self._refusals_over = 0
@@ -85,23 +86,31 @@ class Account:
         """Note that a call begins which arms the callout, to run *delay* ns from now and not before."""
         with self._lock:
             self._begun += 1
-            return Arming(self, self.ledger.now() + delay, does, self._refusals_over, self.dead)
+            return Arming(self, self.ledger.now() + delay, does, self._refusals_over, self.closed)
 
-    def was_armed(self, arming: Arming, *, replaced: bool, applied: bool = True) -> None:
+    def was_armed(self, arming: Arming, *, replaced: bool, applied: bool = True, refused: bool | None = None) -> None:
         """Note that the call has returned, and whether it has *replaced* what was scheduled. *applied* false: its
-        conditions did not hold.
+        conditions did not hold. *refused*: whether it was, if the call tells that.
         """
         with self._lock:
             arming.returned = self.ledger.now()
             self._returned += 1
+            may_be_refused = self.ledger.closing or self._refusals_begun != arming.over
             if arming.void:
                 self.refused += 1
                 if replaced:
                     self.ledger.problem(f"{self.name}: an arming after its termination has replaced something")
+                if refused is False:
+                    self.ledger.problem(f"{self.name}: an arming after its termination was not refused")
+            elif refused:
+                self.refused += 1
+                self.unsure += 1  # a run that was at its lock is cancelled all the same
+                if not may_be_refused:
+                    self.ledger.problem(f"{self.name}: an arming was refused, and nothing refuses any")
             elif applied:
                 self.armed += 1
                 self.replaced += replaced
-                self.unsure += self.ledger.closing or self._refusals_begun != arming.over
+                self.unsure += may_be_refused and refused is None
 
     def fails(self) -> None:
         """Note that a call that arms has raised: it has changed nothing."""
@@ -139,10 +148,15 @@ class Account:
             self._silent_since = max(self._silent_since, since[0])
             self._silent_at = max(self._silent_at, since[1])
 
-    def terminated(self) -> None:
+    def close(self) -> None:
         """Note that a call has returned after which the callout is never armed again."""
         with self._lock:
-            self.dead = True
+            self.closed = True
+
+    def terminated(self) -> None:
+        """Note that it is never armed again, and never runs again."""
+        with self._lock:
+            self.closed = self.dead = True
 
     # -- runs ----------------------------------------------------------------------------------------------------
 
@@ -205,17 +219,21 @@ class Account:
 
 
 class Completion:
-    """The function of an asynchronous drain: whether it was promised, and how often it was called."""
+    """The function of an asynchronous drain or close: whether it was promised, and how often it was called."""
 
-    def __init__(self, account: Account) -> None:
+    def __init__(self, account: Account, *, closes: bool = False) -> None:
         self.account = account
+        self.closes = closes
         self.promised: bool | None = None  # None: the call has not returned
         self.calls = 0
 
     def __call__(self, _: object) -> None:
         """Be called."""
         self.calls += 1
-        self.account.refused_until_now()
+        if self.closes:
+            self.account.terminated()
+        else:
+            self.account.refused_until_now()
 
     def settle(self) -> None:
         """Say what is wrong, when no more can be called."""

@@ -292,6 +292,8 @@ class Round(ABC):
         except trio.Cancelled:
             raise
         except BaseException as error:
+            if isinstance(error, BaseExceptionGroup) and error.split(trio.Cancelled)[1] is None:
+                raise  # of a nursery that was cancelled
             self._ended_by(error)
         finally:
             self._token.run_sync_soon(self._one_ended)

@@ -10,12 +10,14 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
-from callout import CALLOUT_REMOVED, Callout, callout_dequeue, callout_reset, cli, open_callouts
-from callout.soak import _command, _freebsd, _ledger, _round
+from callout import CALLOUT_REMOVED, Callout, ResetResult, callout_dequeue, callout_reset, cli, open_callouts
+from callout.soak import _calls, _command, _freebsd, _ledger, _round
 from callout.soak._faults import FAULTS, can_exhaust, few_descriptors
 from callout.soak._figures import Figures, _bucket, _greatest
 from callout.soak._ledger import MANY, Account, Arming, Completion, Ledger
+from callout.soak._python import Beat, Set
 from callout.soak._round import Options
 
 SECOND = 1_000_000_000
@@ -92,6 +94,7 @@ def test_two_seconds_of_everything(capsys: pytest.CaptureFixture[str]) -> None:
     assert report.keys() == KEYS
     assert report["seed"] == 7
     assert report["implementations"] == ["freebsd", "linux"]
+    assert report["calls"].keys() >= {"callout_reset", "c.reset", "c.reset_at", "c.stop", "call_later", "call_at"}
 
 
 @pytest.mark.parametrize("fault", [*FAULTS, "none"])
@@ -158,14 +161,16 @@ def test_wrong_input_is_one_line(words: list[str], told: str, capsys: pytest.Cap
 
 
 def found_with(**patched: object) -> list[str]:
-    """Return what a round of callout(9) finds whose module has these names instead of its own."""
+    """Return what a round of callout(9) finds whose modules have these names instead of their own."""
 
     async def run() -> None:
         soak = _command.Soak(Options(2, 2, 0.2, 7, frozenset()), ("freebsd",))
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(_ledger, "MANY", 1_000_000)
             for name, value in patched.items():
-                patch.setattr(_freebsd, name, value)
+                for module in (_freebsd, _calls):
+                    if hasattr(module, name):
+                        patch.setattr(module, name, value)
             await soak.run()
         found.extend(soak.ledger.problems)
 
@@ -194,6 +199,25 @@ def test_a_dequeue_that_removes_nothing_is_found() -> None:
         return CALLOUT_REMOVED | callout_dequeue(c, if_not_running=if_not_running)
 
     assert any("more ends than armings (" in problem for problem in found_with(callout_dequeue=boasts))
+
+
+@pytest.mark.parametrize(
+    ("result", "problem"),
+    [
+        (ResetResult.REARMED, "more ends than armings ("),
+        (ResetResult.REFUSED, "an arming was refused, and nothing refuses any"),
+    ],
+)
+def test_a_method_that_lies_is_found(result: ResetResult, problem: str) -> None:
+    """What a reset() says of what it has done is believed, and does not fit."""
+
+    def lies(c: Callout, n: int, fn: Callable[[Arming], object], arming: Arming, cpu: int, flags: int) -> ResetResult:
+        c.reset(n / 1000, fn, arming)
+        return result
+
+    found = found_with(RESETS={**_calls.RESETS, "c.reset": _calls.Way(lies, lambda n: 0)})
+
+    assert any(problem in each for each in found)
 
 
 def test_a_reset_that_is_early_is_found() -> None:
@@ -341,6 +365,78 @@ def test_a_run_after_a_termination_is_found(ledger: Ledger, account: Account) ->
         "c: an arming after its termination has run",
         "c: an arming after its termination has replaced something",
     ]
+
+
+def test_a_refusal_that_is_told_is_looked_at(ledger: Ledger, account: Account) -> None:
+    """It is right while something refuses, and after a close; else it is found, as an arming after a close is."""
+
+    def told(*, refused: bool) -> None:
+        account.was_armed(account.arming(0), replaced=False, refused=refused)
+
+    account.refusing()
+    told(refused=True)
+    account.refused_until_now()
+    assert ledger.problems == []
+
+    told(refused=True)
+    assert ledger.problems == ["c: an arming was refused, and nothing refuses any"]
+
+    account.close()
+    told(refused=True)
+    told(refused=False)
+    assert ledger.problems[1:] == ["c: an arming after its termination was not refused"]
+
+
+def test_a_callback_after_a_close_may_have_begun_before(ledger: Ledger, account: Account) -> None:
+    """That nothing runs any more, the completion says, which is called then; what runs after that is found."""
+    arming = account.arming(0)
+    account.was_armed(arming, replaced=False)
+    completion = Completion(account, closes=True)
+    account.close()
+    account.enter(arming)
+    account.leave()
+    assert ledger.problems == []
+
+    completion(None)
+    account.enter()
+    assert ledger.problems == ["c: its callback runs after it was terminated"]
+
+
+def test_a_set_has_one_balance(ledger: Ledger) -> None:
+    """What was removed of any of its callouts counts for all; one removed too many is found."""
+    together = Set(ledger, "set")
+    together.members += [Account(ledger, name) for name in "ab"]
+    for account in together.members:
+        arm(account)
+        arm(account, replaced=True)
+    together.remove(2)
+    together.settle()
+    assert ledger.problems == []
+    assert (ledger.figures.armed, ledger.figures.replaced, ledger.figures.removed) == (4, 2, 2)
+
+    other = Set(ledger, "other")
+    other.remove()
+    other.settle()
+    assert ledger.problems == ["other: 1 more ends than armings (0 armed, 0 replaced, 0 fired, 1 removed, 0 unsure)"]
+
+
+@pytest.mark.trio
+async def test_a_period_that_is_lost_is_found(ledger: Ledger, autojump_clock: trio.testing.MockClock) -> None:
+    """Every time of the grid has a run or is counted as missed; a miscount is told at the next run."""
+    async with open_callouts():
+        beat = Beat(ledger, None, 1000, 0)
+        assert beat.p is not None
+        await trio.sleep(2.5)
+        autojump_clock.jump(3)  # as if the loop were blocked
+        await trio.sleep(2)
+        assert (ledger.problems, beat.fired, beat.p.missed) == ([], 5, 2)
+
+        beat.p._times.missed += 1
+        await trio.sleep(1)
+        assert ledger.problems == ["periodic callout: of its periods 1 too many ran or were missed"]
+        beat.remove(await beat.p.drain())
+        beat.settle()
+        assert ledger.found == 1
 
 
 def test_runs_that_overlap_lack_the_lock_or_are_early_are_found(ledger: Ledger, account: Account, clock: Clock) -> None:
