@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import keyword
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,6 +22,7 @@ FLAGS: Final = {
 }
 INIT: Final = {RWLOCK: "callout_init_rw", RMLOCK: "callout_init_rm"}  # of any other lock: callout_init_mtx
 OBJECT: Final = re.compile(r"(.*) [0-9]+, generation [0-9]+")  # as a slab names it
+PACKAGE: Final = re.compile(r"(callout_|close_|mtx_|rw_|rm_|completed_).*")  # names that a scenario imports, or gives
 WIDTH: Final = 88
 POINT: Final = "vm.point()  # others came between"
 _INDENT: Final = "    "
@@ -30,18 +32,18 @@ class Names:
     """Names for what has none in Python, each used once."""
 
     def __init__(self) -> None:
-        self._used: set[str] = {"elsewhere", "idle", "incident", "nothing", "ran", "slab", "vm"}
+        self._used = {"elsewhere", "idle", "incident", "nothing", "ran", "slab", "vm", *dir(builtins)}
 
     def of(self, text: str) -> str:
         """Return a name that is like *text*."""
         stem = re.sub(r"\W+", "_", text.rpartition("<locals>.")[2].lower(), flags=re.ASCII).strip("_") or "callout"
-        if stem[0].isdigit() or keyword.iskeyword(stem):
+        if stem[0].isdigit() or keyword.iskeyword(stem) or PACKAGE.match(stem):
             stem = f"_{stem}"
         name, number = stem, 1
-        while name in self._used:
+        while name in self._used or f"{CALLBACK}{name}" in self._used:
             number += 1
             name = f"{stem}_{number}"
-        self._used.add(name)
+        self._used |= {name, f"{CALLBACK}{name}"}
         return name
 
 

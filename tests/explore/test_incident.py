@@ -340,12 +340,13 @@ def test_names_in_a_trace_are_no_code(tmp_path: Path) -> None:
     async def program(system: CalloutSystem) -> None:
         lock = system.mutex('"); raise SystemExit  # \\')
         c = system.call_later(5, ignore, lock=lock, name="class\n'''raise SystemExit'''")
-        d = system.call_later(5, ignore, lock=lock, name="ran")
+        names = ("ran", "print", "callout_stop", "x", "on_x", "completed_1", "thread", "lambda", "1", "", "é")
+        others = [system.call_later(5, ignore, lock=lock, name=name) for name in names]
         with lock:
-            c.stop()
-            d.stop()
+            for each in (c, *others):
+                each.stop()
         slab: Slab[Parts] = Slab('"""')
-        slab.free(slab.alloc(Parts, c, d, lock))
+        slab.free(slab.alloc(Parts, c, *others, lock))
 
     follow(incident(record(tmp_path / 'a"\n.json', program, where=True), serial=1, before=99))
 
