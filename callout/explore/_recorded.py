@@ -110,7 +110,7 @@ def _event(file: str, number: int, row: object) -> Recorded:
     args = row.get("args") if isinstance(row, dict) else None
     if not isinstance(row, dict) or not isinstance(args, dict):
         wrong("an event", row)
-    facts: dict[str, Any] = {"cpu": row.get("tid"), "time": row.get("ts"), **args}  # Any: JSON, checked below
+    facts: dict[str, Any] = {"time": row.get("ts"), **args}  # Any: JSON, checked below
     for name in ("cpu", "serial", "thread"):
         if type(facts.get(name)) is not int:
             wrong(name, facts.get(name))

@@ -47,7 +47,9 @@ from callout import (
     cli,
     open_callouts,
 )
+from callout._worlds.trio import tracing
 from callout.explore import Incident, Violation, explore, incident, replay
+from callout.explore._recorded import read
 from callout.freebsd13 import callout_async_drain
 from callout.testing import Slab
 
@@ -351,6 +353,28 @@ def test_names_in_a_trace_are_no_code(tmp_path: Path) -> None:
     follow(incident(record(tmp_path / 'a"\n.json', program, where=True), serial=1, before=99))
 
 
+def test_a_trace_may_begin_in_the_middle_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was before was dropped: the end of that run is read, and what comes after it."""
+    monkeypatch.setattr(tracing, "MOST", 4)
+    path = tmp_path / "trace.json"
+
+    async def main() -> None:
+        async with open_callouts() as system:
+            with system.tracing(path):
+                system.call_later(1, ignore)
+                c = system.callout(ignore)
+                await trio.sleep(2)
+                for _ in range(3):
+                    c.reset(5)
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+    recording = read(path)
+
+    assert recording.dropped == 3
+    assert [event.kind.value for event in recording.events] == ["finished", "armed", "rearmed", "rearmed"]
+    follow(incident(path, serial=2, before=99))
+
+
 # -- what cannot be read -----------------------------------------------------------------------------------------------
 
 
@@ -388,7 +412,7 @@ WRONG: list[tuple[Callable[[dict[str, Any]], object], str]] = [
     (lambda w: event(w, function=None), "function cannot be None"),
     (lambda w: event(w, direct=1), "direct cannot be 1"),
     (lambda w: event(w, due_in="soon"), "due_in cannot be 'soon'"),
-    (lambda w: event(w, tid=7), "event 0: there is no CPU 7; it has 2"),
+    (lambda w: event(w, cpu=7), "event 0: there is no CPU 7; it has 2"),
 ]
 
 

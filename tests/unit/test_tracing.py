@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
+import os
 import random
+from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 import trio
@@ -29,6 +33,7 @@ from callout import (
     callout_stop,
     callout_terminate,
     callout_terminate_sync,
+    cli,
     close_all_soon,
     open_callouts,
 )
@@ -256,7 +261,8 @@ async def test_a_file_is_a_chrome_trace(tmp_path: Path, autojump_clock: trio.tes
         begins, ends = found[-2:]
         assert begins["name"] == "slow (MockClock.jump)"
         assert ends["ts"] - begins["ts"] == pytest.approx(3e6)
-        assert {each["tid"] for each in found[1:]} == {0}
+        assert {each["args"]["cpu"] for each in found[2:]} == {0}
+        check_format(path)
         assert (trace.events, trace.dropped) == (6, 0)
 
 
@@ -264,7 +270,7 @@ async def test_a_file_is_a_chrome_trace(tmp_path: Path, autojump_clock: trio.tes
 async def test_the_last_events_are_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
 ) -> None:
-    """Of too many the first are dropped and counted; the end of a run whose beginning is gone is left out."""
+    """Of too many the first are dropped and counted; the end of a run whose beginning is gone is a mark."""
     monkeypatch.setattr(tracing, "MOST", 3)
     path = tmp_path / "trace.json"
     async with open_callouts() as system:
@@ -274,8 +280,9 @@ async def test_the_last_events_are_kept(
             system.call_later(20, ignore).stop()
 
         assert (trace.events, trace.dropped) == (6, 3)
-        found = json.loads(path.read_text("ascii"))["traceEvents"]
-        assert [each["name"].split()[0] for each in found if each["ph"] != "M"] == ["armed", "stopped"]
+        assert json.loads(path.read_text("ascii"))["otherData"]["dropped"] == 3
+        found = check_format(path)
+        assert [each["name"].split()[0] for each in found if each["ph"] != "M"] == ["finished", "armed", "stopped"]
 
 
 @pytest.mark.trio
@@ -372,6 +379,98 @@ def test_results_are_the_same_while_traced(seed: int) -> None:
     plain, traced = (trio.run(main, each, clock=trio.testing.MockClock()) for each in (False, True))
 
     assert plain == traced
+
+
+# -- the format --------------------------------------------------------------------------------------------------------
+
+# "Trace Event Format", by the authors of Chrome's viewer, which Perfetto reads, too.
+NAMES_OF_METADATA: Final = {"process_name", "thread_name"}
+
+
+def check_format(path: Path) -> list[dict[str, Any]]:
+    """Return the rows of a file; fail if one of them is not as the format wants them."""
+    whole = json.loads(path.read_bytes())
+    assert whole["displayTimeUnit"] in {"ms", "ns"}
+    rows: list[dict[str, Any]] = whole["traceEvents"]
+    names: dict[tuple[str, int, object], str] = {}
+    runs: dict[tuple[int, int], list[str]] = defaultdict(list)  # of each track, those that are not over
+    times: dict[tuple[int, int], float] = {}
+    for row in rows:
+        phase, process, thread = row["ph"], row["pid"], row.get("tid")
+        assert type(process) is int
+        assert isinstance(row["args"], dict)
+        if phase == "M":
+            assert row["name"] in NAMES_OF_METADATA
+            assert (row["name"], process, thread) not in names, "a track has two names"
+            names[row["name"], process, thread] = row["args"]["name"]
+            continue
+        assert type(thread) is int
+        assert thread > 0, "0 is another's number, to some viewers"
+        assert {("process_name", process, None), ("thread_name", process, thread)} <= names.keys()
+        assert type(row["ts"]) in {int, float}
+        assert math.isfinite(row["ts"])
+        if phase == "E":
+            assert runs[process, thread].pop()
+        else:
+            assert phase in {"B", "i"}
+            assert isinstance(row["cat"], str)
+            assert row["name"]
+            assert isinstance(row["name"], str)
+        if phase == "i":  # another thread may have been between it and the one before
+            assert row["s"] in {"g", "p", "t"}
+            continue
+        if phase == "B":
+            runs[process, thread].append(row["name"])
+        assert row["ts"] >= times.get((process, thread), 0), "time goes back"
+        times[process, thread] = row["ts"]
+    assert len(set(names.values())) == len(names)
+    return rows
+
+
+def test_the_demo_s_trace_is_as_the_format_wants_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of two CPUs, in two threads: each has a track, on which its runs begin and end."""
+    path = tmp_path / "trace.json"
+    assert cli.main(["demo", "--cpus", "2", "--connections", "10", "--seconds", "0.3", "--trace", str(path)]) == 0
+    capsys.readouterr()
+    found = check_format(path)
+
+    begun, ended = (sum(row["ph"] == phase for row in found) for phase in "BE")
+    assert begun == ended > 0
+    tracks = {(row["pid"], row["tid"], row["args"]["cpu"]) for row in found if row["ph"] != "M"}
+    assert tracks == {(os.getpid(), os.getpid() + number, number) for number in range(2)}
+
+
+WRONG: Final[dict[str, Callable[[list[dict[str, Any]]], object]]] = {
+    "an end without a beginning": lambda rows: rows.remove(next(row for row in rows if row["ph"] == "B")),
+    "a track without a name": lambda rows: rows.pop(1),
+    "two tracks of one name": lambda rows: rows.insert(1, rows[1] | {"tid": 7}),
+    "two names of one track": lambda rows: rows.insert(1, rows[1]),
+    "no time": lambda rows: rows[-1].pop("ts"),
+    "time that goes back": lambda rows: rows[-1].update(ts=0),
+    "a mark without a scope": lambda rows: rows[2].pop("s"),
+    "no thread": lambda rows: [row.update(tid=0) for row in rows[1:]],
+    "an unknown phase": lambda rows: rows[2].update(ph="Q"),
+}
+
+
+@pytest.mark.trio
+@pytest.mark.parametrize("what", WRONG)
+async def test_what_is_not_as_the_format_wants_it_is_found(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock, what: str
+) -> None:
+    """Each rule of the format, broken in a file that is right."""
+    path = tmp_path / "trace.json"
+    async with open_callouts() as system:
+        with system.tracing(path):
+            system.call_later(1, ignore)
+            await trio.sleep(2)
+    check_format(path)
+    whole = json.loads(path.read_bytes())
+    WRONG[what](whole["traceEvents"])
+    path.write_text(json.dumps(whole))
+
+    with pytest.raises((AssertionError, IndexError, KeyError)):
+        check_format(path)
 
 
 class Thing:

@@ -245,7 +245,7 @@ class Trace:
             "hz": self._machine.hz,
             "loops": [cpu.thread for cpu in self._machine.cpus],  # the thread of each, if anything ran there
             "events": len(noted),
-            "dropped": self.dropped + len(self._noted) - len(noted),
+            "dropped": self.events - len(noted),
         }
         json.dump({"displayTimeUnit": "ns", "otherData": about, "traceEvents": list(chrome(noted))}, file)
         self._noted.clear()
@@ -302,6 +302,7 @@ def _kind_of(lock: Lock) -> str:
 
 def chrome(events: Iterable[tuple[TraceEvent, _More | None]]) -> Iterator[dict[str, Any]]:  # Any: JSON
     """Yield *events* as Chrome's trace format has them: a track for each CPU, on it a slice for each run."""
+    # A viewer tells tracks apart by numbers of threads, of which 0 is none: Perfetto takes it for that of the process.
     process = os.getpid()
     known: set[int] = set()
     open_: set[int] = set()
@@ -312,14 +313,15 @@ def chrome(events: Iterable[tuple[TraceEvent, _More | None]]) -> Iterator[dict[s
             yield {
                 "ph": "M",
                 "pid": process,
-                "tid": event.cpu,
+                "tid": process + event.cpu,
                 "name": "thread_name",
                 "args": {"name": f"cpu {event.cpu}"},
             }
-        at = {"pid": process, "tid": event.cpu, "ts": event.time * 1e6}
+        at = {"pid": process, "tid": process + event.cpu, "ts": event.time * 1e6}
         title = event.function if event.name is None else f"{event.name} ({event.function})"
         given: dict[str, object] = {
             "kind": event.kind.value,
+            "cpu": event.cpu,
             "serial": event.serial,
             "name": event.name,
             "function": event.function,
@@ -343,10 +345,9 @@ def chrome(events: Iterable[tuple[TraceEvent, _More | None]]) -> Iterator[dict[s
         if event.kind is TraceKind.STARTED:
             open_.add(event.cpu)
             yield at | {"ph": "B", "name": title, "cat": "run", "args": facts}
-        elif event.kind is TraceKind.FINISHED:
-            if event.cpu in open_:  # else its beginning was dropped
-                open_.remove(event.cpu)
-                yield at | {"ph": "E", "args": facts}
+        elif event.kind is TraceKind.FINISHED and event.cpu in open_:  # else the trace has no beginning of that run
+            open_.remove(event.cpu)
+            yield at | {"ph": "E", "args": facts}
         else:
             name = f"{event.kind.value} {title}"
             yield at | {"ph": "i", "s": "t", "name": name, "cat": event.kind.value, "args": facts}
