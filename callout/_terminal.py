@@ -34,7 +34,12 @@ STRESSED: Final = "bold"
 
 def is_terminal(stream: TextIO | None) -> bool:
     """Whether *stream* is a terminal whose cursor can be moved."""
-    return stream is not None and not stream.closed and stream.isatty() and os.environ.get("TERM") != "dumb"
+    return (
+        stream is not None
+        and not stream.closed
+        and stream.isatty()
+        and os.environ.get("TERM", "").lower() not in {"dumb", "unknown"}  # the names that rich knows, too
+    )
 
 
 def console_for(stream: TextIO | None) -> Console | None:

@@ -98,7 +98,7 @@ ROOMS: Final[Mapping[str, set[str]]] = {
     "bench": {"__init__", "_files", "_terminal", "guest", "callout_linux"},
     "soak": {"__init__", "_terminal", "callout_linux"},
     "cli": {"core", "_terminal", "bench", "conformance", "demo", "museum", "soak", "top"},
-    "top": {"core"},
+    "top": {"core", "_terminal"},
     "demo": {"public", "_files", "_terminal"},
     "examples": {"public"},
     "callout_linux": {"public"},

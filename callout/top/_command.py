@@ -9,6 +9,7 @@ import sys
 from importlib.util import find_spec
 
 from .._core.errors import MissingExtraError
+from .._terminal import is_terminal
 from ._source import SourceError, find, read
 from ._table import plain
 
@@ -42,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
         if args.json:
             print(json.dumps(read(path), indent=2))
             return 0
-        if args.once or not sys.stdout.isatty():
+        if args.once or not is_terminal(sys.stdout):
             print(plain(read(path)), end="")
             return 0
         if find_spec("rich") is None:

@@ -53,8 +53,9 @@ def test_a_terminal_has_a_cursor_that_can_be_moved(monkeypatch: pytest.MonkeyPat
     assert not is_terminal(io.StringIO())
     assert not is_terminal(None)
 
-    monkeypatch.setenv("TERM", "dumb")
-    assert not is_terminal(terminal)
+    for name in ("dumb", "unknown"):
+        monkeypatch.setenv("TERM", name)
+        assert not is_terminal(terminal)
 
     monkeypatch.setenv("TERM", "xterm")
     terminal.close()

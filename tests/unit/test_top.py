@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import os
 import pty
@@ -19,10 +20,11 @@ from typing import Any, Final
 
 import pytest
 import trio
+from rich.console import Console
 
 from callout import ArgumentTypeError, guest, open_callouts
 from callout.cli import main
-from callout.top import _sockets, _source, _table
+from callout.top import _live, _sockets, _source, _table
 
 LOOKED_AT: Final = """
 import sys, trio
@@ -123,7 +125,7 @@ def test_what_a_killed_process_has_left_is_dead(
 class Terminal:
     """A terminal, on which `callout top` runs."""
 
-    def __init__(self, *arguments: str) -> None:
+    def __init__(self, *arguments: str, name: str = "xterm-256color") -> None:
         self.ours, self.theirs = pty.openpty()
         termios.tcsetwinsize(self.ours, (40, 160))
         self.before = termios.tcgetattr(self.theirs)
@@ -132,7 +134,7 @@ class Terminal:
             stdin=self.theirs,
             stdout=self.theirs,
             stderr=self.theirs,
-            env=os.environ | {"TERM": "xterm-256color"},
+            env=os.environ | {"TERM": name},
             start_new_session=True,
         )
         self.seen = b""
@@ -161,7 +163,8 @@ class Terminal:
 
 
 SHOWN: Final = b"idle (print)"
-LEAVES: Final = b"\x1b[?1049l"  # the other screen
+ENTERS: Final = b"\x1b[?1049h"  # the other screen
+LEAVES: Final = b"\x1b[?1049l"
 CURSOR: Final = b"\x1b[?25h"
 
 
@@ -182,6 +185,50 @@ def test_a_signal_leaves_the_terminal_as_it_was(
     assert CURSOR in rest
     assert b"Traceback" not in rest
     assert after == terminal.before
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_waits_until_the_first_picture_is_drawn(
+    process: subprocess.Popen[str], number: signal.Signals, status: int
+) -> None:
+    """One that comes when the other screen was just entered leaves it, too."""
+    terminal = Terminal(str(process.pid), "--interval", "0.1")
+    terminal.until(ENTERS)
+    terminal.child.send_signal(number)
+    rest = terminal.rest()
+
+    assert terminal.child.returncode == status
+    assert LEAVES in rest
+    assert CURSOR in rest
+
+
+def test_it_can_be_suspended(process: subprocess.Popen[str]) -> None:
+    """Ctrl-Z leaves the other screen until it goes on; here at once, since no shell is there to continue it."""
+    terminal = Terminal(str(process.pid), "--interval", "0.1")
+    terminal.until(SHOWN)
+    terminal.child.send_signal(signal.SIGTSTP)
+    terminal.until(CURSOR)
+    terminal.until(LEAVES)
+    terminal.until(ENTERS)
+    terminal.until(SHOWN)
+    terminal.child.send_signal(signal.SIGTSTP)  # again
+    terminal.until(LEAVES)
+    terminal.until(SHOWN)
+    terminal.child.send_signal(signal.SIGINT)
+    rest = terminal.rest()
+
+    assert terminal.child.returncode == 130
+    assert LEAVES in rest
+
+
+def test_on_a_dumb_terminal_it_is_printed_once(process: subprocess.Popen[str]) -> None:
+    """As in a pipe: its cursor cannot be moved."""
+    terminal = Terminal(str(process.pid), name="dumb")
+    rest = terminal.rest()
+
+    assert terminal.child.returncode == 0
+    assert SHOWN in rest
+    assert b"\x1b" not in rest
 
 
 def test_it_ends_when_the_system_does(process: subprocess.Popen[str]) -> None:
@@ -260,6 +307,19 @@ async def test_fifty_callouts_are_told_of(tmp_path: Path) -> None:
 
         assert [each["name"] for each in told["callouts"]] == [str(number) for number in range(50)]
         assert told["stats"]["total"]["pending"] == 60
+
+
+@pytest.mark.trio
+async def test_on_a_narrow_terminal_no_figure_is_cut(tmp_path: Path) -> None:
+    """Columns keep their widths; those for which there is no room are left out on the right."""
+    async with open_callouts(top=tmp_path / "s") as system:
+        system.call_later(3600, ignore, name="idle")
+        told = await trio.to_thread.run_sync(at_once, tmp_path / "s")
+    narrow = io.StringIO()
+    Console(file=narrow, width=36).print(_live._picture(told, None, ""))
+
+    assert "\nCPU  PENDING  FIRED/S  ARMED/S  REAR\n" in narrow.getvalue()
+    assert "  0  pending  idle (ignore\n" in narrow.getvalue()
 
 
 @pytest.mark.trio
