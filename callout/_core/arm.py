@@ -231,7 +231,7 @@ def _arm_locked(
         if (state & MOVING or to is not cpu) and not how & STAY:
             _defer(cpu, c, run, cancels, Move(to, when, precision, func, arg, direct))
             if cpu.plain is None:
-                tell(cpu, TraceKind.REARMED if facts & REMOVED else TraceKind.ARMED, c, func, when)
+                tell(to, TraceKind.REARMED if facts & REMOVED else TraceKind.ARMED, c, func, when)
             return facts
         to = cpu
     old += (c.func, c.arg)

@@ -15,10 +15,12 @@ from typing import Final, NamedTuple
 
 from .._core.describe import counted
 from .._core.errors import ArgumentValueError
-from .._core.trace import GIANT, TraceKind
+from .._core.trace import GIANT, WITH_LOCK, TraceKind
 from ._recorded import Recorded, Recording
 
 MOST: Final = 300  # events of a part: a scenario of more is no test
+
+FARTHEST: Final = 2**31 - 1  # ticks
 
 ARMS: Final = frozenset({TraceKind.ARMED, TraceKind.REARMED, TraceKind.REFUSED})
 OF_RUNS: Final = frozenset(
@@ -127,7 +129,7 @@ class Actors:
         sets: dict[object, set[int]] = defaultdict(set)
         for event in self.events:
             if event.kind is TraceKind.FREED:
-                sets[event.detail].add(event.serial)
+                sets[freed_of(event)].add(event.serial)
             if event.lock_number is not None and event.lock_kind != GIANT:
                 sets[event.lock_number].add(event.serial)
         group: set[int] = set()
@@ -177,6 +179,12 @@ class Actors:
                 if event.kind in (TraceKind.REARMED, TraceKind.DEQUEUED, TraceKind.STOPPED):
                     pending[event.serial] = event.cpu, 0  # it was armed before the trace begins
         return pending
+
+    def closed(self) -> list[int]:
+        """Return which callouts were closed when it begins, as far as is known."""
+        closed = {event.serial for event in self.events[: self.begin] if event.kind is TraceKind.CLOSED}
+        first = {event.serial: event.kind for event in reversed(self.events)}
+        return [serial for serial in self.serials if serial in closed or first[serial] is TraceKind.REFUSED]
 
     # -- who -------------------------------------------------------------------------------------------------------
 
@@ -254,7 +262,7 @@ class Actors:
         if (
             last is not None
             and name in (*OF_SETS, FREE)
-            and (last.name, last.event.detail, last.event.where) == (name, event.detail, event.where)
+            and (last.name, freed_of(last.event), last.event.where) == (name, freed_of(event), event.where)
             and event.serial not in last.serials
             and all(each.kind is event.kind for each in self.events[last.at : at] if each.thread == event.thread)
         ):
@@ -268,7 +276,8 @@ class Actors:
         thread = first.event.thread
         if None not in (first.event.section, second.event.section):
             return first.event.section != second.event.section
-        return any(lock in each.held and each.thread != thread for each in self.events[first.at : second.at])
+        between = self.events[first.at : second.at]
+        return any(lock in each.held and (each.thread != thread or each.kind in OF_RUNS) for each in between)
 
     def others_between(self, first: int, second: int) -> bool:
         """Whether another thread has done something between two events of one thread that belong to it."""
@@ -281,8 +290,13 @@ class Actors:
         return any(each.kind in OF_RUNS and each.thread == thread for each in self.events[first.at : second.at])
 
     def ticks(self, seconds: float) -> int:
-        """Return a time in ticks, at least one."""
-        return max(math.ceil(seconds * self.recording.hz - 1e-6), 1)
+        """Return a time in ticks, at least one, and no more than can be armed."""
+        return min(max(math.ceil(seconds * self.recording.hz - 1e-6), 1), FARTHEST)
+
+
+def freed_of(event: Recorded) -> str:
+    """Return what is known of a call or a free: of what was freed, which object."""
+    return (event.detail or "").removesuffix(WITH_LOCK)
 
 
 def _called(event: Recorded) -> str:

@@ -13,6 +13,8 @@ from itertools import count
 from typing import TYPE_CHECKING, Final, cast
 
 from .._core.checks import check_int
+from .._core.describe import shown
+from .._core.errors import ArgumentTypeError
 from .._core.lifecycle import trace_with
 from .._worlds.virtual.vm import VirtualSMP
 from ._actors import Actors
@@ -119,6 +121,8 @@ def incident(path: str | os.PathLike[str], *, serial: int | None = None, before:
         ArgumentTypeError, ArgumentValueError: nothing went wrong in it, or nothing has happened to that callout, or too
             much for a scenario.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise ArgumentTypeError(f"incident: path must be a str or a path, not {shown(path)}", call="incident")
     if serial is not None:
         check_int("incident", "serial", serial, 1, MOST)
     check_int("incident", "before", before, 0, MOST)

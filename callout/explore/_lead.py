@@ -55,7 +55,9 @@ class Order:
     def note(
         self, kind: TraceKind, cpu: Cpu, c: Callout, func: Func | None, when: int | None, detail: str | None
     ) -> None:
-        """See ``Tracer``."""
+        """See ``Tracer``. What ``vm.setup()`` does came before."""
+        if self.platform.still:
+            return
         self._notes += 1
         place = place_of(sys._getframe())
         self._call = None if place is None else (self.platform.me(), place)

@@ -13,6 +13,22 @@ from .._core.trace import FORMAT, GIANT, MUTEX, RECURSIVE, RMLOCK, RWLOCK, SPIN,
 
 LOCKS: Final = (GIANT, MUTEX, f"{RECURSIVE}{MUTEX}", SPIN, f"{RECURSIVE}{SPIN}", RWLOCK, RMLOCK)
 
+MOST: Final = 1e18  # of any number
+CALLS: Final = ("stopped", "not stopped", "drained", "closed")  # kinds of events that have the name of a call
+NAMES: Final = (
+    "callout_stop",
+    "callout_dequeue",
+    "callout_drain",
+    "callout_terminate",
+    "callout_quiesce",
+    "callout_barrier",
+    "callout_drain_async",
+    "callout_async_drain",
+    "callout_drain_all_async",
+    "close_soon",
+    "close_all_soon",
+)
+
 _KINDS: Final = {kind.value: kind for kind in TraceKind}
 
 
@@ -118,8 +134,9 @@ def _event(file: str, number: int, row: object) -> Recorded:
         if type(facts.get(name, 0)) is not int:
             wrong(name, facts[name])
     for name in ("time", "due_in"):
-        if type(facts.get(name, 0)) not in (int, float):
-            wrong(name, facts[name])
+        value = facts.get(name, 0)
+        if type(value) not in (int, float) or not -MOST <= value <= MOST:
+            wrong(name, value)
     for name in ("name", "lock", "detail", "where"):
         if not isinstance(facts.get(name, ""), str):
             wrong(name, facts[name])
@@ -135,6 +152,10 @@ def _event(file: str, number: int, row: object) -> Recorded:
     kind = facts.get("kind")
     if not isinstance(kind, str) or kind not in _KINDS:
         wrong("kind", kind)
+    if kind in CALLS and facts.get("detail", NAMES[0]) not in NAMES:
+        wrong("detail", facts["detail"])
+    if kind == TraceKind.FREED.value and "detail" not in facts:
+        wrong("detail", None)
     known = {name: fact for name, fact in facts.items() if name in Recorded._fields}
     known |= {"kind": _KINDS[kind], "held": tuple(held), "time": facts["time"] / 1e6}
     return Recorded(**known)

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import PurePath
 from typing import Final
 
-from .._core.trace import GIANT, MUTEX, RECURSIVE, RMLOCK, RWLOCK, SPIN, WITH_LOCK, TraceKind
+from .._core.trace import GIANT, MUTEX, RECURSIVE, RMLOCK, RWLOCK, SPIN, TraceKind
 from .._core.units import CALLOUT_RETURNUNLOCKED, CALLOUT_SHAREDLOCK, CALLOUT_TRYLOCK
-from ._actors import ARM, FREE, OF_SETS, PROMISES, WAITS, Actors, Body, Call
+from ._actors import ARM, FREE, OF_SETS, PROMISES, WAITS, Actors, Body, Call, freed_of
 from ._lead import CALLBACK
 from ._recorded import Recorded
 
@@ -23,6 +23,7 @@ FLAGS: Final = {
 INIT: Final = {RWLOCK: "callout_init_rw", RMLOCK: "callout_init_rm"}  # of any other lock: callout_init_mtx
 OBJECT: Final = re.compile(r"(.*) [0-9]+, generation [0-9]+")  # as a slab names it
 PACKAGE: Final = re.compile(r"(callout_|close_|mtx_|rw_|rm_|completed_).*")  # names that a scenario imports, or gives
+CLASSES: Final = frozenset({"Callout", "Counter", "Mtx", "RmLock", "RwLock", "Slab", *dir(builtins)})
 WIDTH: Final = 88
 POINT: Final = "vm.point()  # others came between"
 _INDENT: Final = "    "
@@ -73,8 +74,8 @@ class _Writer:
             for number in event.held:
                 if number not in self._locks and number not in self._giants():
                     self._locks[number] = names.of("lock")
-            if event.kind is TraceKind.FREED and event.detail is not None and event.detail not in self._objects:
-                self._objects[event.detail] = names.of(_slab_of(event.detail))
+            if event.kind is TraceKind.FREED and freed_of(event) not in self._objects:
+                self._objects[freed_of(event)] = names.of(_slab_of(freed_of(event)))
 
     def _giants(self) -> set[int]:
         return {
@@ -114,7 +115,7 @@ class _Writer:
                 f"class {kind}:",
                 f'{_INDENT}"""What was freed, with these parts."""',
                 "",
-                f"{_INDENT}def __init__(self, **parts: object) -> None:",
+                f"{_INDENT}def __init__(self, /, **parts: object) -> None:",
                 f"{_INDENT * 2}vars(self).update(parts)",
                 "",
                 "",
@@ -184,14 +185,16 @@ class _Writer:
         if first:
             yield f'{_INDENT}slab: Slab[{kind}] = Slab("{_slab_of(first)}")'
         for detail, name in self._objects.items():
-            freed = [event for _, event in actors.part() if event.kind is TraceKind.FREED and event.detail == detail]
+            freed = [event for _, event in actors.part() if event.kind is TraceKind.FREED and freed_of(event) == detail]
             parts = list(dict.fromkeys(self.callouts[event.serial] for event in freed))
-            if detail.endswith(WITH_LOCK):
-                numbers = (actors.about[event.serial].lock_number for event in freed)
-                parts += dict.fromkeys(self._locks[number] for number in numbers if number in self._locks)
+            with_lock = (event.serial for event in freed if event.detail != detail)
+            numbers = (actors.about[serial].lock_number for serial in with_lock)
+            parts += dict.fromkeys(self._locks[number] for number in numbers if number in self._locks)
             yield f"{_INDENT}{name} = slab.alloc("
             yield from _indented([f"{kind},", *(f"{part}={part}," for part in parts)], 2)
             yield f"{_INDENT})"
+        for serial in actors.closed():
+            yield f"{_INDENT}{self._use('callout_dequeue')}({self.callouts[serial]}, close=True)"
         for serial, (cpu, seconds) in actors.pending().items():
             if serial in self.callouts:
                 yield f"{_INDENT}{self._arm(serial, actors.ticks(seconds), cpu)}"
@@ -285,7 +288,7 @@ class _Writer:
         if call.name == ARM:
             text = self._arm(event.serial, self._actors.ticks(event.due_in or 0), event.cpu)
         elif call.name == FREE:
-            text = f"slab.free({self._objects[event.detail or '']})"
+            text = f"slab.free({self._objects[freed_of(event)]})"
         elif call.name in PROMISES:
             completion = self._actors.completions.get(call.at)
             self._promises_nothing |= completion is None
@@ -306,7 +309,7 @@ class _Writer:
         if where is None:
             return text
         place, _, function = where.rpartition(" in ")
-        return f"{text}  # {PurePath(place).name} in {function}"
+        return f"{text}  # {_text(PurePath(place).name)} in {_text(function)}"
 
 
 def test_of(source: str, call: str, note: str) -> str:
@@ -338,7 +341,8 @@ def _slab_of(detail: str) -> str:
 
 def _class_of(detail: str) -> str:
     words = re.findall(r"[a-z]+", _slab_of(detail).lower())
-    return "".join(word.capitalize() for word in words) or "Object"
+    name = "".join(word.capitalize() for word in words)
+    return name if name and not keyword.iskeyword(name) and name not in CLASSES else f"{name}Object"
 
 
 def _text(text: str) -> str:

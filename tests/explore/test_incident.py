@@ -540,3 +540,151 @@ def test_wrong_use_of_the_command(
     err = capsys.readouterr().err
     assert said in err
     assert err.count("\n") == 1
+
+
+# -- what readers have found -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("facts", "said"),
+    [
+        ({"detail": "os; import os"}, "detail cannot be 'os; import os'"),
+        ({"detail": "foo_bar"}, "detail cannot be 'foo_bar'"),
+        ({"due_in": float("nan")}, "due_in cannot be nan"),
+        ({"due_in": float("inf")}, "due_in cannot be inf"),
+        ({"due_in": 10**400}, "due_in cannot be 1000"),
+        ({"ts": 10**400}, "time cannot be 1000"),
+    ],
+)
+def test_what_stands_in_a_file_is_checked(tmp_path: Path, facts: dict[str, object], said: str) -> None:
+    """A call is one of those that there are, and a number is one that a scenario can have."""
+
+    async def program(system: CalloutSystem) -> None:
+        system.callout(ignore).stop()
+
+    path = record(tmp_path / "trace.json", program)
+    with pytest.raises(TraceError, match=said):
+        incident(change(path, lambda whole: event(whole, **facts)), serial=1)
+
+
+def test_no_text_of_a_file_is_run(tmp_path: Path) -> None:
+    """Whatever stands there as the place of a call is a comment in the source, and no more."""
+
+    async def program(system: CalloutSystem) -> None:
+        system.callout(ignore).stop()
+
+    path = record(tmp_path / "trace.json", program, where=True)
+    where = "a.py:1 in f()\nraise SystemExit\n    raise SystemExit\n        raise SystemExit\r\0\ud800"
+    case = incident(change(path, lambda whole: event(whole, where=where)), serial=1)
+
+    follow(case)
+    assert [line for line in case.source.splitlines() if "SystemExit" in line.partition("#")[0]] == []
+    assert "SystemExit" in case.source
+
+
+def test_a_long_delay_is_one_that_can_be_armed(tmp_path: Path) -> None:
+    """However far ahead a callout was due."""
+
+    async def program(system: CalloutSystem) -> None:
+        system.call_later(60 * 365 * 86400, ignore).stop()
+
+    follow(incident(record(tmp_path / "trace.json", program), serial=1, before=9))
+
+
+def test_what_was_closed_is_closed_again(tmp_path: Path) -> None:
+    """Whether the trace has that, or begins later: its armings are refused."""
+    keep: list[Callout] = []
+
+    async def before(system: CalloutSystem) -> None:
+        c = system.callout(ignore, name="c")
+        keep[:] = [c]
+        await c.aclose()
+        c.reset(5)
+        c.stop()
+
+    follow(case := incident(record(tmp_path / "a.json", before), serial=1, before=1))
+    assert "callout_dequeue(c, close=True)" in case.source
+
+    async def main() -> None:
+        async with open_callouts() as system:
+            c = system.callout(ignore, name="c")
+            await c.aclose()
+            with system.tracing(tmp_path / "b.json"):
+                c.reset(5)
+                c.stop()
+
+    trio.run(main)
+    follow(case := incident(tmp_path / "b.json", serial=1, before=9))
+    assert "callout_dequeue(c, close=True)" in case.source
+
+
+def test_a_run_between_two_sections_has_had_the_lock(tmp_path: Path) -> None:
+    """Also where it ran on the loop of the task whose sections they are."""
+
+    async def program(system: CalloutSystem) -> None:
+        lock = system.mutex("lock")
+        c = system.callout(ignore, lock=lock, name="c")
+        for _ in range(2):
+            with lock:
+                c.reset(1)
+            await trio.sleep(2)
+
+    case = incident(record(tmp_path / "trace.json", program, checking=False), serial=1, before=9)
+
+    follow(case)
+    assert case.source.count("        with lock:") == 2
+    assert "await elsewhere()" in case.source
+
+
+def test_callouts_under_two_locks_are_freed_once(tmp_path: Path) -> None:
+    """They belong to one object, whichever lock is a part of it."""
+
+    async def program(system: CalloutSystem) -> None:
+        mine, other = system.mutex("mine"), system.mutex("other")
+        callouts = [system.callout(ignore, lock=lock) for lock in (mine, other, mine)]
+        callouts[0].reset(9)
+        with mine:
+            callouts[0].stop()
+        slab: Slab[Parts] = Slab("slab")
+        slab.free(slab.alloc(Parts, *callouts, mine))
+
+    case = incident(record(tmp_path / "trace.json", program), serial=1, before=9)
+
+    follow(case)
+    assert case.source.count("slab.free(") == 1
+    assert case.source.count(" = Callout()") == 3
+
+
+def test_a_migration_that_a_callback_asks_for_is_made_again(tmp_path: Path) -> None:
+    """To the CPU that it named."""
+
+    async def program(system: CalloutSystem) -> None:
+        c, over = Callout(), trio.Event()
+        callout_init(c, 1)
+
+        def there(_: object) -> None:
+            callout_reset_on(c, 1, lambda _: over.set(), None, 0)
+
+        callout_reset_on(c, 1, there, None, 1)
+        await over.wait()
+        await callout_terminate(c)
+
+    case = incident(record(tmp_path / "trace.json", program, cpus=2), serial=1, before=99)
+
+    follow(case)
+    assert ", None, 0)" in case.source
+
+
+@pytest.mark.parametrize("name", ["slab", "callout", "mtx", "none", "true", "counter", "self"])
+def test_any_slab_may_be_freed(tmp_path: Path, name: str) -> None:
+    """Whatever it is called."""
+
+    async def program(system: CalloutSystem) -> None:
+        lock = system.mutex("self")
+        c = system.call_later(9, ignore, lock=lock)
+        with lock:
+            c.stop()
+        slab: Slab[Parts] = Slab(name)
+        slab.free(slab.alloc(Parts, c, lock))
+
+    follow(incident(record(tmp_path / "trace.json", program), serial=1, before=9))
