@@ -58,11 +58,14 @@ class Beat(Account):
         self.was_armed(arming, replaced=False)
 
     def fire(self) -> None:
-        """Be the callback: it is armed for its next time already."""
+        """Be the callback: it is armed for its next time already, unless a drain that began before that, or the end of
+        the system, has refused it.
+        """
         self.enter(locked=self.lock is None or self.lock.owned())
-        self.was_armed(self.arming(0), replaced=False)
         p = self.p
-        if p is not None and isfinite(p.deadline):  # else it was stopped since
+        if p is None or isfinite(p.deadline):
+            self.was_armed(self.arming(0), replaced=False)
+        if p is not None and isfinite(p.deadline):
             now = p.deadline, self.fired + p.missed
             deadline, count = self.before or now
             more = (now[1] - count) - round((now[0] - deadline) / p.period)

@@ -439,6 +439,22 @@ async def test_a_period_that_is_lost_is_found(ledger: Ledger, autojump_clock: tr
         assert ledger.found == 1
 
 
+@pytest.mark.trio
+async def test_a_run_whose_next_time_was_refused_has_armed_nothing(
+    ledger: Ledger, autojump_clock: trio.testing.MockClock
+) -> None:
+    """A drain that begins between the beginning of a run and its arming has that refused: nothing is lost then."""
+    async with open_callouts():
+        beat = Beat(ledger, None, 1000, 0)
+        assert beat.p is not None
+        begun = beat.p.stop()  # what a drain leaves of it for a run that has begun
+        beat.remove(bool(begun))
+        beat.fire()
+        beat.was_armed(beat.arming(0), replaced=False)  # of the run that was made up
+        beat.settle()
+        assert ledger.problems == []
+
+
 def test_runs_that_overlap_lack_the_lock_or_are_early_are_found(ledger: Ledger, account: Account, clock: Clock) -> None:
     """Each is told when it begins."""
     account.enter(account.arming(0))
