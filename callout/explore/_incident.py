@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .._worlds.virtual.platform import VirtualPlatform
 
 MOST: Final = 1 << 31
+PATIENCE: Final = 60  # seconds that a test may take
 _NUMBERS: Final = count(1)
 
 
@@ -96,7 +97,8 @@ class Incident:
         *violation* has found.
         """
         bound = 2 if violation is None else max(2, violation.preemptions)
-        call = f"explore(incident, cpus={self.cpus}, hz={self.hz}, bound={bound}, short_paths=False)"
+        options = f"cpus={self.cpus}, hz={self.hz}, bound={bound}, seconds={PATIENCE}, short_paths=False"
+        call = f"explore(incident, {options})"
         note = "Nothing went wrong." if violation is None else f"It went wrong: {violation.schedule}."
         return test_of(self.source, call, note)
 

@@ -13,6 +13,7 @@ from .. import ArgumentTypeError, ArgumentValueError, TraceError
 from .._files import try_writing
 from .._terminal import BAD, GOOD, INTERRUPTED, STRESSED, Progress, say
 from ..explore import Certificate, Violation, explore, incident, replay
+from ..explore._explore import MAX_BOUND
 from ..explore._report import Names
 from ..explore._schedule import Setting, name_of, parse
 from . import EXHIBITS, Exhibit, Variant
@@ -68,8 +69,8 @@ def run(args: argparse.Namespace) -> int:
         )
     if args.svg is not None and args.fixed:
         return _wrong("--svg is a picture of what goes wrong, and with --fixed nothing does")
-    if args.bound is not None and args.bound < 0:
-        return _wrong(f"--bound must be a number from 0 up, not {args.bound}")
+    if args.bound is not None and not 0 <= args.bound <= MAX_BOUND:
+        return _wrong(f"--bound must be a number from 0 up, and at most {MAX_BOUND}, not {args.bound}")
     if args.json and args.replay is not None:
         return _wrong("--json does not apply to --replay, which prints what goes wrong, or nothing")
     if args.list:
@@ -195,6 +196,8 @@ def _outcome_as_json(outcome: Certificate | Violation) -> dict[str, object]:
 
 def _incident(args: argparse.Namespace) -> int:
     """Explore what a trace ends in."""
+    if args.svg is not None and args.svg == args.write:
+        return _wrong("--svg and --write name the same file")
     files = {option: Path(file) for option, file in (("--svg", args.svg), ("--write", args.write)) if file is not None}
     for option, file in files.items():
         try:

@@ -527,7 +527,9 @@ def test_the_command_says_that_nothing_goes_wrong(tmp_path: Path, capsys: pytest
         (["--trace", "{trace}", "--fixed"], "give one of these: a race"),
         (["--write", "x.py"], "give one of these: a race"),
         (["R0.1", "--serial", "1"], "give one of these: a race"),
-        (["--trace", "{trace}", "--bound", "-1"], "--bound must be a number from 0 up, not -1"),
+        (["--trace", "{trace}", "--bound", "-1"], "--bound must be a number from 0 up, and at most"),
+        (["--trace", "{trace}", "--bound", "9" * 30], "--bound must be a number from 0 up, and at most"),
+        (["--trace", "{trace}", "--write", "same", "--svg", "same"], "--svg and --write name the same file"),
     ],
 )
 def test_wrong_use_of_the_command(
