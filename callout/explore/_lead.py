@@ -66,8 +66,11 @@ class Order:
             event = self._expected[at]
             same = event.kind is kind and (event.function == function or func is None or kind in ANY)
             if same and not self._done[at]:
-                self._done[at] = True
                 self.in_order += at == self._at
+                # What the same one was to do before it will not do any more: nobody shall wait for that.
+                for earlier in range(self._at, at + 1):
+                    if self._expected[earlier].owner == event.owner:
+                        self._done[earlier] = True
                 break
         self._skip_done()
 
