@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 from .._core.describe import counted
 from .._core.errors import ArgumentValueError
 from .._core.trace import GIANT, WITH_LOCK, TraceKind
-from ._recorded import Recorded, Recording
+from ._recorded import CLOSES, OF_SETS, PROMISES, WAITS, Recorded, Recording
 
 MOST: Final = 300  # events of a part: a scenario of more is no test
 
@@ -32,10 +32,6 @@ ENDS: Final = frozenset({TraceKind.FINISHED, TraceKind.COMPLETED})
 
 ARM: Final = "callout_reset_on"
 FREE: Final = "free"
-WAITS: Final = frozenset({"callout_drain", "callout_terminate", "callout_quiesce", "callout_barrier"})
-OF_SETS: Final = frozenset({"close_all_soon", "callout_drain_all_async"})
-CLOSES: Final = frozenset({"close_soon", "close_all_soon"})
-PROMISES: Final = OF_SETS | CLOSES | {"callout_drain_async", "callout_async_drain"}  # a completion
 
 
 class Call(NamedTuple):
@@ -65,7 +61,10 @@ class Actors:
         self.recording = recording
         self.events = recording.events
         self.about: dict[int, Recorded] = {}  # an event of each callout, that has its lock if any does
+        self._functions: dict[int, str] = {}  # the last that each had
         for event in self.events:
+            if event.function != "None":
+                self._functions[event.serial] = event.function
             known = self.about.get(event.serial)
             if known is None or (known.lock_kind is None and event.lock_kind is not None):
                 self.about[event.serial] = event
@@ -97,8 +96,7 @@ class Actors:
 
     def function_of(self, serial: int) -> str:
         """Return the name of the function of a callout: the last that it had."""
-        names = [event.function for event in self.events if event.serial == serial and event.function != "None"]
-        return names[-1] if names else "callout"
+        return self._functions.get(serial, "callout")
 
     def part(self) -> Iterator[tuple[int, Recorded]]:
         """Yield its events, with their numbers."""

@@ -85,22 +85,18 @@ class Certificate:
         return f"{self._found()}{f'; ran: {ran}' if ran else ''}; not covered: {', '.join(self.not_covered)}"
 
     def _found(self) -> str:
+        return (
+            f"nothing was found in {counted(self.schedules, 'schedule')} ({self._which()}), "
+            f"{counted(self.steps, 'switch point')}, {self.longest:,} in the longest, in {self.seconds:.1f} s"
+        )
+
+    def _which(self) -> str:
+        """Say which schedules these were."""
         if self.seed is not None:
-            return (
-                f"nothing was found in {counted(self.schedules, 'schedule')} ({self.strategy}, seed {self.seed}), "
-                f"{counted(self.steps, 'switch point')}, {self.longest:,} in the longest, in {self.seconds:.1f} s"
-            )
+            return f"{self.strategy}, seed {self.seed}"
         if self.strategy == "recorded":
             most = f" and what departs from it at most {counted(self.bound, 'time')}" if self.bound else ""
-            every = f"the recorded order{most}{'' if self.exhausted else ': a limit was reached'}"
-            return (
-                f"nothing was found in {counted(self.schedules, 'schedule')} ({every}), "
-                f"{counted(self.steps, 'switch point')}, {self.longest:,} in the longest, in {self.seconds:.1f} s"
-            )
+            return f"the recorded order{most}{'' if self.exhausted else ': a limit was reached'}"
         most = "" if self.bound is None else f" with at most {counted(self.bound, 'preemption')}"
         every = f"every schedule{most}" if self.exhausted else f"not every schedule{most}: a limit was reached"
-        return (
-            f"nothing was found in {counted(self.schedules, 'schedule')} ({every}"
-            f"{', but for equivalent ones' if self.reduced else ''}), {counted(self.steps, 'switch point')}, "
-            f"{self.longest:,} in the longest, in {self.seconds:.1f} s"
-        )
+        return f"{every}{', but for equivalent ones' if self.reduced else ''}"

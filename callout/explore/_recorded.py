@@ -14,20 +14,14 @@ from .._core.trace import FORMAT, GIANT, MUTEX, RECURSIVE, RMLOCK, RWLOCK, SPIN,
 LOCKS: Final = (GIANT, MUTEX, f"{RECURSIVE}{MUTEX}", SPIN, f"{RECURSIVE}{SPIN}", RWLOCK, RMLOCK)
 
 MOST: Final = 1e18  # of any number
-CALLS: Final = ("stopped", "not stopped", "drained", "closed")  # kinds of events that have the name of a call
-NAMES: Final = (
-    "callout_stop",
-    "callout_dequeue",
-    "callout_drain",
-    "callout_terminate",
-    "callout_quiesce",
-    "callout_barrier",
-    "callout_drain_async",
-    "callout_async_drain",
-    "callout_drain_all_async",
-    "close_soon",
-    "close_all_soon",
-)
+
+# Kinds of events that have the name of a call, and the calls: those that wait, and those that promise a completion.
+CALLS: Final = frozenset({TraceKind.STOPPED, TraceKind.NOT_STOPPED, TraceKind.DRAINED, TraceKind.CLOSED})
+WAITS: Final = frozenset({"callout_drain", "callout_terminate", "callout_quiesce", "callout_barrier"})
+OF_SETS: Final = frozenset({"close_all_soon", "callout_drain_all_async"})
+CLOSES: Final = frozenset({"close_soon", "close_all_soon"})
+PROMISES: Final = OF_SETS | CLOSES | {"callout_drain_async", "callout_async_drain"}
+NAMES: Final = WAITS | PROMISES | {"callout_stop", "callout_dequeue"}
 
 _KINDS: Final = {kind.value: kind for kind in TraceKind}
 
@@ -152,7 +146,7 @@ def _event(file: str, number: int, row: object) -> Recorded:
     kind = facts.get("kind")
     if not isinstance(kind, str) or kind not in _KINDS:
         wrong("kind", kind)
-    if kind in CALLS and facts.get("detail", NAMES[0]) not in NAMES:
+    if kind in CALLS and "detail" in facts and facts["detail"] not in NAMES:
         wrong("detail", facts["detail"])
     if kind == TraceKind.FREED.value and "detail" not in facts:
         wrong("detail", None)

@@ -11,9 +11,9 @@ from typing import Final
 
 from .._core.trace import GIANT, MUTEX, RECURSIVE, RMLOCK, RWLOCK, SPIN, TraceKind
 from .._core.units import CALLOUT_RETURNUNLOCKED, CALLOUT_SHAREDLOCK, CALLOUT_TRYLOCK
-from ._actors import ARM, FREE, OF_SETS, PROMISES, WAITS, Actors, Body, Call, freed_of
+from ._actors import ARM, FREE, Actors, Body, Call, freed_of
 from ._lead import CALLBACK
-from ._recorded import Recorded
+from ._recorded import OF_SETS, PROMISES, WAITS, Recorded
 
 FLAGS: Final = {
     CALLOUT_RETURNUNLOCKED: "CALLOUT_RETURNUNLOCKED",
@@ -66,23 +66,22 @@ class _Writer:
         for serial in actors.serials:
             self.callouts[serial] = names.of(actors.about[serial].name or actors.function_of(serial))
         self._locks: dict[int, str] = {}
+        giants = {known.lock_number for known in actors.about.values() if known.lock_kind == GIANT}
         self._objects: dict[str, str] = {}
         for _, event in actors.part():
             known = actors.about[event.serial]
             if known.lock_number is not None and known.lock_number not in self._locks and known.lock_kind != GIANT:
                 self._locks[known.lock_number] = names.of(known.lock or "lock")
             for number in event.held:
-                if number not in self._locks and number not in self._giants():
+                if number not in self._locks and number not in giants:
                     self._locks[number] = names.of("lock")
             if event.kind is TraceKind.FREED and freed_of(event) not in self._objects:
                 self._objects[freed_of(event)] = names.of(_slab_of(freed_of(event)))
 
-    def _giants(self) -> set[int]:
-        return {
-            event.lock_number
-            for event in self._actors.about.values()
-            if event.lock_kind == GIANT and event.lock_number is not None
-        }
+    @property
+    def _first(self) -> str:
+        """What was freed first: one class and one slab, named after that, do for all."""
+        return next(iter(self._objects), "")
 
     def text(self) -> str:
         """Return all of it."""
@@ -109,10 +108,9 @@ class _Writer:
         head += [*_import("callout", self._imports)]
         head += ["from callout.freebsd13 import callout_async_drain"] if older else []
         head += [*_import("callout.testing", {"Slab", "VirtualSMP"} if self._objects else {"VirtualSMP"}), "", ""]
-        for detail in self._objects:
-            kind = _class_of(detail)
+        if self._objects:
             head += [
-                f"class {kind}:",
+                f"class {_class_of(self._first)}:",
                 f'{_INDENT}"""What was freed, with these parts."""',
                 "",
                 f"{_INDENT}def __init__(self, /, **parts: object) -> None:",
@@ -120,7 +118,6 @@ class _Writer:
                 "",
                 "",
             ]
-            break  # one class does for all
         head += ["def incident(vm: VirtualSMP) -> None:", f'{_INDENT}"""Do as the trace has it."""', ""]
         return "\n".join([*head, *body]) + "\n"
 
@@ -180,10 +177,9 @@ class _Writer:
         for serial, name in self.callouts.items():
             yield f"{_INDENT}{name} = {self._use('Callout')}()"
             yield f"{_INDENT}{self._init(serial, name)}"
-        first = next(iter(self._objects), "")
-        kind = _class_of(first)
-        if first:
-            yield f'{_INDENT}slab: Slab[{kind}] = Slab("{_slab_of(first)}")'
+        kind = _class_of(self._first)
+        if self._objects:
+            yield f'{_INDENT}slab: Slab[{kind}] = Slab("{_slab_of(self._first)}")'
         for detail, name in self._objects.items():
             freed = [event for _, event in actors.part() if event.kind is TraceKind.FREED and freed_of(event) == detail]
             parts = list(dict.fromkeys(self.callouts[event.serial] for event in freed))
