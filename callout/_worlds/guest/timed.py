@@ -19,6 +19,7 @@ from ..._core.errors import GuestError, LoopThreadError
 from ..._core.guard import protected
 from ..._core.phases import Use, admit
 from ..trio.forked import end_if_forked
+from ..trio.tasks import run_async
 from ..trio.timed import NO_TASK, Run, TimedNursery
 from .platform import running_loop
 from .waits import Task
@@ -63,7 +64,7 @@ class _HostRun(Run):
         """Be that task."""
         self.task = asyncio.current_task()  # an eager one has begun before its maker has it
         try:
-            await self.call()
+            await run_async("open_nursery", self.async_fn, self.args)
         except asyncio.CancelledError as error:
             end_if_forked(error)
             raise

@@ -169,7 +169,7 @@ class Tasks:
     async def _run(self, start: Start) -> None:
         _TASK_OF.set({**_TASK_OF.get({}), self._machine: start.awaited})
         try:
-            await _call(start)
+            await run_async("start_soon", start.async_fn, start.args)
         except BaseException as error:
             end_if_forked(error)
             raise
@@ -197,13 +197,12 @@ def may_be_async(func: object) -> bool:
 
 
 @trio.lowlevel.disable_ki_protection
-async def _call(start: Start) -> None:
-    """Run the user's code."""
-    waiting = start.async_fn(*start.args)
+async def run_async(call: str, async_fn: AsyncFn, args: tuple[Any, ...]) -> None:  # Any: passed through
+    """Run the user's code, which was given to *call*."""
+    waiting = async_fn(*args)
     if not inspect.isawaitable(waiting):
         raise ArgumentTypeError(
-            f"start_soon: {name_of(start.async_fn)} is no async function: it returned {text_of(waiting)}",
-            call="start_soon",
+            f"{call}: {name_of(async_fn)} is no async function: it returned {text_of(waiting)}", call=call
         )
     await waiting
 

@@ -26,9 +26,8 @@ from ..._core.errors import ArgumentTypeError, ClosedError, LoopThreadError
 from ..._core.phases import Use, admit
 from ..._core.seconds import Seconds, to_ns, to_time
 from .forked import end_if_forked
-from .log import text_of
 from .platform import Loop, in_asyncio, in_task
-from .tasks import may_be_async
+from .tasks import may_be_async, run_async
 
 if TYPE_CHECKING:
     from ..._core.platform import Waiter
@@ -74,17 +73,6 @@ class Run:
     async def body(self) -> None:
         """Be that task."""
         raise NotImplementedError
-
-    @trio.lowlevel.disable_ki_protection
-    async def call(self) -> None:
-        """Run the user's code."""
-        waiting = self.async_fn(*self.args)
-        if not inspect.isawaitable(waiting):
-            raise ArgumentTypeError(
-                f"open_nursery: {name_of(self.async_fn)} is no async function: it returned {text_of(waiting)}",
-                call="open_nursery",
-            )
-        await waiting
 
 
 class TimedNursery:
@@ -309,7 +297,7 @@ class _TrioRun(Run):
         self.task = trio.lowlevel.current_task()
         try:
             with self.scope:
-                await self.call()
+                await run_async("open_nursery", self.async_fn, self.args)
         except BaseException as error:
             self.nursery._failed(error)
             raise
