@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import PurePath
 from typing import Final, NamedTuple
 
@@ -26,12 +26,19 @@ ARMS: Final = frozenset({TraceKind.ARMED, TraceKind.REARMED, TraceKind.REFUSED})
 OF_RUNS: Final = frozenset(
     {TraceKind.DEQUEUED, TraceKind.WAITING, TraceKind.STARTED, TraceKind.FINISHED, TraceKind.COMPLETING}
 )
-OVER: Final = frozenset({TraceKind.FINISHED, TraceKind.ERROR, TraceKind.STOPPED, TraceKind.REARMED})
 BEGINS: Final = frozenset({TraceKind.STARTED, TraceKind.COMPLETING})
 ENDS: Final = frozenset({TraceKind.FINISHED, TraceKind.COMPLETED})
+LET_ON: Final = frozenset({TraceKind.STARTED, TraceKind.WAITING, TraceKind.FINISHED, TraceKind.ERROR})
 
 ARM: Final = "callout_reset_on"
 FREE: Final = "free"
+
+
+class Made(NamedTuple):
+    """An event, and the context that has made it."""
+
+    at: int  # its number
+    owner: str  # the context
 
 
 class Call(NamedTuple):
@@ -54,6 +61,49 @@ class Body:
         self.calls: list[Call] = []
 
 
+class Runs:
+    """Which callouts are running, as far as the events tell."""
+
+    def __init__(self) -> None:
+        self._taken: set[int] = set()  # softclock has taken it, and not called its function yet: that can be cancelled
+        self._called: set[int] = set()
+        self._completing: set[int] = set()
+        self.held_up: set[int] = set()  # CPUs whose softclock has taken a callout and neither called nor waited for it
+
+    def __bool__(self) -> bool:
+        """Whether any is, or a completion."""
+        return bool(self._taken or self._called or self._completing)
+
+    def any_of(self, serials: Iterable[int]) -> bool:
+        """Whether one of these is."""
+        return any(serial in self._taken or serial in self._called for serial in serials)
+
+    def follow(self, event: Recorded) -> None:
+        """Note what an event says."""
+        serial = event.serial
+        match event.kind:
+            case TraceKind.DEQUEUED:
+                self._taken.add(serial)
+                if event.lock_kind is not None:
+                    self.held_up.add(event.cpu)
+            case TraceKind.STARTED:
+                self._taken.discard(serial)
+                self._called.add(serial)
+            case TraceKind.STOPPED | TraceKind.REARMED:
+                self._taken.discard(serial)
+            case TraceKind.FINISHED | TraceKind.ERROR:
+                self._taken.discard(serial)
+                self._called.discard(serial)
+            case TraceKind.COMPLETING:
+                self._completing.add(serial)
+            case TraceKind.COMPLETED:
+                self._completing.discard(serial)
+            case _:
+                pass  # of no run
+        if event.kind in LET_ON:
+            self.held_up.discard(event.cpu)
+
+
 class Actors:
     """The part of a recording, and who has made it."""
 
@@ -71,11 +121,12 @@ class Actors:
         self._loops = recording.loops
         self._focus, self.end = self._find(serial)
         self.group = self._related()
-        self.begin = self._find_begin(before)
+        self._latest = self._find_latest(before)
+        self.begin = self._idle_before(self._latest)
         self.bodies: list[Body] = []
         self.runs: dict[int, list[Body]] = {}
         self.completions: dict[int, Body] = {}  # by the number of the event of the call that has promised it
-        self.made: list[tuple[str, TraceKind, int]] = []  # the context that makes each event, its kind, the callout
+        self.made: list[Made] = []
         while self._sort():
             pass
         self.serials = sorted({event.serial for _, event in self.part()})
@@ -137,26 +188,25 @@ class Actors:
             more = {serial for related in sets.values() if related & more for serial in related} - group
         return group
 
-    def _find_begin(self, before: int) -> int:
-        """Return the number of the first event: none of the callouts was running then."""
+    def _find_latest(self, before: int) -> int:
+        """Return the number of the event that the part has to have, with all that follow."""
         mine = [at for at in range(self.end + 1) if self.events[at].serial in self.group]
         runs = [
             at for at in mine if self.events[at].serial == self._focus and self.events[at].kind is TraceKind.DEQUEUED
         ]
         wrong = self.events[self.end].kind is TraceKind.ERROR
-        latest = mine[max(mine.index(runs[-1] if runs and wrong else self.end) - before, 0)]
-        begin = mine[0]
-        running: set[int] = set()
-        for at in mine:
-            if at > latest:
-                break
-            if not running:
-                begin = at
-            event = self.events[at]
-            if event.kind is TraceKind.DEQUEUED:
-                running.add(event.serial)
-            elif event.kind in OVER:
-                running.discard(event.serial)
+        return mine[max(mine.index(runs[-1] if runs and wrong else self.end) - before, 0)]
+
+    def _idle_before(self, latest: int) -> int:
+        """Return the number of the last event, not after *latest*, before which none of the callouts was running."""
+        runs = Runs()
+        begin = None
+        for at in range(latest + 1):
+            if self.events[at].serial in self.group:
+                if begin is None or not runs:
+                    begin = at
+                runs.follow(self.events[at])
+        assert begin is not None
         return begin
 
     def pending(self) -> dict[int, tuple[int, float]]:
@@ -195,18 +245,19 @@ class Actors:
         inside: dict[int, list[tuple[int, Body]]] = defaultdict(list)  # the runs and completions in each thread
         promises: list[Call] = []
         current: dict[int, Body] = {}  # the thread or task in each thread
-        running: set[int] = set()
-        held_up: dict[int, int] = {}  # CPU -> the callout that softclock has taken and neither called nor waited for
-        for at in range(self.begin, self.end + 1):
+        runs = Runs()
+        for at in range(self.end + 1):
             event = self.events[at]
-            mine = event.serial in self.group
+            mine = at >= self.begin and event.serial in self.group
             stack = inside[event.thread]
             name = _called(event)
             if event.kind in BEGINS:
                 body = Body(f"run_{at}", held=event.held)
                 body.begin = at
                 stack.append((event.serial, body))
-                if event.kind is TraceKind.STARTED:
+                if at < self.begin:
+                    pass  # of another callout, but it may do something to one of these later
+                elif event.kind is TraceKind.STARTED:
                     self.runs[event.serial].append(body)
                 else:
                     promise = next((each for each in promises if event.serial in each.serials), None)
@@ -220,37 +271,38 @@ class Actors:
                     serial, body = stack[-1]
                     if serial not in self.group:
                         self.group.add(serial)
+                        self.begin = self._idle_before(self._latest)
                         return True
                     loop = self._loops.get(event.thread, event.cpu)
                     owner = f"cpu{loop}.interrupt" if self.about[serial].direct else f"cpu{loop}"
                 else:
-                    body = self._actor(event, current, running, held_up)
+                    body = self._actor(event, current, runs)
                     owner = body.name
                 call = self._add(body, at, name, event)
-                if name in CLOSES or (name in PROMISES and running.intersection(call.serials)):
+                if name in CLOSES or (name in PROMISES and runs.any_of(call.serials)):
                     promises = [each for each in promises if each.at != call.at] + [call]
             if event.kind in ENDS and stack:
                 stack.pop()[1].end = at
             if mine:
-                _follow(event, running, held_up)
+                runs.follow(event)
                 if name or event.kind not in (TraceKind.STOPPED, TraceKind.CLOSED, TraceKind.MIGRATED):
-                    self.made.append((owner, event.kind, event.serial))
+                    self.made.append(Made(at, owner))
         return False
 
-    def _actor(self, event: Recorded, current: dict[int, Body], running: set[int], held_up: dict[int, int]) -> Body:
+    def _actor(self, event: Recorded, current: dict[int, Body], runs: Runs) -> Body:
         """Return the thread or task that has made an event."""
         body = current.get(event.thread)
         cpu = self._loops.get(event.thread)
         if body is not None and cpu is not None and body.calls:
             last = body.calls[-1]
-            if last.name in WAITS and last.event.serial in running:
+            if last.name in WAITS and runs.any_of((last.event.serial,)):
                 body = None  # it waits still: this is another task
         if body is None:
             what = "thread" if cpu is None else f"task_on_cpu_{cpu}"
             number = sum(each.name.startswith(what) for each in self.bodies)
             body = current[event.thread] = Body(f"{what}_{number + 1}" if number else what, cpu)
             self.bodies.append(body)
-        if cpu in held_up:
+        if cpu in runs.held_up:
             body.cpu = None  # something has held softclock up where it never awaits: only a thread comes in between
         return body
 
@@ -268,6 +320,17 @@ class Actors:
         else:
             body.calls.append(Call(at, name, (event.serial,), event))
         return body.calls[-1]
+
+    def holder(self, number: int) -> str | None:
+        """Return the context that held the lock for which the run of event *number* of these waited, if that is known:
+        it has made a call with the lock before the run went on.
+        """
+        waiting = self.events[self.made[number].at]
+        for at, owner in self.made[number + 1 :]:
+            event = self.events[at]
+            if waiting.lock_number in event.held:
+                return None if event.serial == waiting.serial and event.kind is TraceKind.STARTED else owner
+        return None
 
     def released_between(self, lock: int, first: Call, second: Call) -> bool:
         """Whether a thread has released a lock between two calls, as far as is known."""
@@ -304,15 +367,3 @@ def _called(event: Recorded) -> str:
     if event.kind is TraceKind.FREED:
         return FREE
     return event.detail or "" if event.kind is not TraceKind.ERROR else ""
-
-
-def _follow(event: Recorded, running: set[int], held_up: dict[int, int]) -> None:
-    """Note what an event says of runs."""
-    if event.kind is TraceKind.DEQUEUED:
-        running.add(event.serial)
-        if event.lock_kind is not None:
-            held_up[event.cpu] = event.serial
-    elif event.kind in (TraceKind.STARTED, TraceKind.WAITING, TraceKind.FINISHED, TraceKind.ERROR):
-        held_up.pop(event.cpu, None)
-        if event.kind not in (TraceKind.STARTED, TraceKind.WAITING):
-            running.discard(event.serial)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import linecache
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import count
 from typing import TYPE_CHECKING, Final, cast
 
@@ -16,11 +17,12 @@ from .._core.checks import check_int
 from .._core.describe import shown
 from .._core.errors import ArgumentTypeError
 from .._core.lifecycle import trace_with
+from .._core.trace import TraceKind
 from .._worlds.virtual.vm import VirtualSMP
 from ._actors import Actors
 from ._explore import explore
 from ._lead import Expected, Order
-from ._outcome import Certificate, Violation
+from ._outcome import Certificate, Violation, turns
 from ._recorded import read
 from ._source import source_of, test_of
 
@@ -47,7 +49,7 @@ class Incident:
         self.title = title  # what went wrong, in words
         self.source = source  # the scenario, as a module
         self._expected = expected
-        self._order: Order | None = None
+        self._orders: list[Order] = []  # of the first run of a search, and of the last
         self.__name__ = self.__qualname__ = "incident"  # what a schedule calls it
         file = f"<incident {next(_NUMBERS)}>"
         linecache.cache[file] = (len(source), None, source.splitlines(keepends=True), file)
@@ -60,9 +62,10 @@ class Incident:
 
     def __call__(self, vm: VirtualSMP) -> None:
         """Be the scenario."""
-        self._order = Order(self._expected, vm.platform)
+        order = Order(self._expected, vm.platform)
+        self._orders[1:] = [order]
         with vm.setup():
-            trace_with(vm.machine, self._order)
+            trace_with(vm.machine, order)
         self._scenario(vm)
 
     def explore(
@@ -79,18 +82,32 @@ class Incident:
 
         The arguments are those of ``explore()``, which raises what this raises: ``Violation`` if it goes wrong.
         """
-        return explore(
-            self,
-            cpus=self.cpus,
-            hz=self.hz,
-            bound=bound,
-            strategy="recorded",
-            schedules=schedules,
-            seconds=seconds,
-            short_paths=False,
-            shrink=shrink,
-            progress=progress,
-        )
+        self._orders = []
+        try:
+            certificate = explore(
+                self,
+                cpus=self.cpus,
+                hz=self.hz,
+                bound=bound,
+                strategy="recorded",
+                schedules=schedules,
+                seconds=seconds,
+                short_paths=False,
+                shrink=shrink,
+                progress=progress,
+            )
+        except Violation as violation:
+            if self.in_order is not None:
+                violation.add_note(f"In the first run {turns(self.in_order)}.")
+            raise
+        return replace(certificate, in_order=self.in_order)
+
+    @property
+    def in_order(self) -> tuple[int, int] | None:
+        """How many events of the trace came in their turn in the first run of a search, and of how many: where the
+        numbers differ, that run was not what was recorded. None if there was none.
+        """
+        return (self._orders[0].in_order, len(self._expected)) if self._orders else None
 
     def as_test(self, violation: Violation | None = None) -> str:
         """Return a module with the scenario and a test of it, which fails while it goes wrong; and say in it what
@@ -104,9 +121,9 @@ class Incident:
 
     def lead(self, platform: VirtualPlatform, runnable: Sequence[Context], current: Context | None) -> Context:
         """Return which context is to go on in a run on *platform*, for the recorded order."""
-        if self._order is None or self._order.platform is not platform:  # the scenario has not begun
+        if not self._orders or self._orders[-1].platform is not platform:  # the scenario has not begun
             return runnable[0] if current is None else current
-        return self._order.lead(runnable, current)
+        return self._orders[-1].lead(runnable, current)
 
 
 def incident(path: str | os.PathLike[str], *, serial: int | None = None, before: int = 0) -> Incident:
@@ -131,5 +148,9 @@ def incident(path: str | os.PathLike[str], *, serial: int | None = None, before:
     recording = read(path)
     actors = Actors(recording, serial, before)
     source, functions = source_of(actors)
-    expected = [Expected(owner, kind, functions[serial]) for owner, kind, serial in actors.made]
+    expected = []
+    for number, (at, owner) in enumerate(actors.made):
+        event = recording.events[at]
+        holder = actors.holder(number) if event.kind is TraceKind.WAITING else None
+        expected.append(Expected(owner, event.kind, functions[event.serial], holder))
     return Incident(recording.cpus, recording.hz, actors.title, source, expected)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from .._core.describe import name_of
+from .._core.snapshot import owner_of
 from .._core.trace import TraceKind
 from .._worlds.virtual.context import INTERRUPT, Context
 from .._worlds.virtual.platform import VirtualPlatform
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from .._api.callout import Callout
     from .._core.cpu import Cpu
     from .._core.state import Func
+    from .._locks.lock import Lock
 
 MAIN: Final = "main"
 CALLBACK: Final = "on_"  # before the name of a callout: its callback
@@ -34,6 +36,7 @@ class Expected(NamedTuple):
     owner: str  # the context that makes it
     kind: TraceKind
     function: str  # of the callout
+    holder: str | None = None  # the context that holds its lock then, and has to have acquired it
 
 
 class Order:
@@ -44,6 +47,7 @@ class Order:
         self.platform = platform
         self._done = [False] * len(expected)
         self._at = 0
+        self._locks: dict[str, Lock] = {}  # of the callout with that function
         self._recent: list[Context] = []  # what has run, the last one at the end
         self.in_order = 0  # events that came when it was their turn
         self._notes = 0  # events that came at all
@@ -62,6 +66,8 @@ class Order:
         place = place_of(sys._getframe())
         self._call = None if place is None else (self.platform.me(), place)
         function = "" if func is None else name_of(func).rpartition(".")[2]
+        if c.lock is not None:
+            self._locks[function] = c.lock
         for at in range(self._at, min(self._at + AHEAD, len(self._expected))):
             event = self._expected[at]
             same = event.kind is kind and (event.function == function or func is None or kind in ANY)
@@ -107,7 +113,11 @@ class Order:
         """Return the context that makes the next event, or leads to it; None if neither can go on."""
         can = {context.name: context for context in runnable}
         while self._at < len(self._expected):
-            owner = self._expected[self._at].owner
+            event = self._expected[self._at]
+            lock = self._locks.get(event.function)
+            if event.holder in can and lock is not None and owner_of(lock) is None:
+                return can[event.holder]
+            owner = event.owner
             if owner in can:
                 return can[owner]
             if any(context.name == owner for context in self.platform.contexts):

@@ -67,6 +67,9 @@ class Certificate:
     seed: int | None = None  # of what was left to chance
     # In how many of the schedules each callback and completion has run. What is not here was not exercised.
     ran: Mapping[str, int] = field(default_factory=dict, repr=False, hash=False)
+    in_order: tuple[int, int] | None = (
+        None  # the events of a trace that came in their turn in the first run, of how many
+    )
 
     @property
     def not_covered(self) -> tuple[str, ...]:
@@ -95,8 +98,17 @@ class Certificate:
         if self.seed is not None:
             return f"{self.strategy}, seed {self.seed}"
         if self.strategy == "recorded":
-            most = f" and what departs from it at most {counted(self.bound, 'time')}" if self.bound else ""
-            return f"the recorded order{most}{'' if self.exhausted else ': a limit was reached'}"
+            came = "" if self.in_order is None else f", in which {turns(self.in_order)}"
+            most = (
+                f"{came and ','} and what departs from it at most {counted(self.bound, 'time')}" if self.bound else ""
+            )
+            return f"the recorded order{came}{most}{'' if self.exhausted else ': a limit was reached'}"
         most = "" if self.bound is None else f" with at most {counted(self.bound, 'preemption')}"
         every = f"every schedule{most}" if self.exhausted else f"not every schedule{most}: a limit was reached"
         return f"{every}{', but for equivalent ones' if self.reduced else ''}"
+
+
+def turns(in_order: tuple[int, int]) -> str:
+    """Say how many events of a trace came in their turn, and of how many."""
+    came, expected = in_order
+    return f"{'all' if came == expected else f'{came} of'} {counted(expected, 'event')} of the trace came in their turn"

@@ -73,6 +73,12 @@ def run(args: argparse.Namespace) -> int:
         return _wrong(f"--bound must be a number from 0 up, and at most {MAX_BOUND}, not {args.bound}")
     if args.json and args.replay is not None:
         return _wrong("--json does not apply to --replay, which prints what goes wrong, or nothing")
+    for option, file in (("--svg", args.svg), ("--write", args.write)):
+        if file is not None:
+            try:
+                try_writing(Path(file))
+            except OSError as error:
+                return _unwritable(option, Path(file), error)
     if args.list:
         return _list(in_json=args.json)
     if args.all:
@@ -93,11 +99,6 @@ def run(args: argparse.Namespace) -> int:
     if not variants:
         return _wrong(f"{exhibit.number} has no {'remedy' if args.fixed else 'program that goes wrong'}")
     svg = None if args.svg is None else Path(args.svg)
-    if svg is not None:
-        try:
-            try_writing(svg)
-        except OSError as error:
-            return _unwritable("--svg", svg, error)
     return _show(exhibit, variants, args.bound, svg, in_json=args.json)
 
 
@@ -198,12 +199,6 @@ def _incident(args: argparse.Namespace) -> int:
     """Explore what a trace ends in."""
     if args.svg is not None and args.svg == args.write:
         return _wrong("--svg and --write name the same file")
-    files = {option: Path(file) for option, file in (("--svg", args.svg), ("--write", args.write)) if file is not None}
-    for option, file in files.items():
-        try:
-            try_writing(file)
-        except OSError as error:
-            return _unwritable(option, file, error)
     try:
         case = incident(args.trace, serial=args.serial, before=args.before)
     except OSError as error:
@@ -221,20 +216,27 @@ def _incident(args: argparse.Namespace) -> int:
     except KeyboardInterrupt as error:
         return _interrupted(error, 0, 1)
     found = outcome if isinstance(outcome, Violation) else None
-    texts = {"--svg": "" if found is None else found.svg(), "--write": case.as_test(found)}
-    for option, file in files.items():
-        if texts[option]:
+    texts = {
+        ("--svg", args.svg): "" if found is None else found.svg(),
+        ("--write", args.write): case.as_test(found),
+    }
+    written = []
+    for (option, name), text in texts.items():
+        if name is not None and text:
+            file = Path(name)
             try:
-                file.write_text(texts[option], "utf-8")
+                file.write_text(text, "utf-8")
             except OSError as error:
                 return _unwritable(option, file, error)
+            written.append(file)
     if args.json:
-        _print_json({"incident": case.title, **_outcome_as_json(outcome)})
+        _print_json({"incident": case.title, "in order": case.in_order, **_outcome_as_json(outcome)})
     else:
         say(str(outcome))
-        for option, file in files.items():
-            if texts[option]:
-                say(f"\nwritten: {file}")
+        for note in getattr(found, "__notes__", ()):
+            say(note)
+        for file in written:
+            say(f"\nwritten: {file}")
     return 0 if found is None else 1
 
 

@@ -73,10 +73,9 @@ def follow(case: Incident) -> None:
     certificate = case.explore()
 
     assert (certificate.schedules, certificate.exhausted) == (1, True)
-    order = case._order
-    assert order is not None
+    order = case._orders[0]
     assert [event for event, done in zip(case._expected, order._done, strict=True) if not done] == []
-    assert order.in_order == len(case._expected)
+    assert certificate.in_order == case.in_order == (len(case._expected), len(case._expected))
 
 
 def ignore(*args: object) -> None:
@@ -493,6 +492,7 @@ def test_the_command_explores_a_trace(tmp_path: Path, capsys: pytest.CaptureFixt
     assert status == 1
     assert "ignore, callout 1 in trace.json" in out
     assert "*** UseAfterFree: session 1" in out
+    assert "\nIn the first run all " in out
     assert f"written: {written}" in out
     assert svg.read_text().startswith("<svg")
     module = types.ModuleType("kept")
@@ -502,6 +502,7 @@ def test_the_command_explores_a_trace(tmp_path: Path, capsys: pytest.CaptureFixt
 
     assert cli.main(["explore", "--trace", str(path), *options, "--json"]) == 1
     report = json.loads(capsys.readouterr().out)
+    assert report["in order"][0] == report["in order"][1] > 0
     assert report["found"].startswith("session 1, generation 1 (Session) was used after it was freed")
     assert report["schedule"].startswith("v4,incident,cpus=2,hz=1000,paths=long:")
 
@@ -512,7 +513,7 @@ def test_the_command_says_that_nothing_goes_wrong(tmp_path: Path, capsys: pytest
     written = tmp_path / "test_kept.py"
 
     assert cli.main(["explore", "--trace", str(path), "--serial", "1", "--bound", "0", "--write", str(written)]) == 0
-    assert "nothing was found in 1 schedule (the recorded order)" in capsys.readouterr().out
+    assert "nothing was found in 1 schedule (the recorded order, in which all " in capsys.readouterr().out
     assert "Nothing went wrong." in written.read_text()
 
 
@@ -542,6 +543,93 @@ def test_wrong_use_of_the_command(
     err = capsys.readouterr().err
     assert said in err
     assert err.count("\n") == 1
+
+
+def test_of_a_run_whose_order_cannot_be_made_again_it_says_how_far_it_came(tmp_path: Path) -> None:
+    """A trace that says of a stop what it cannot have found: the certificate says how much came as it was recorded."""
+    path = record(tmp_path / "trace.json", stop_and_free, cpus=2)
+    trace = json.loads(path.read_text())
+    rows = trace["traceEvents"]
+    next(row["args"] for row in rows if row.get("args", {}).get("kind") == "stopped")["kind"] = "not stopped"
+    path.write_text(json.dumps(trace))
+    case = incident(path, serial=1, before=9)
+
+    certificate = case.explore()
+
+    assert certificate.in_order is not None
+    came, expected = certificate.in_order
+    assert 0 < came < expected
+    assert f"(the recorded order, in which {came} of {expected} events of the trace came in their turn)" in str(
+        certificate
+    )
+
+
+async def cancelled_then_drained(system: CalloutSystem) -> None:
+    """Cancel a run that waits for its lock; then drain the callout, and go on in the same task."""
+    lock = system.mutex("lock")
+    timer = system.callout(ignore, lock=lock, name="timer")
+    held, parked = threading.Event(), threading.Event()
+
+    def hold_and_cancel() -> None:
+        with lock:
+            held.set()
+            assert parked.wait(60)
+            assert callout_stop(timer) == 1
+
+    thread = threading.Thread(target=hold_and_cancel)  # the clock does not wait for it
+    thread.start()
+    assert held.wait(60)
+    timer.reset(0.001)
+    await trio.sleep(0.01)  # now softclock waits for the lock
+    parked.set()
+    thread.join()
+    await timer.drain()
+    with lock:
+        timer.reset(30)
+        timer.stop()
+
+
+def test_a_run_that_was_cancelled_is_over(tmp_path: Path) -> None:
+    """What comes after it begins a part; and the task that has drained the callout since then goes on."""
+    path = record(tmp_path / "trace.json", cancelled_then_drained)
+    kinds = [event.kind for event in read(path).events]
+    assert kinds[:4] == ["armed", "dequeued", "waiting", "stopped"]
+
+    assert "callout_drain" not in incident(path, serial=1).source  # it begins later, with what is armed at last
+    case = incident(path, serial=1, before=99)
+    assert "task_on_cpu_0_2" not in case.source
+    follow(case)
+
+
+async def two_timers(system: CalloutSystem) -> None:
+    """Arm a callout in the callback of another one, which goes on meanwhile."""
+    inner, go_on = threading.Event(), threading.Event()
+    second = system.callout(ignore, name="second")
+
+    def busy() -> None:
+        inner.set()
+        assert go_on.wait(60)
+        second.reset(30)
+        second.stop()
+
+    def from_a_thread() -> None:
+        assert inner.wait(60)
+        second.reset(40)
+        second.stop()
+        go_on.set()
+
+    first = system.call_later(0, busy, name="first", cpu=1)
+    await trio.to_thread.run_sync(from_a_thread)
+    await first.drain()
+
+
+def test_a_part_that_would_begin_inside_another_callback_begins_before_it(tmp_path: Path) -> None:
+    """What that callback does is done by it, and not by a task that nobody has seen."""
+    case = incident(record(tmp_path / "trace.json", two_timers, cpus=2), serial=2, before=1)
+
+    assert "task" not in case.source
+    assert "def on_first(" in case.source
+    follow(case)
 
 
 # -- what readers have found -------------------------------------------------------------------------------------------
