@@ -445,6 +445,7 @@ def test_cancel(play: Run, caller: str) -> None:
     async def main() -> None:
         log = Log()
         reached = False
+        thread: asyncio.Task[None] | None = None
 
         def cancel() -> None:
             nursery.cancel()
@@ -463,7 +464,8 @@ def test_cancel(play: Run, caller: str) -> None:
                 t = nursery.start_later(1000, log.work, "b")
                 await log.begun("a")
                 if caller == "thread":
-                    await asyncio.shield(asyncio.create_task(asyncio.to_thread(cancel)))
+                    thread = asyncio.create_task(asyncio.to_thread(cancel))
+                    await asyncio.shield(thread)
                 elif caller == "body":
                     cancel()
                 elif caller == "task":
@@ -474,6 +476,8 @@ def test_cancel(play: Run, caller: str) -> None:
                     await forever()
                     reached = True
 
+            if thread is not None:
+                await thread
             assert not reached
             assert log.said == ["a begins", "a is cancelled"]
             assert me().cancelling() == 0
