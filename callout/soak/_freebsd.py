@@ -25,6 +25,7 @@ from .. import (
     Mtx,
     RmLock,
     StopResult,
+    aclose_all,
     callout_barrier,
     callout_barrier_sync,
     callout_deactivate,
@@ -394,16 +395,23 @@ class FreeBSD(Round):
             if not await event.wait(PATIENCE):
                 self.ledger.problem(f"a cross-CPU call did not run within {PATIENCE:g} s")
         elif what < 0.36:
-            worker.calls["start_later"] += 1
             timed = Timed(self.ledger)
             self.accounts.append(timed)
-            await timed.live(chance.choice((0, 1, 2)), chance.choice((0, 1, 3)), chance.random() * 0.003)
+            if chance.random() < 0.7:
+                worker.calls["start_later"] += 1
+                await timed.live(chance.choice((0, 1, 2)), chance.choice((0, 1, 3)), chance.random() * 0.003)
+            else:
+                worker.calls["start_every"] += 1
+                await timed.beat(chance.choice((1, 2)), chance.random() * 0.003, chance.random() * 0.01)
         elif what < 0.5:
             worker.calls["callout_barrier"] += 1
             await callout_barrier(s.c)
-        elif s.set is not None:
+        elif s.set is not None and chance.random() < 0.9:
             worker.calls["drain_all"] += 1
             await self._drain_all(s.mates, s.set)
+        elif s.set is not None:
+            worker.calls["aclose_all"] += 1
+            await self._close_all(s, s.set)
         elif s.use != DRAINED:
             worker.calls["callout_quiesce"] += 1
             since = s.silencing()
@@ -457,6 +465,15 @@ class FreeBSD(Round):
         for s, begun in zip(subjects, since, strict=True):
             s.silent(begun)
             s.refused_until_now()
+
+    async def _close_all(self, s: Subject, account: Set) -> None:
+        """Close the set that it is in."""
+        for each in s.mates:
+            each.refusing()
+            each.doubt()  # what it has removed it does not say
+        await aclose_all([each.c for each in s.mates])
+        account.terminated()
+        self._replace(s)
 
     def _terminated(self, s: Subject, result: int, since: tuple[int, int]) -> None:
         """Note it, and have another callout in its place."""

@@ -104,6 +104,7 @@ class Timed(Account):
 
     def __init__(self, ledger: Ledger) -> None:
         super().__init__(ledger, "timer that starts a task", single=False)
+        self._periodic = False
 
     async def live(self, n: int, again: int, rest: float) -> None:
         """Start a task *n* ticks from now; *rest* seconds later, *again* ticks from then, and at last stop it."""
@@ -124,8 +125,26 @@ class Timed(Account):
             if not told:
                 self.doubt()  # the end of the nursery has stopped what was scheduled
 
+    async def beat(self, n: int, rest: float, most: float) -> None:
+        """Start a task every *n* ticks, each of which takes *rest* seconds; *most* seconds later stop that."""
+        told = False
+        self._periodic = True
+        try:
+            async with current_system().open_nursery() as nursery:
+                arming = self.arming(n * TICK)
+                task = nursery.start_every(n / 1000, self.run, rest)
+                self.was_armed(arming, replaced=False)
+                await trio.sleep(most)
+                self.remove(bool(task.stop()))
+                told = True
+        finally:
+            if not told:
+                self.doubt()
+
     async def run(self, rest: float) -> None:
         """Be the task."""
+        if self._periodic:
+            self.was_armed(self.arming(0), replaced=False)  # for its next time
         self.enter()
         try:
             await trio.sleep(rest)
