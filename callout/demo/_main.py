@@ -47,8 +47,7 @@ def main(args: argparse.Namespace) -> int:
         try:
             try_writing(Path(options.trace))
         except OSError as error:
-            print(f"callout demo: --trace: {options.trace!r} cannot be written: {error.strerror}", file=sys.stderr)
-            return UNUSABLE
+            return _unwritable(options.trace, error)
     service = Service(options)
     before = Held.now()
     try:
@@ -66,7 +65,14 @@ def main(args: argparse.Namespace) -> int:
         for line in report.text().splitlines():
             ended = line.removeprefix("interrupted; ")
             say(line, GOOD if ended.startswith("CLEAN: ") else BAD if ended.startswith("FAILED: ") else "")
+    if service.untraced is not None:
+        return _unwritable(options.trace, service.untraced)
     return report.status()
+
+
+def _unwritable(file: str | None, error: OSError) -> int:
+    print(f"callout demo: --trace: {file!r} cannot be written: {error.strerror}", file=sys.stderr)
+    return UNUSABLE
 
 
 async def _run(service: Service) -> None:
@@ -81,8 +87,15 @@ async def _run(service: Service) -> None:
                 options.cpus, HZ, checking=checking, on_error=service.on_error, top=options.top
             ) as system:
                 service.bind(system)
-                with nullcontext() if options.trace is None else system.tracing(options.trace, where=True):
-                    await _serve(service, system, listener)
+                served = False
+                try:
+                    with nullcontext() if options.trace is None else system.tracing(options.trace, where=True):
+                        await _serve(service, system, listener)
+                        served = True
+                except OSError as error:
+                    if not served:
+                        raise
+                    service.untraced = error
 
 
 @asynccontextmanager

@@ -40,6 +40,7 @@ class Service:
         self.uses_after_free = 0  # that were raised where softclock or a handler could see them
         self.callbacks_after_free = 0
         self.interrupted = False
+        self.untraced: OSError | None = None  # why the trace of it could not be written in the end
         self.began = 0.0  # when all connections were up
         self.ramp = 0.0  # how long that took, in seconds
         self.full = trio.Event()

@@ -329,6 +329,16 @@ def test_the_soft_limit_is_raised_and_put_back() -> None:
     assert done.stdout.endswith("(64, 4096)\n")
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is full")
+def test_a_trace_that_cannot_be_written_is_one_line_after_the_table(capsys: pytest.CaptureFixture[str]) -> None:
+    """The run was made, and its figures are told."""
+    assert cli.main(["demo", *SMALL, "--trace", "/dev/full"]) == 2
+    out, err = capsys.readouterr()
+
+    assert "CLEAN: every control block was freed once" in out
+    assert err == "callout demo: --trace: '/dev/full' cannot be written: No space left on device\n"
+
+
 def test_a_seed_is_made_up_if_none_is_given() -> None:
     """Two runs without ``--seed`` have different seeds, which the report names."""
     assert options_of(parse()).seed != options_of(parse()).seed
