@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import re
 import runpy
 from collections.abc import Callable
@@ -91,3 +92,14 @@ def test_the_extra_has_what_the_site_is_built_with() -> None:
 
     for name in (*CONF["extensions"], CONF["html_theme"], "sphinx"):
         assert re.search(rf'^    "{name.replace("_", "-")}"', text, re.MULTILINE)
+
+
+def test_on_a_package_index_readme_has_no_link_that_leads_nowhere() -> None:
+    """Neither to a file of the repository nor to a section, nor a picture from it."""
+    text = importlib.metadata.metadata("callout")["Description"]
+    links = re.findall(r"(!?)\[[^\]]*\]\(([^)]*)\)", text)
+
+    assert links
+    assert [(picture, link) for picture, link in links if picture or not link.startswith("https://")] == []
+    assert "docs/timers.md is about these methods" in text
+    assert "with the introduction (docs/introduction.md)" in text
