@@ -72,13 +72,13 @@ class Order:
             event = self._expected[at]
             same = event.kind is kind and (event.function == function or func is None or kind in ANY)
             if same and not self._done[at]:
-                self.in_order += at == self._at
                 # What the same one was to do before it will not do any more: nobody shall wait for that.
                 for earlier in range(self._at, at + 1):
                     if self._expected[earlier].owner == event.owner:
                         self._done[earlier] = True
+                self._skip_done()
+                self.in_order += self._at > at  # nothing of others was to come before it
                 break
-        self._skip_done()
 
     def _skip_done(self) -> None:
         while self._at < len(self._done) and self._done[self._at]:
