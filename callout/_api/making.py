@@ -8,7 +8,7 @@ from typing import Final, TypeVar, cast
 
 from .._core.args import packed
 from .._core.arm import arm, initialize, lock_class_of
-from .._core.checks import check_cpu, check_func
+from .._core.checks import GIVEN, check_cpu, check_func
 from .._core.counters import SystemStats, stats
 from .._core.deadline import FAR
 from .._core.describe import shown
@@ -32,7 +32,6 @@ from .periodic import Periodic
 
 C = TypeVar("C", bound=Callout)
 
-_GIVEN: Final = "the callback must be a function"
 _THREADS_LOCKS: Final = (type(threading.Lock()), type(threading.RLock()))
 
 
@@ -83,7 +82,7 @@ class Making:
     ) -> Callout:
         """Make a callout that is given its function."""
         admit(call, self._machine, Use.INIT)
-        check_func(call, fn, _GIVEN)
+        check_func(call, fn, GIVEN)
         return _make(call, self._machine, Callout(), lock, name, cpu, tolerance, cast("Func", fn), packed(args))
 
     @shapes.call_later
@@ -162,7 +161,7 @@ class Making:
         if not period:
             raise ArgumentValueError("every: seconds must be above 0, or it would never end", call="every")
         admit("every", self._machine, Use.INIT)
-        check_func("every", fn, _GIVEN)
+        check_func("every", fn, GIVEN)
         c = Periodic()
         when = self._machine.platform.now() + (period if first is None else to_ns("every", first, "first"))
         c._times = Times(when, period)

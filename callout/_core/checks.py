@@ -21,6 +21,7 @@ from .units import exact_int
 if TYPE_CHECKING:
     from .._api.callout import Callout
 
+GIVEN: Final = "the callback must be a function"  # of whatever arguments it is given
 REFUSED_CODE: Final = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR | inspect.CO_GENERATOR
 
 

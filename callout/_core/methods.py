@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import FunctionType, MethodType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from .args import NO_ARGS, Args, packed
-from .checks import REFUSED_CODE, check_func, machine_of, not_a_callout
+from .checks import GIVEN, REFUSED_CODE, check_func, machine_of, not_a_callout
 from .guard import protect
 from .results import ARMED, STOPPED, ResetResult, StopResult
 from .seconds import LONGEST, Seconds, to_ns, to_time
@@ -22,8 +22,6 @@ from .units import NS_PER_S
 if TYPE_CHECKING:
     from .._api.callout import Callout
     from .cpu import Cpu
-
-_GIVEN: Final = "the callback must be a function"
 
 
 def reset(self: Callout, seconds: Seconds, /, *given: object) -> ResetResult:
@@ -113,13 +111,13 @@ def _function(call: str, func: object) -> Callable[..., object]:
     """Return *func*, or raise what is wrong with it as a callback."""
     if type(func) is FunctionType:
         if func.__code__.co_flags & REFUSED_CODE:
-            check_func(call, func, _GIVEN)
+            check_func(call, func, GIVEN)
     elif (
         type(func) is not MethodType
         or type(func.__func__) is not FunctionType
         or (func.__func__.__code__.co_flags & REFUSED_CODE)
     ):
-        check_func(call, func, _GIVEN)
+        check_func(call, func, GIVEN)
     return func  # type: ignore[return-value]  # that was looked at
 
 

@@ -35,7 +35,7 @@ from .arm import (
     initialize_with,
     prepare,
 )
-from .checks import REFUSED_CODE, check_callout, check_func, check_tick, machine_of, not_a_callout
+from .checks import GIVEN, REFUSED_CODE, check_callout, check_func, check_tick, machine_of, not_a_callout
 from .cpu import Cpu
 from .cpulock import refuse_reentry, release_if_owned
 from .deadline import FAR, after_ticks, at_tick
@@ -357,7 +357,7 @@ def arm_new(call: str, cpu: Cpu, delay: int, func: Callable[[T], object], arg: T
     Raises what initialising and arming it would. Source: call_later() of asyncio.
     """
     if type(func) is not FunctionType or func.__code__.co_flags & REFUSED_CODE:
-        check_func(call, func)
+        check_func(call, func, GIVEN)
     machine = cpu.machine
     record = machine.plain()
     if machine.kind is not machine.plain:

@@ -51,7 +51,7 @@ class MtxRecord(Lock):
                 if self.machine.dead is not None:
                     self.machine.dead.refuse()
                 raise LockHeldError(
-                    f"{self.name!r}: this thread holds it already (make it with MTX_RECURSE to acquire it twice)",
+                    f"{self.name!r}: this thread holds it already (to acquire it twice make it recursive, MTX_RECURSE)",
                     lock=self,
                 )
             self._depth += 1

@@ -130,6 +130,12 @@ class Actors:
         while self._sort():
             pass
         self.serials = sorted({event.serial for _, event in self.part()})
+        if not self.made:
+            raise ArgumentValueError(
+                f"incident: nothing that a scenario could do belongs to callout {self._focus} at the end of "
+                f"{recording.file}; begin earlier: before=",
+                call="incident",
+            )
         if len(self.made) > MOST:
             raise ArgumentValueError(
                 f"incident: {counted(len(self.made), 'event')} of {counted(len(self.serials), 'callout')} belong to "

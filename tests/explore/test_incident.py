@@ -589,6 +589,22 @@ async def cancelled_then_drained(system: CalloutSystem) -> None:
         timer.stop()
 
 
+async def closed_at_last(system: CalloutSystem) -> None:
+    """End with what a drain has already done."""
+    timer = system.call_later(30, ignore)
+    timer.stop()
+    await timer.aclose()
+
+
+def test_a_scenario_in_which_nothing_happens_is_refused(tmp_path: Path) -> None:
+    """Where nothing went wrong the end of a trace may be of no use; the error says how to begin earlier."""
+    path = record(tmp_path / "trace.json", closed_at_last)
+
+    with pytest.raises(ArgumentValueError, match=r"nothing that a scenario could do .* begin earlier: before="):
+        incident(path, serial=1)
+    follow(incident(path, serial=1, before=9))
+
+
 def test_a_run_that_was_cancelled_is_over(tmp_path: Path) -> None:
     """What comes after it begins a part; and the task that has drained the callout since then goes on."""
     path = record(tmp_path / "trace.json", cancelled_then_drained)
