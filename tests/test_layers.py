@@ -90,8 +90,8 @@ ROOMS: Final[Mapping[str, set[str]]] = {
     "testing._pytest_plugin": {"core", "testing", "explore"},
     "_callout_pytest": {"public", "testing"},
     # It builds worlds of its own, and so sees what they are made of.
-    "conformance": {"core", "_terminal", "_api", "_worlds", "freebsd13", "testing", "callout_linux"},
-    "explore": {"core", "_api.callout", "_worlds.virtual", "testing"},
+    "conformance": {"core", "_files", "_terminal", "_api", "_worlds", "freebsd13", "testing", "callout_linux"},
+    "explore": {"core", "_files", "_api.callout", "_worlds.virtual", "testing"},
     "_files": set(),
     "_terminal": set(),
     "museum": {"__init__", "_files", "_terminal", "testing", "explore", "_worlds.virtual", "callout_linux"},

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Coroutine
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from .._core import methods, phases
 from .._core.args import packed
@@ -17,7 +17,7 @@ from .._core.checks import check_callout, check_func, machine_of
 from .._core.cpu import CLOSE, DRAIN
 from .._core.cpulock import lock_callout
 from .._core.drain import wait, wait_blocking
-from .._core.errors import ClosedError
+from .._core.errors import ArgumentTypeError, ClosedError
 from .._core.guard import protected
 from .._core.phases import Phase
 from .._core.results import StopResult
@@ -63,6 +63,16 @@ class Callout(Record):
         reset = methods.reset
         reset_at = methods.reset_at
         stop = methods.stop
+
+        def __enter__(self) -> NoReturn:
+            raise ArgumentTypeError(
+                f"with: write `async with {self.name or 'c'}:`; in a thread without a loop, close_sync() at the end",
+                call="with",
+                callout=self,
+            )
+
+        def __exit__(self, *error: object) -> NoReturn:
+            self.__enter__()
 
     # -- waiting, and closing ------------------------------------------------------------------------------------------
 

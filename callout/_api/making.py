@@ -8,7 +8,7 @@ from typing import Final, TypeVar, cast
 
 from .._core.args import packed
 from .._core.arm import arm, initialize, lock_class_of
-from .._core.checks import GIVEN, check_cpu, check_func
+from .._core.checks import GIVEN, check_bool, check_cpu, check_func
 from .._core.counters import SystemStats, stats
 from .._core.deadline import FAR
 from .._core.describe import shown
@@ -162,7 +162,8 @@ class Making:
             raise ArgumentValueError("every: seconds must be above 0, or it would never end", call="every")
         admit("every", self._machine, Use.INIT)
         check_func("every", fn, GIVEN)
-        c = Periodic()
+        c = Periodic.__new__(Periodic)
+        Callout.__init__(c)
         when = self._machine.platform.now() + (period if first is None else to_ns("every", first, "first"))
         c._times = Times(when, period)
         _make("every", self._machine, c, lock, name, cpu, tolerance, fn, grid(args, c, c._times), FIXED)
@@ -178,6 +179,7 @@ class Making:
         admit("mutex", self._machine, Use.INIT)
         if not isinstance(name, str):
             raise ArgumentTypeError(f"mutex: name must be a str, not {shown(name)}", call="mutex")
+        check_bool("mutex", "recursive", recursive)
         opts = MTX_RECURSE if recursive else MTX_DEF
         return Mtx(name, opts, machine=self._machine) if name else Mtx(opts=opts, machine=self._machine)
 

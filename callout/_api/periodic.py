@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .._core.checks import machine_of
-from .._core.errors import ArgumentValueError
+from .._core.errors import ArgumentTypeError, ArgumentValueError
 from .._core.methods import in_ns
 from .._core.periodic import Times
 from .._core.results import ARMED, ResetResult
@@ -24,6 +24,10 @@ class Periodic(Callout):
     __slots__ = ("_times",)
 
     _times: Times
+
+    def __init__(self) -> None:
+        """Raise: ``system.every()`` makes one."""
+        raise ArgumentTypeError("Periodic: make it with system.every(seconds, fn, *args)", call="Periodic")
 
     @property
     def period(self) -> float:

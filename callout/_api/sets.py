@@ -31,14 +31,14 @@ def drain_all(callouts: Iterable[Callout], /) -> Coroutine[Any, Any, int]:
         ArgumentTypeError: something is no callout.
         LockHeldError, SelfDrainError, LoopError, ClosedError: as ``Callout.drain()``; then nothing was stopped.
     """
-    return must_await("drain_all", _drain_all(_to_wait_for("drain_all", callouts)), "c.drain_sync() for each")
+    return must_await("drain_all", _drain_all(_to_wait_for("drain_all", callouts)), "c.drain_sync")
 
 
 def aclose_all(callouts: Iterable[Callout], /) -> Coroutine[Any, Any, None]:
     """Stop all *callouts* for good, and wait until none of them runs. The wait cannot be cancelled, and this yields
     only if it must wait. Raises as ``drain_all()``.
     """
-    return must_await("aclose_all", _aclose_all(_to_wait_for("aclose_all", callouts)), "c.close_sync() for each")
+    return must_await("aclose_all", _aclose_all(_to_wait_for("aclose_all", callouts)), "c.close_sync")
 
 
 @shapes.close_all_soon
@@ -70,7 +70,7 @@ def callout_drain_all(callouts: Iterable[Callout], /) -> Coroutine[Any, Any, int
     return must_await(
         "callout_drain_all",
         _wait_all("callout_drain_all", _to_wait_for("callout_drain_all", callouts)),
-        "callout_drain_sync() for each",
+        "callout_drain_sync",
     )
 
 

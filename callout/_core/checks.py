@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncGenerator, Coroutine, Generator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from functools import partial
 from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, Final, NoReturn
@@ -58,6 +58,20 @@ def check_func(call: str, func: object, what: str = "the callback must be a func
             "for a timer that starts a task use nursery.start_later()",
             call=call,
         )
+
+
+def check_takes(call: str, what: str, func: Callable[..., object], *names: str) -> None:
+    """Raise if *func*, which is *what*, cannot be called with the arguments *names*, as far as one can tell."""
+    try:
+        signature = inspect.signature(func)
+    except (TypeError, ValueError):  # one of C that does not say
+        return
+    try:
+        signature.bind(*names)
+    except TypeError:
+        raise ArgumentTypeError(
+            f"{call}: {what} is called with {' and '.join(names)}, and {shown(func)} takes {signature}", call=call
+        ) from None
 
 
 def check_cpu(call: str, machine: Machine, cpu: object) -> Cpu:

@@ -118,6 +118,7 @@ class CpuStats:
         return _with(self, {name: getattr(self, name) + getattr(other, name) for name in _COUNTS}, 1, other)
 
 
+_ROUNDING: Final = 1e-6  # seconds: what two times of one opening may differ by
 _COUNTS: Final = tuple(field.name for field in fields(CpuStats) if field.name not in _MOMENTARY)
 
 
@@ -157,8 +158,11 @@ class SystemStats:
         """Return what was done between *earlier* and this. Both must be of one system."""
         if not isinstance(earlier, SystemStats):
             return NotImplemented
-        if len(earlier.cpus) != len(self.cpus):
+        opened, before = self.taken - self.uptime, earlier.taken - earlier.uptime
+        if len(earlier.cpus) != len(self.cpus) or abs(opened - before) > _ROUNDING:
             raise ArgumentValueError("stats: these are of two systems, so they have no difference", call="stats")
+        if earlier.taken > self.taken:
+            raise ArgumentValueError("stats: write `later - earlier`, and this is earlier - later", call="stats")
         return SystemStats(
             self.taken, self.taken - earlier.taken, tuple(a - b for a, b in zip(self.cpus, earlier.cpus, strict=True))
         )

@@ -9,9 +9,9 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from functools import wraps
 from types import TracebackType
-from typing import Generic, NoReturn, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Generic, NoReturn, ParamSpec, TypeVar
 
-from .errors import BusyError
+from .errors import ArgumentTypeError, BusyError
 from .guard import protected
 
 T = TypeVar("T")
@@ -53,8 +53,12 @@ class _Once(Generic[B]):
     @protected
     def _end(self) -> B:
         block, self._block = self._block, None
-        assert block is not None, "left before it was entered"
+        if block is None:
+            raise BusyError(f"{self._call}: this block is left already, or was never entered", call=self._call)
         return block
+
+    def _refuse(self, right: str, wrong: str) -> NoReturn:
+        raise ArgumentTypeError(f"{self._call}: write `{right} {self._call}()`, not `{wrong}`", call=self._call)
 
 
 class Block(_Once[AbstractContextManager[T_co]], AbstractContextManager[T_co, bool | None]):
@@ -71,6 +75,14 @@ class Block(_Once[AbstractContextManager[T_co]], AbstractContextManager[T_co, bo
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool | None:
         return self._end().__exit__(kind, error, traceback)
+
+    if not TYPE_CHECKING:
+
+        async def __aenter__(self) -> NoReturn:
+            self._refuse("with", "async with")
+
+        async def __aexit__(self, *error: object) -> NoReturn:
+            self._refuse("with", "async with")
 
     def __call__(self, func: Callable[P, T]) -> Callable[P, T]:
         """Have each call of *func* run in a block."""
@@ -98,6 +110,17 @@ class AsyncBlock(_Once[AbstractAsyncContextManager[T_co]], AbstractAsyncContextM
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool | None:
         return await self._end().__aexit__(kind, error, traceback)
+
+    if not TYPE_CHECKING:
+
+        def __enter__(self) -> NoReturn:
+            self._refuse("async with", "with")
+
+        def __exit__(self, *error: object) -> NoReturn:
+            self._refuse("async with", "with")
+
+        def __await__(self) -> NoReturn:
+            self._refuse("async with", "await")
 
     def __call__(self, func: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
         """Have each call of *func* run in a block."""

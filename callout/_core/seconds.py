@@ -24,7 +24,9 @@ def to_ns(call: str, seconds: object, what: str = "seconds") -> int:
     if type(seconds) is not float and type(seconds) is not int:
         seconds = _exact(call, seconds, what)
     if not 0 <= seconds <= LONGEST:
-        raise ArgumentValueError(f"{call}: {what} must be from 0 to {LONGEST}, 68 years, not {seconds!r}", call=call)
+        raise ArgumentValueError(
+            f"{call}: {what} must be from 0 to {LONGEST}, 68 years, not {shown(seconds)}", call=call
+        )
     return ceil(seconds * NS_PER_S)
 
 

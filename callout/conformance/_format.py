@@ -6,14 +6,14 @@ from __future__ import annotations
 
 import json
 import os
-import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Any, BinaryIO, Final, NoReturn
+from typing import Any, Final, NoReturn
 
 from .._core.errors import TraceError
+from .._files import open_regular
 from ._schema import MAX_FILE_BYTES, MAX_LINE_BYTES, check, short
 
 
@@ -79,7 +79,8 @@ def numbered(path: Path | str) -> Iterator[tuple[int, Scenario]]:
     """Yield each scenario of a file with the number of its line."""
     number = 0
     try:
-        with _open(path) as file:
+        with open_regular(path) as file:
+            _check_size(os.fstat(file.fileno()).st_size)
             left = MAX_FILE_BYTES
             while line := file.readline(MAX_LINE_BYTES + 1):  # only newlines end a line
                 number += 1
@@ -90,8 +91,8 @@ def numbered(path: Path | str) -> Iterator[tuple[int, Scenario]]:
                     yield number, _read(path, number, line)
     except TraceError:
         raise
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        raise TraceError(f"{path}: cannot be read: {error}") from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name, or it is too large
+        raise TraceError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
 
 
 def _too_long(path: Path | str, number: int, left: int) -> TraceError:
@@ -110,24 +111,9 @@ def _read(path: Path | str, number: int, line: bytes) -> Scenario:
         raise TraceError(f"{path}:{number}: {error}") from error
 
 
-def _open(path: Path | str) -> BinaryIO:
-    # Without O_NONBLOCK, opening a pipe that nobody writes to blocks for ever.
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    try:
-        _check_status(os.fstat(descriptor))
-        return os.fdopen(descriptor, "rb")
-    except BaseException:
-        os.close(descriptor)
-        raise
-
-
-def _check_status(status: os.stat_result) -> None:
-    if stat.S_ISDIR(status.st_mode):
-        raise OSError("it is a folder")
-    if not stat.S_ISREG(status.st_mode):
-        raise OSError("it is not a regular file")
-    if status.st_size > MAX_FILE_BYTES:
-        raise OSError(f"it has {status.st_size} bytes, at most {MAX_FILE_BYTES} are allowed: split it")
+def _check_size(size: int) -> None:
+    if size > MAX_FILE_BYTES:
+        raise ValueError(f"it has {size} bytes, at most {MAX_FILE_BYTES} are allowed: split it")
 
 
 def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-from pathlib import Path
 from typing import Any, Final, NamedTuple, NoReturn
 
 from .._core.errors import TraceError
 from .._core.lifecycle import MAX_CPUS, MAX_HZ
 from .._core.trace import FORMAT, GIANT, MUTEX, RECURSIVE, RMLOCK, RWLOCK, SPIN, VERSION, TraceKind
+from .._files import open_regular
 
 LOCKS: Final = (GIANT, MUTEX, f"{RECURSIVE}{MUTEX}", SPIN, f"{RECURSIVE}{SPIN}", RWLOCK, RMLOCK)
 
@@ -68,7 +68,8 @@ def read(path: str | os.PathLike[str]) -> Recording:
     """
     file = os.fspath(path)
     try:
-        whole = json.loads(Path(file).read_bytes())
+        with open_regular(file) as opened:
+            whole = json.load(opened)
     except (ValueError, RecursionError) as error:
         raise TraceError(f"{file}: not JSON (is the file truncated?): {error}") from None
     about = whole.get("otherData") if isinstance(whole, dict) else None

@@ -7,16 +7,19 @@ folder that anybody may write to, anybody could have made it before.
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import stat
 import struct
+import sys
 import tempfile
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 CALLOUTS: Final = 50  # how many are told of, the first that are due
+MOST: Final = 107 if sys.platform == "linux" else 103  # bytes of a path: what fits into a sockaddr_un
 AVAILABLE: Final = hasattr(socket, "AF_UNIX") and hasattr(os, "getuid")
 _SUFFIX: Final = ".sock"
 _MOST_OF_A_PROCESS: Final = 1000  # systems
@@ -68,8 +71,11 @@ def _listen_at(path: str) -> socket.socket:
         try:
             listener.bind(path)
         except OSError as error:
-            kind = FileExistsError if os.path.lexists(path) else type(error)
-            raise kind(error.errno, f"{path}: {error.strerror or error}") from None
+            if os.path.lexists(path):
+                raise FileExistsError(
+                    errno.EEXIST, f"{path} is there already: remove it, or have the socket elsewhere"
+                ) from None
+            raise type(error)(error.errno, f"{path}: {error.strerror or error}") from None
         try:
             Path(path).chmod(0o600)  # elsewhere it does not
             listener.listen()
@@ -142,4 +148,4 @@ def of_process(pid: int) -> list[Path]:
     return [path for path in mine if path.exists()]
 
 
-__all__ = ["AVAILABLE", "CALLOUTS", "folder", "found", "is_dead", "is_mine", "listen", "of_process", "remove"]
+__all__ = ["AVAILABLE", "CALLOUTS", "MOST", "folder", "found", "is_dead", "is_mine", "listen", "of_process", "remove"]

@@ -22,6 +22,7 @@ from callout import (
     CalloutSystem,
     ClosedError,
     Event,
+    LockHeldError,
     Mtx,
     callout_active,
     callout_drain,
@@ -727,3 +728,32 @@ def test_every_way_out_of_a_busy_system(cpus: int, way: str) -> None:
     assert set(out) == EXPECTED[way]
     assert holdings() == before
     assert CURRENT.get(None) is None
+
+
+@pytest.mark.parametrize(("cpus", "holder", "runs_on"), [(1, 0, 0), (2, 0, 1), (2, 1, 0), (2, 1, 1)])
+@pytest.mark.parametrize("mocked", [False, True])
+def test_a_lock_that_a_loop_holds_at_the_end_does_not_hang_it(
+    cpus: int, holder: int, runs_on: int, mocked: bool
+) -> None:
+    """Nothing would release it: what waits for it fails, with what to do, and the system is closed."""
+    if mocked and cpus > 1:
+        pytest.skip("a mock clock drives one loop")
+
+    async def main() -> None:
+        async with open_callouts(cpus, checking=False) as system:
+            lock, waits, held = system.mutex("held"), trio.Event(), trio.Event()
+
+            async def hold() -> None:
+                lock.lock()
+                system.cpu(0).call(held.set)
+
+            system.cpu(holder).start_soon(hold)
+            await held.wait()
+            with system.tracing(lambda event: waits.set() if event.kind == "waiting" else None):
+                system.call_later(0, pytest.fail, "it ran", lock=lock, cpu=runs_on)
+                await waits.wait()
+
+    with pytest.raises(ExceptionGroup) as caught:
+        trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0) if mocked else None)
+
+    assert caught.group_contains(LockHeldError, match=r"lock 'held' held, and .* waits for that; release it before")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 import types
 from collections.abc import Awaitable, Callable
@@ -646,6 +647,21 @@ def test_a_part_that_would_begin_inside_another_callback_begins_before_it(tmp_pa
     assert "task" not in case.source
     assert "def on_first(" in case.source
     follow(case)
+
+
+@pytest.mark.parametrize("make", ["fifo", "device", "folder"])
+def test_what_is_no_file_is_refused_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str], make: str) -> None:
+    """It would be read for ever."""
+    path = Path("/dev/zero") if make == "device" else tmp_path / "trace"
+    if make == "fifo":
+        os.mkfifo(path)
+    elif make == "folder":
+        path.mkdir()
+
+    assert cli.main(["explore", "--trace", str(path)]) == 2
+    err = capsys.readouterr().err
+    assert f"--trace: '{path}' cannot be read: it is " in err
+    assert err.count("\n") == 1
 
 
 # -- what readers have found -------------------------------------------------------------------------------------------

@@ -30,6 +30,7 @@ from callout import (
     Cv,
     Event,
     GuestError,
+    LockHeldError,
     LoopError,
     LoopThreadError,
     Mtx,
@@ -1097,13 +1098,19 @@ def test_two_loops_of_a_thread() -> None:
     async def leave_it() -> None:
         await block.__aexit__(None, None, None)
 
+    async def has_no_system() -> bool:
+        async with callout.guest.open_callouts():
+            return True
+
     one.run_until_complete(enter(block))
     with pytest.raises(GuestError, match=r"^open_callouts: another loop of this thread"):
         other.run_until_complete(enter(callout.guest.open_callouts()))
     with pytest.raises(GuestError, match=r"^open_callouts: leave the block in a task of the loop"):
         other.run_until_complete(leave_it())
     other.close()
-    # What was refused has used the block up; closing the loop ends the run.
+    # What was refused has changed nothing.
+    one.run_until_complete(leave_it())
+    assert one.run_until_complete(has_no_system())
     one.close()
 
 
@@ -1512,3 +1519,22 @@ def test_a_lifespan_under_uvicorn(run: Run) -> None:
     run(main)
 
     assert repr(systems[0]) == "<CalloutSystem of 1 cpus, closed>"
+
+
+@pytest.mark.parametrize("cpu", [0, 1])
+def test_a_lock_that_is_held_at_the_end_does_not_hang_it(run: Run, cpu: int) -> None:
+    """As on trio: the run that waits for it fails, with what to do."""
+
+    async def main() -> None:
+        loop, waits = asyncio.get_running_loop(), asyncio.Event()
+        async with callout.guest.open_callouts(2, checking=False) as system:
+            lock = system.mutex("held")
+            with system.tracing(lambda event: event.kind == "waiting" and loop.call_soon_threadsafe(waits.set)):
+                system.call_later(0, ignore, None, lock=lock, cpu=cpu)
+                lock.lock()
+                await waits.wait()
+
+    with pytest.raises(ExceptionGroup) as caught:
+        run(main)
+
+    assert caught.group_contains(LockHeldError, match="the block has ended with lock 'held' held")

@@ -35,10 +35,12 @@ from callout import (
     Mtx,
     RmLock,
     RwLock,
+    callout_drain_async,
     callout_init_mtx,
     callout_init_rm,
     callout_init_rw,
     callout_reset,
+    callout_stop,
     giant,
     mtx_assert,
     mtx_destroy,
@@ -129,7 +131,7 @@ def test_taking_a_mutex_twice_is_an_error_not_a_hang(vm: VirtualSMP) -> None:
     """The owner of a plain mutex cannot acquire it again: acquiring says so, trying returns 0."""
     m = Mtx("m")
     with m:
-        with pytest.raises(LockHeldError, match=r"'m': this thread holds it already \(make it with MTX_RECURSE"):
+        with pytest.raises(LockHeldError, match=r"'m': this thread holds it already \(to acquire it twice make it r"):
             mtx_lock(m)
         assert mtx_trylock(m) == 0
         assert mtx_owned(m)
@@ -713,3 +715,24 @@ def test_the_spin_names_are_told_apart(vm: VirtualSMP) -> None:
     ]:
         with pytest.raises(LockClassError, match=f"{instead}$"):
             act()
+
+
+@pytest.mark.trio
+@pytest.mark.parametrize("call", ["stop", "close_soon", "callout_stop", "callout_drain_async"])
+async def test_of_a_lock_that_was_destroyed_no_call_says_to_acquire_it(call: str) -> None:
+    """It says that it was destroyed; to drain and to close need no lock."""
+    async with open_callouts() as system:
+        lock = system.mutex("gone")
+        c = system.call_later(1000, print, lock=lock)
+        lock.destroy()
+        calls: dict[str, Callable[[], object]] = {
+            "stop": c.stop,
+            "close_soon": lambda: c.close_soon(print),
+            "callout_stop": lambda: callout_stop(c),
+            "callout_drain_async": lambda: callout_drain_async(c, print, None),
+        }
+        with pytest.raises(LockDestroyedError, match=f"^{call}: lock 'gone' was destroyed"):
+            calls[call]()
+        assert c.pending
+        await c.aclose()
+        assert c.closed

@@ -317,6 +317,9 @@ def test_wrong_arguments_are_refused(timers: ManualTimers) -> None:
     mistakes: list[tuple[type[Exception], str, Callable[[], object]]] = [
         (ArgumentTypeError, "ManualTimers: start", lambda: ManualTimers("0")),  # type: ignore[arg-type]  # that is the point
         (ArgumentValueError, "ManualTimers: start", lambda: ManualTimers(math.nan)),
+        (ArgumentValueError, "ManualTimers: start", lambda: ManualTimers(1e300)),
+        (ArgumentValueError, "ManualTimers: start", lambda: ManualTimers(-(10**400))),
+        (ArgumentValueError, "advance: seconds must be from 0", lambda: ManualTimers().advance(10**5000)),
         (ArgumentValueError, "advance: seconds", lambda: timers.advance(-1)),
         (ArgumentTypeError, "advance: seconds", lambda: timers.advance("1")),  # type: ignore[arg-type]  # as above
     ]

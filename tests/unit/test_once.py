@@ -106,3 +106,39 @@ async def test_as_a_decorator_it_is_a_block_for_each_call() -> None:
             binds()
 
     assert found == [100, 100]
+
+
+@pytest.mark.trio
+async def test_a_missing_async_is_named() -> None:
+    """``with`` for ``async with``, an ``await`` in its place, and the reverse: the error has what to write."""
+    with (
+        pytest.raises(ArgumentTypeError, match=r"^open_callouts: write `async with open_callouts\(\)`, not `with`"),
+        open_callouts(),  # type: ignore[attr-defined]  # on purpose
+    ):
+        pytest.fail("entered")
+    with pytest.raises(ArgumentTypeError, match="not `await`"):
+        await open_callouts()  # type: ignore[misc]  # on purpose
+    async with open_callouts() as system:
+        with pytest.raises(ArgumentTypeError, match=r"^bound: write `with bound\(\)`, not `async with`"):
+            async with system.bound():  # type: ignore[attr-defined]  # on purpose
+                pytest.fail("entered")
+        c = system.callout(ignore, None, name="idle")
+        with (
+            pytest.raises(ArgumentTypeError, match=r"write `async with idle:`; .*close_sync\(\)"),
+            c,  # type: ignore[attr-defined]  # on purpose
+        ):
+            pytest.fail("entered")
+        assert not c.closed
+
+
+@pytest.mark.trio
+async def test_a_block_is_left_once() -> None:
+    """Leaving it again, or before it was entered, is an error of ours."""
+    async with open_callouts() as system:
+        block = system.bound()
+        with pytest.raises(BusyError, match=r"^bound: .* left already, or was never entered"):
+            block.__exit__(None, None, None)
+        with block:
+            pass
+        with pytest.raises(BusyError, match=r"^bound: .* left already"):
+            block.__exit__(None, None, None)

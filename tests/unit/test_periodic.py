@@ -7,6 +7,7 @@ import trio
 import trio.testing
 
 from callout import (
+    ArgumentTypeError,
     ArgumentValueError,
     Periodic,
     ResetResult,
@@ -173,3 +174,9 @@ def test_it_runs_under_its_lock_and_where_it_was_made() -> None:
 
         assert isinstance(p, Periodic)
         assert seen == [(1, True)] * 3
+
+
+def test_it_is_made_by_every() -> None:
+    """One that was made by hand would have no grid."""
+    with pytest.raises(ArgumentTypeError, match=r"make it with system\.every\("):
+        Periodic()

@@ -182,12 +182,18 @@ async def test_cpus_are_counted_apart() -> None:
 
 @pytest.mark.trio
 async def test_what_cannot_be_done_is_refused() -> None:
-    """A closed system has no counters to read, and those of two systems of different size have no difference."""
+    """A closed system has no counters to read, and those of two systems have no difference."""
     async with open_callouts() as system, open_callouts(cpus=2) as other:
         with pytest.raises(ArgumentValueError, match="two systems"):
             other.stats() - system.stats()
         with pytest.raises(TypeError):
             system.stats() - 1  # type: ignore[operator]  # on purpose
+        earlier = system.stats()
+        async with open_callouts() as third:
+            with pytest.raises(ArgumentValueError, match="two systems"):
+                third.stats() - earlier
+        with pytest.raises(ArgumentValueError, match="write `later - earlier`"):
+            earlier - system.stats()
     with pytest.raises(ClosedError, match="stats"):
         system.stats()
 

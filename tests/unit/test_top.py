@@ -22,7 +22,7 @@ import pytest
 import trio
 from rich.console import Console
 
-from callout import ArgumentTypeError, guest, open_callouts
+from callout import ArgumentTypeError, ArgumentValueError, guest, open_callouts
 from callout.cli import main
 from callout.top import _live, _sockets, _source, _table
 
@@ -379,3 +379,70 @@ def test_names_are_no_commands_to_the_terminal() -> None:
     """What cannot be printed is a question mark; what is long is cut."""
     assert _table.clean("a\x1b[2Jb") == "a?[2Jb"
     assert len(_table.clean("x" * 1000)) == 60
+
+
+@pytest.mark.parametrize("make", ["file", "folder", "fifo"])
+def test_what_is_no_socket_is_named(tmp_path: Path, make: str) -> None:
+    """Not taken for one of a process that has ended."""
+    path = tmp_path / "s"
+    if make == "file":
+        path.touch()
+    elif make == "folder":
+        path.mkdir()
+    else:
+        os.mkfifo(path)
+
+    with pytest.raises(_source.SourceError, match="is no socket"):
+        _source.read(str(path))
+
+
+@pytest.mark.parametrize("target", ["x" * 300, "", "a\0b"])
+def test_what_cannot_be_a_path_is_refused(target: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """By one line, which is about the socket."""
+    assert main(["top", "--once", target]) == 2
+    err = capsys.readouterr().err
+
+    assert err.startswith("callout top: ")
+    assert "standard output" not in err
+    assert err.count("\n") == 1
+
+
+def test_what_tells_little_by_little_is_not_waited_for(tmp_path: Path) -> None:
+    """Patience is for all that it tells, not for each piece."""
+    over = threading.Event()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "s"))
+        listener.listen()
+
+        def tell() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                while not over.wait(0.01):
+                    connection.sendall(b" ")
+
+        thread = threading.Thread(target=tell)
+        thread.start()
+        with pytest.raises(_source.SilentError):
+            _source.read(str(tmp_path / "s"), patience=0.1)
+        over.set()
+        thread.join()
+
+
+@pytest.mark.trio
+@pytest.mark.parametrize("top", ["", "a\0b", "x" * 200])
+async def test_where_no_socket_can_be_is_refused(top: str) -> None:
+    """Before anything was opened, with what can be given."""
+    with pytest.raises(ArgumentValueError, match=r"^open_callouts: top must be the path of a socket, of 1 to 10[37]"):
+        open_callouts(top=top)
+
+
+@pytest.mark.trio
+async def test_what_is_there_is_not_overwritten(tmp_path: Path) -> None:
+    """A file in the place of the socket is an error that names it, and stays."""
+    path = tmp_path / "mine"
+    path.write_text("mine")
+
+    with pytest.raises(FileExistsError, match="mine is there already: remove it"):
+        async with open_callouts(top=path):
+            pytest.fail("opened")
+    assert path.read_text() == "mine"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -17,6 +18,7 @@ import trio.testing
 
 from callout import (
     ArgumentTypeError,
+    ArgumentValueError,
     BusyError,
     Callout,
     CalloutSystem,
@@ -318,6 +320,12 @@ async def test_what_cannot_be_traced_is_refused(tmp_path: Path) -> None:
                 system.tracing(wrong).__enter__()  # type: ignore[arg-type]  # on purpose
         with pytest.raises(FileNotFoundError):
             system.tracing(tmp_path / "none" / "trace.json").__enter__()
+        with pytest.raises(ArgumentValueError, match=r"^tracing: no file can be called"):
+            system.tracing("a\0b").__enter__()
+        with pytest.raises(ArgumentTypeError, match=r"^tracing: sink is called with an event, and .* takes \(\)"):
+            system.tracing(lambda: None).__enter__()  # type: ignore[arg-type, misc]  # on purpose
+        with pytest.raises(ArgumentTypeError, match=r"^tracing: where must be True or False"):
+            system.tracing(ignore, where=1).__enter__()  # type: ignore[arg-type]  # on purpose
         with system.tracing(ignore), pytest.raises(BusyError, match="traced already"):
             system.tracing(ignore).__enter__()
         assert system._machine.trace is None
@@ -572,3 +580,18 @@ async def test_a_file_has_the_locks_that_were_held(tmp_path: Path, checking: boo
         assert held[2:] == [[number], [number]]
         assert [each.get("section") for each in found] == ([None, 0, 1, 1] if checking else [None] * 4)
         assert whole["otherData"]["events"] == 4
+
+
+@pytest.mark.trio
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is full")
+async def test_a_file_that_cannot_be_written_takes_no_other_error_s_place() -> None:
+    """By itself it is raised, with the name of the file; beside what leaves the block it is a note of that."""
+    async with open_callouts() as system:
+        with pytest.raises(OSError, match="/dev/full") as caught, system.tracing("/dev/full"):
+            system.call_later(1000, ignore)
+        assert caught.value.errno == errno.ENOSPC
+        with pytest.raises(KeyError) as mine, system.tracing("/dev/full"):
+            raise KeyError
+        assert any("tracing: " in note and "/dev/full" in note for note in mine.value.__notes__)
+        with system.tracing(ignore):
+            pass  # none is left open

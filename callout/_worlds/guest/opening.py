@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from functools import partial
+from types import TracebackType
 from typing import Final
 
 import trio
@@ -49,11 +51,34 @@ def opened(
     top: Top,
 ) -> AsyncBlock[CalloutSystem]:
     """Return the block. See ``callout.guest.open_callouts()``."""
-    check_arguments(cpus, hz, alloweddeviation, on_error, expensive)
+    check_arguments(cpus, hz, alloweddeviation, checking, on_error, expensive)
     check_top(top)
-    return AsyncBlock(
+    return _HostBlock(
         "open_callouts", partial(_open_callouts, cpus, hz, alloweddeviation, checking, on_error, expensive, top)
     )
+
+
+class _HostBlock(AsyncBlock[CalloutSystem]):
+    """It is left where it was entered: to try it elsewhere changes nothing."""
+
+    __slots__ = ("_host", "_process")
+
+    async def __aenter__(self) -> CalloutSystem:
+        self._host = running_loop()
+        self._process = os.getpid()
+        return await super().__aenter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        host = getattr(self, "_host", None)  # it may never have been entered
+        elsewhere = host is not None and running_loop() is not host and not host.is_closed()
+        # With GeneratorExit the task is garbage; a forked child has no running loop, and ends here.
+        if elsewhere and not isinstance(error, GeneratorExit) and self._process == os.getpid():
+            raise GuestError(
+                "open_callouts: leave the block in a task of the loop that it was entered in", call="open_callouts"
+            )
+        return await super().__aexit__(kind, error, traceback)
 
 
 def _check_loop() -> asyncio.AbstractEventLoop:
@@ -172,9 +197,7 @@ class _Guest:
         if not self._run.is_over and running_loop() is not self._host:
             if isinstance(left, GeneratorExit):  # the task is garbage: the run ends when its loop is closed
                 raise left
-            raise GuestError(
-                "open_callouts: leave the block in a task of the loop that it was entered in", call="open_callouts"
-            )
+            raise AssertionError("its block refuses to be left elsewhere")
         system.body.left()
         if not self._run.is_over:  # else the loop was closed meanwhile
             self._normally = left is None and not system._errors

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from contextvars import Token
-from math import isfinite
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from ..._api.callout import Callout
 from ..._api.making import Making
@@ -17,6 +16,8 @@ from ..._core.phases import Phase, Use, admit
 from ..._core.seconds import Seconds, to_ns
 from ..._core.units import NS_PER_S
 from .platform import ManualPlatform
+
+MOST: Final = 1 << 33  # seconds, either way: 272 years
 
 
 class ManualTimers(Making):
@@ -33,17 +34,21 @@ class ManualTimers(Making):
         """Make one whose clock stands at *start*, in seconds. Never blocks.
 
         Raises:
-            ArgumentTypeError, ArgumentValueError: *start* is no number, or not finite.
+            ArgumentTypeError, ArgumentValueError: *start* is no number, or so far from 0 that it is no time.
         """
         if type(start) is not float and type(start) is not int:
             raise ArgumentTypeError(
                 f"ManualTimers: start must be a number of seconds, not {shown(start)}", call="ManualTimers"
             )
-        if not isfinite(start):
-            raise ArgumentValueError(f"ManualTimers: start must be a time, not {start!r}", call="ManualTimers")
+        if not -MOST <= start <= MOST:
+            raise ArgumentValueError(
+                f"ManualTimers: start must be from -{MOST:,} to {MOST:,} seconds, not {shown(start)}",
+                call="ManualTimers",
+            )
         self._errors: list[BaseException] = []
         self._platform = ManualPlatform()
         self._machine: Machine = boot(self._platform, kind=Callout, cpus=1, hz=1000, alloweddeviation=0, checking=True)
+        self._machine.attached["closed"] = "these ManualTimers were closed; make others"
         self._machine.epoch = round(start * NS_PER_S)
         self._machine.report = lambda error, c: self._errors.append(error)
         self._token: Token[Machine] | None = None

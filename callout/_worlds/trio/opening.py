@@ -13,6 +13,7 @@ from typing import Final
 import trio
 
 from ..._api.callout import Callout
+from ..._core.checks import check_bool
 from ..._core.describe import shown
 from ..._core.errors import ArgumentTypeError, ArgumentValueError, ClockError, LoopError
 from ..._core.lifecycle import boot, check_options, enter
@@ -40,8 +41,12 @@ def is_checking(checking: bool | None) -> bool:
     return ("PYTEST_CURRENT_TEST" in os.environ and "pytest" in sys.modules) if checking is None else checking
 
 
-def check_arguments(cpus: int, hz: int, alloweddeviation: int, on_error: object, expensive: object) -> None:
+def check_arguments(
+    cpus: int, hz: int, alloweddeviation: int, checking: object, on_error: object, expensive: object
+) -> None:
     check_options("open_callouts", cpus, hz, alloweddeviation)
+    if checking is not None:
+        check_bool("open_callouts", "checking", checking)
     check_on_error(on_error)
     if not isinstance(expensive, int | float):
         raise ArgumentTypeError(
@@ -105,7 +110,7 @@ def open_callouts(
         OSError, RuntimeError: there is no descriptor or thread left for a CPU, or the socket of *top* cannot be made;
             then nothing was opened.
     """
-    check_arguments(cpus, hz, alloweddeviation, on_error, expensive)
+    check_arguments(cpus, hz, alloweddeviation, checking, on_error, expensive)
     check_top(top)
     return AsyncBlock(
         "open_callouts", partial(_open_callouts, cpus, hz, alloweddeviation, checking, on_error, expensive, top)

@@ -13,6 +13,7 @@ from itertools import islice
 from typing import Final
 
 from ..._api.callout import Callout
+from ..._core.checks import check_takes
 from ..._core.describe import name_of
 from ..._core.errors import ArgumentTypeError, CallbackCancelledError
 from ..._core.machine import Machine
@@ -43,6 +44,7 @@ def check_on_error(on_error: object) -> None:
             "give a plain function, and start asynchronous work from it with system.cpu(0).start_soon()",
             call="open_callouts",
         )
+    check_takes("open_callouts", "on_error", on_error, "an exception", "a callout")
 
 
 class Reporter:

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from ..._core.describe import shown
-from ..._core.errors import ArgumentTypeError, CalloutError
-from ...top._sockets import AVAILABLE, CALLOUTS, is_mine, listen, remove
+from ..._core.errors import ArgumentTypeError, ArgumentValueError, CalloutError
+from ...top._sockets import AVAILABLE, CALLOUTS, MOST, is_mine, listen, remove
 from .log import tell
 
 if TYPE_CHECKING:
@@ -33,6 +33,12 @@ def check_top(top: object) -> None:
     if not isinstance(top, bool | str | os.PathLike):
         raise ArgumentTypeError(
             f"open_callouts: top must be True, False or the path of a socket, not {shown(top)}", call="open_callouts"
+        )
+    if not isinstance(top, bool) and (not (path := os.fspath(top)) or "\0" in path or len(os.fsencode(path)) > MOST):
+        raise ArgumentValueError(
+            f"open_callouts: top must be the path of a socket, of 1 to {MOST} bytes, not {shown(path)}; True makes one "
+            "where callout top finds it",
+            call="open_callouts",
         )
 
 

@@ -11,13 +11,13 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple
 
-from ..._core.checks import check_func
+from ..._core.checks import check_bool, check_func, check_takes
 from ..._core.describe import name_of, shown
-from ..._core.errors import ArgumentTypeError, BusyError, CalloutError
+from ..._core.errors import ArgumentTypeError, ArgumentValueError, BusyError, CalloutError
 from ..._core.frames import place_of, spot
 from ..._core.guard import protected
 from ..._core.lifecycle import trace_with
@@ -255,29 +255,44 @@ class Trace:
 def tracing(machine: Machine, loop: Loop, sink: Sink, where: bool) -> Iterator[Trace]:
     """See ``CalloutSystem.tracing``."""
     admit("tracing", machine, Use.CURRENT)
-    with ExitStack() as stack:
-        file: IO[str] | None = None
-        if isinstance(sink, str | os.PathLike):
-            _refuse_second(machine)
-            file = stack.enter_context(open(sink, "w", encoding="ascii"))  # noqa: PTH123 - a str, or any path-like
-            trace = Trace(machine, loop, None, bool(where))
-        elif callable(sink):
-            check_func("tracing", sink, "sink must be a path or a plain function")
-            _refuse_second(machine)
-            trace = Trace(machine, loop, sink, bool(where))
-        else:
-            raise ArgumentTypeError(
-                f"tracing: sink must be a path or a plain function, not {shown(sink)}", call="tracing"
-            )
-        trace_with(machine, trace)
+    check_bool("tracing", "where", where)
+    file: IO[str] | None = None
+    if isinstance(sink, str | os.PathLike):
+        _refuse_second(machine)
+        if "\0" in (name := os.fspath(sink)):
+            raise ArgumentValueError(f"tracing: no file can be called {shown(name)}", call="tracing")
+        file = open(sink, "w", encoding="ascii")  # noqa: PTH123, SIM115 - a str, or any path-like; _end() closes it
+        trace = Trace(machine, loop, None, where)
+    elif callable(sink):
+        check_func("tracing", sink, "sink must be a path or a plain function")
+        check_takes("tracing", "sink", sink, "an event")
+        _refuse_second(machine)
+        trace = Trace(machine, loop, sink, where)
+    else:
+        raise ArgumentTypeError(f"tracing: sink must be a path or a plain function, not {shown(sink)}", call="tracing")
+    trace_with(machine, trace)
+    try:
+        yield trace
+    except BaseException as error:
         try:
-            yield trace
-        finally:
-            trace.stop()
-            if file is None:
-                trace.flush()
-            else:
-                trace.write(file)
+            _end(trace, file)
+        except OSError as failed:  # that must not take its place
+            error.add_note(f"tracing: {failed}")
+        raise
+    _end(trace, file)
+
+
+def _end(trace: Trace, file: IO[str] | None) -> None:
+    """Hand over or write what was noted. Raises OSError, with the name of the file."""
+    trace.stop()
+    if file is None:
+        trace.flush()
+        return
+    try:
+        with file:
+            trace.write(file)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, file.name) from None
 
 
 def _refuse_second(machine: Machine) -> None:

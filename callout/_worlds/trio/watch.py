@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from ..._api.callout import Callout
-from ..._core.cpu import Run
+from ..._core.cpu import WAITING, Run
 from ..._core.describe import name_of
+from ..._core.errors import LockHeldError
 from ..._core.frames import place_of
 from ..._core.lifecycle import runs
+from ..._core.refusal import Refusal
 from ..._locks.lock import Lock
 from .log import tell, text_of
 from .platform import asyncio_task
@@ -88,11 +90,14 @@ class Watch:
         self._end = _EndWait(system)
         self._news = trio.Event()
         self._until = math.inf  # when the task looks next
+        self._tasks_over = False
         self._scope = trio.CancelScope(shield=True)
 
     @contextmanager
     def waits(self, what: str, c: Callout) -> Iterator[None]:
         """Somebody waits in this block: the call named for a run of *c*; "lock": that run for its lock."""
+        if self._tasks_over and what == "lock":
+            self._look_at_locks()
         if self._follows_trio:
             yield
             return
@@ -118,6 +123,28 @@ class Watch:
         """The end waits for runs only. On CPU 0's loop. Under a clock that is not the system's, name them now."""
         if self._follows_trio:
             self._end.name_runs()
+        self._tasks_over = True
+        self._look_at_locks()
+
+    def _look_at_locks(self) -> None:
+        """A lock that a loop holds will not be released any more, and some run may wait for it."""
+        for loop in self._system._platform.loops:
+            if loop.thread:  # it is up
+                loop.post(self._refuse_held_locks)
+
+    def _refuse_held_locks(self) -> None:
+        """Have the runs that wait for a lock of this loop's thread fail, instead of waiting for ever."""
+        for cpu in self._system._machine.cpus:
+            for run in runs(cpu):
+                lock = run.lock
+                if run.state == WAITING and lock is not None and lock.holds():
+                    lock.poison(
+                        Refusal(
+                            LockHeldError,
+                            f"open_callouts: the block has ended with lock {lock.name!r} held, and {run.callout!r} "
+                            "waits for that; release it before, and await nothing with a lock held",
+                        )
+                    )
 
     def stop(self) -> None:
         """Watch no more. On CPU 0's loop."""
