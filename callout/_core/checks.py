@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 from . import frames, phases
 from .cpu import Cpu
 from .describe import name_of, shown
-from .errors import ArgumentTypeError, ArgumentValueError, NotInitializedError
+from .errors import ArgumentTypeError, ArgumentValueError, LockNotHeldError, NotInitializedError
 from .machine import Machine
 from .phases import Use, admit
 from .refusal import Refusal
@@ -20,6 +20,7 @@ from .units import exact_int
 
 if TYPE_CHECKING:
     from .._api.callout import Callout
+    from .._locks.lock import Lock
 
 GIVEN: Final = "the callback must be a function"  # of whatever arguments it is given
 REFUSED_CODE: Final = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR | inspect.CO_GENERATOR
@@ -97,6 +98,16 @@ def not_a_callout(call: str, c: object, what: str = "the first argument") -> NoR
             callout=c,
         ) from None
     raise ArgumentTypeError(f"{call}: {what} must be a Callout, not {shown(c)}", call=call) from None
+
+
+def not_held(call: str, c: Callout, lock: Lock) -> LockNotHeldError:
+    """Return the error for a caller that does not hold *lock*, the one of *c*; raise if that was destroyed."""
+    raw = lock._raw
+    if isinstance(raw, Refusal):
+        raw.refuse(call)  # it was destroyed, and nobody can acquire it; drain and aclose need no lock
+    return LockNotHeldError(
+        f"{call}: acquire {lock!r} first; it is the lock of {c!r}", call=call, callout=c, lock=lock, cpu=c.c_cpu.id
+    )
 
 
 def check_callout(call: str, c: object, what: str = "the first argument") -> None:

@@ -8,12 +8,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .arm import unschedule
+from .checks import not_held
 from .cpu import CANCELLED, WAITING, Cpu, Ticket
 from .cpulock import lock_callout
-from .errors import LockNotHeldError
 from .guard import protect
 from .phases import Use, admit
-from .refusal import Refusal
 from .state import ACTIVE, CLOSED, REMOVED, RUNNING
 from .trace import TraceKind, tell
 
@@ -47,11 +46,7 @@ def check_stop_lock(call: str, c: Callout) -> bool:
     if lock is lock.machine.giant:
         return False
     admit(call, c.c_cpu.machine, Use.STOP)  # if it was closed there is nothing left to stop, with or without the lock
-    if isinstance(lock._raw, Refusal):
-        lock._raw.refuse(call)  # it was destroyed, and nobody can acquire it: drain and aclose need no lock
-    raise LockNotHeldError(
-        f"{call}: acquire {lock!r} first; it is the lock of {c!r}", call=call, callout=c, lock=lock, cpu=c.c_cpu.id
-    )
+    raise not_held(call, c, lock)
 
 
 def stop_locked(cpu: Cpu, c: Callout, may_cancel: bool, call: str | None, ticket: Ticket | None = None) -> int:
