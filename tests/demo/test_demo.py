@@ -111,7 +111,7 @@ def test_json_is_one_object_with_every_figure(capsys: pytest.CaptureFixture[str]
     assert report["rearmed"] > 0
     assert report["early"] == report["use_after_free"] == report["callback_after_free"] == 0
     assert 0 <= report["lateness_ms"]["p50"] <= report["lateness_ms"]["p99"] <= report["lateness_ms"]["max"]
-    assert report["threads"]["before"] == report["threads"]["after"]
+    assert report["threads"]["before"] >= report["threads"]["after"]  # one that trio keeps for a while may have ended
     assert report["descriptors"]["before"] == report["descriptors"]["after"]
 
 
