@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Final, NoReturn, cast
 
+from ._again import command, environment
 from ._core.build import CORE, PURE, VARIABLE, WHY
 from ._core.errors import MissingExtraError
 from ._terminal import INTERRUPTED, TERMINATED, termination_as_interrupt
@@ -215,8 +216,8 @@ def _completion(shell: str) -> int:
 
 def _in_pure(argv: Sequence[str], came: list[int]) -> int:
     """Carry out a command in a process that has the pure core; return the exit status."""
-    command = [sys.executable, "-m", __package__, *argv]
-    with subprocess.Popen(command, env=os.environ | {VARIABLE: "1"}) as process:  # noqa: S603 - itself
+    again = command(str(__package__), *argv)
+    with subprocess.Popen(again, env=environment(**{VARIABLE: "1"})) as process:  # noqa: S603 - itself
         try:
             return process.wait()
         except KeyboardInterrupt:

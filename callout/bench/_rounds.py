@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from .._again import command, environment
 from ._peer import PEERS
 
 
@@ -48,9 +47,9 @@ def sample(plan: Plan, turn: int, size: int, peer: str) -> Sample:
     entry = next(entry for entry in PEERS if entry.name == peer)
     if size > entry.most:
         return Sample(turn, size, peer, error=f"not asked for more than {entry.most:,} timers", spared=True)
-    env = os.environ | {"CALLOUT_PURE": "1"} if entry.pure else None
-    command = [sys.executable, "-m", f"{__package__}._one", peer, str(size), str(plan.calls), *plan.workloads]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=env)  # noqa: S603 - this very program
+    env = environment(CALLOUT_PURE="1") if entry.pure else environment()
+    run = command(f"{__package__}._one", peer, str(size), str(plan.calls), *plan.workloads)
+    done = subprocess.run(run, capture_output=True, text=True, check=False, env=env)  # noqa: S603 - this very program
     if done.returncode:
         return Sample(turn, size, peer, error=_last_line(done.stderr) or f"ended with status {done.returncode}")
     return Sample(turn, size, peer, json.loads(_last_line(done.stdout)))

@@ -201,6 +201,15 @@ def test_a_process_that_dies_says_how(bench: Run, monkeypatch: pytest.MonkeyPatc
     assert (done.error, done.spared) == ("ended with status 1", False)
 
 
+def test_what_is_measured_is_what_was_installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Not what lies in the folder in which it is started: in a clone that is not compiled."""
+    (tmp_path / "callout").mkdir()
+    (tmp_path / "callout" / "__init__.py").write_text("raise SystemExit('another one')\n")
+    monkeypatch.chdir(tmp_path)
+
+    assert _rounds.sample(PLAN, 0, 50, "callout").error == ""
+
+
 def test_a_peer_is_spared_what_it_is_not_made_for(bench: Run) -> None:
     """A task for each of a million timers: that is said, and no failure."""
     status, _, err = bench("--peers", "trio", "--workloads", "arm", "--sizes", "1000000")

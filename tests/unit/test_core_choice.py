@@ -14,6 +14,7 @@ import pytest
 
 import callout
 from callout import CoreError, cli
+from callout._again import command, environment
 from callout._core import build, sources
 from callout.explore import _explore, explore, replay
 
@@ -148,7 +149,20 @@ def test_the_command_that_explores_chooses_the_pure_core(monkeypatch: pytest.Mon
     monkeypatch.setattr(subprocess, "Popen", Instead)
 
     assert cli.main(["explore", "R0.1", "--fixed"]) == 7
-    assert run == [([sys.executable, "-m", "callout", "explore", "R0.1", "--fixed"], "1")]
+    assert run == [([sys.executable, "-P", "-m", "callout", "explore", "R0.1", "--fixed"], "1")]
+
+
+def test_it_starts_itself_and_not_what_lies_around(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a clone there is a folder ``callout``, too, which is not what was installed."""
+    (tmp_path / "callout").mkdir()
+    (tmp_path / "callout" / "__init__.py").write_text("raise SystemExit('another one')\n")
+    monkeypatch.chdir(tmp_path)
+    done = subprocess.run(
+        command("callout", "--version"), env=environment(), capture_output=True, text=True, check=False
+    )
+
+    assert done.stdout.startswith("callout "), done.stderr
+    assert f"({callout.core} core" in done.stdout
 
 
 def test_the_version_says_which_core_it_is() -> None:
