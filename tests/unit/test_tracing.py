@@ -443,7 +443,7 @@ def test_the_demo_s_trace_is_as_the_format_wants_it(tmp_path: Path, capsys: pyte
     found = check_format(path)
 
     begun, ended = (sum(row["ph"] == phase for row in found) for phase in "BE")
-    assert begun == ended > 0
+    assert 0 < ended <= begun <= ended + 2  # when the trace ends, a run of each CPU may be in progress
     tracks = {(row["pid"], row["tid"], row["args"]["cpu"]) for row in found if row["ph"] != "M"}
     assert tracks == {(os.getpid(), os.getpid() + number, number) for number in range(2)}
 
