@@ -5,11 +5,13 @@ The methods of a callout that do have one are called beside it, in ``_freebsd``.
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from math import isfinite
 
 import trio
 
-from .. import Callout, Mtx, Periodic, ResetResult, current_system
+from .. import Callout, Mtx, Periodic, ResetResult, TimedNursery, TimeoutTask, current_system
 from ._ledger import Account, Arming, Ledger
 from ._round import TICK
 
@@ -108,38 +110,34 @@ class Timed(Account):
 
     async def live(self, n: int, again: int, rest: float) -> None:
         """Start a task *n* ticks from now; *rest* seconds later, *again* ticks from then, and at last stop it."""
+        async with self._scheduled(n, lambda nursery: nursery.start_later(n / 1000, self.run, rest)) as task:
+            await trio.sleep(rest)
+            arming = self.arming(again * TICK)
+            result = task.reset(again / 1000)
+            self.was_armed(arming, replaced=result is ResetResult.REARMED, refused=not result)
+            await trio.sleep(rest)
+
+    async def beat(self, n: int, rest: float, most: float) -> None:
+        """Start a task every *n* ticks, each of which takes *rest* seconds; *most* seconds later stop that."""
+        self._periodic = True
+        async with self._scheduled(n, lambda nursery: nursery.start_every(n / 1000, self.run, rest)):
+            await trio.sleep(most)
+
+    @asynccontextmanager
+    async def _scheduled(self, n: int, start: Callable[[TimedNursery], TimeoutTask]) -> AsyncIterator[TimeoutTask]:
+        """Have *start* schedule a task *n* ticks from now, in a nursery of its own; at the end of the block stop it."""
         told = False
         try:
             async with current_system().open_nursery() as nursery:
                 arming = self.arming(n * TICK)
-                task = nursery.start_later(n / 1000, self.run, rest)
+                task = start(nursery)
                 self.was_armed(arming, replaced=False)
-                await trio.sleep(rest)
-                arming = self.arming(again * TICK)
-                result = task.reset(again / 1000)
-                self.was_armed(arming, replaced=result is ResetResult.REARMED, refused=not result)
-                await trio.sleep(rest)
+                yield task
                 self.remove(bool(task.stop()))
                 told = True
         finally:
             if not told:
                 self.doubt()  # the end of the nursery has stopped what was scheduled
-
-    async def beat(self, n: int, rest: float, most: float) -> None:
-        """Start a task every *n* ticks, each of which takes *rest* seconds; *most* seconds later stop that."""
-        told = False
-        self._periodic = True
-        try:
-            async with current_system().open_nursery() as nursery:
-                arming = self.arming(n * TICK)
-                task = nursery.start_every(n / 1000, self.run, rest)
-                self.was_armed(arming, replaced=False)
-                await trio.sleep(most)
-                self.remove(bool(task.stop()))
-                told = True
-        finally:
-            if not told:
-                self.doubt()
 
     async def run(self, rest: float) -> None:
         """Be the task."""

@@ -167,8 +167,10 @@ ENTERS: Final = b"\x1b[?1049h"  # the other screen
 LEAVES: Final = b"\x1b[?1049l"
 CURSOR: Final = b"\x1b[?25h"
 
+each_signal = pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+
+@each_signal
 def test_a_signal_leaves_the_terminal_as_it_was(
     process: subprocess.Popen[str], number: signal.Signals, status: int
 ) -> None:
@@ -187,7 +189,7 @@ def test_a_signal_leaves_the_terminal_as_it_was(
     assert after == terminal.before
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@each_signal
 def test_a_signal_waits_until_the_first_picture_is_drawn(
     process: subprocess.Popen[str], number: signal.Signals, status: int
 ) -> None:

@@ -195,9 +195,8 @@ class _Guest:
         if system._machine.phase is Phase.FORKED:
             end_at_exit(left)
         if not self._run.is_over and running_loop() is not self._host:
-            if isinstance(left, GeneratorExit):  # the task is garbage: the run ends when its loop is closed
-                raise left
-            raise AssertionError("its block refuses to be left elsewhere")
+            assert isinstance(left, GeneratorExit), "its block refuses all else"
+            raise left  # the task is garbage: the run ends when its loop is closed
         system.body.left()
         if not self._run.is_over:  # else the loop was closed meanwhile
             self._normally = left is None and not system._errors

@@ -34,7 +34,7 @@ def check_top(top: object) -> None:
         raise ArgumentTypeError(
             f"open_callouts: top must be True, False or the path of a socket, not {shown(top)}", call="open_callouts"
         )
-    if not isinstance(top, bool) and (not (path := os.fspath(top)) or "\0" in path or len(os.fsencode(path)) > MOST):
+    if not isinstance(top, bool) and (not (path := os.fsdecode(top)) or "\0" in path or len(os.fsencode(path)) > MOST):
         raise ArgumentValueError(
             f"open_callouts: top must be the path of a socket, of 1 to {MOST} bytes, not {shown(path)}; True makes one "
             "where callout top finds it",

@@ -259,7 +259,7 @@ def tracing(machine: Machine, loop: Loop, sink: Sink, where: bool) -> Iterator[T
     file: IO[str] | None = None
     if isinstance(sink, str | os.PathLike):
         _refuse_second(machine)
-        if "\0" in (name := os.fspath(sink)):
+        if "\0" in (name := os.fsdecode(sink)):
             raise ArgumentValueError(f"tracing: no file can be called {shown(name)}", call="tracing")
         file = open(sink, "w", encoding="ascii")  # noqa: PTH123, SIM115 - a str, or any path-like; _end() closes it
         trace = Trace(machine, loop, None, where)
