@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 Seconds = float | timedelta
 
 LONGEST: Final = 1 << 31  # seconds: 68 years, as far as a callout can be armed
-_CENTURY: Final = 1 << 33  # seconds: no clock is so far from 0
+CENTURIES: Final = 1 << 33  # seconds, 272 years: no clock is so far from 0
 
 
 def to_ns(call: str, seconds: object, what: str = "seconds") -> int:
@@ -41,9 +41,9 @@ def to_time(call: str, machine: Machine, deadline: object) -> int:
         deadline = _exact(call, deadline, "deadline")
     if deadline != deadline or deadline in (inf, -inf):  # noqa: PLR0124 - NaN equals nothing
         raise ArgumentValueError(f"{call}: deadline must be a time, not {deadline!r}", call=call)
-    if deadline < -_CENTURY:
+    if deadline < -CENTURIES:
         return 0
-    if deadline > _CENTURY:
+    if deadline > CENTURIES:
         raise ArgumentValueError(f"{call}: deadline is more than 68 years ahead: {shown(deadline)}", call=call)
     when = ceil(deadline * NS_PER_S)
     if from_ns(when) < deadline:  # the nearest float is a little too early

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextvars import Token
 from types import TracebackType
-from typing import Final, Self
+from typing import Self
 
 from ..._api.callout import Callout
 from ..._api.making import Making
@@ -13,11 +13,9 @@ from ..._core.errors import ArgumentTypeError, ArgumentValueError, BusyError, Sl
 from ..._core.lifecycle import boot, close, enter, quiesce
 from ..._core.machine import CURRENT, Machine
 from ..._core.phases import Phase, Use, admit
-from ..._core.seconds import Seconds, to_ns
+from ..._core.seconds import CENTURIES, Seconds, to_ns
 from ..._core.units import NS_PER_S
 from .platform import ManualPlatform
-
-MOST: Final = 1 << 33  # seconds, either way: 272 years
 
 
 class ManualTimers(Making):
@@ -40,9 +38,9 @@ class ManualTimers(Making):
             raise ArgumentTypeError(
                 f"ManualTimers: start must be a number of seconds, not {shown(start)}", call="ManualTimers"
             )
-        if not -MOST <= start <= MOST:
+        if not -CENTURIES <= start <= CENTURIES:
             raise ArgumentValueError(
-                f"ManualTimers: start must be from -{MOST:,} to {MOST:,} seconds, not {shown(start)}",
+                f"ManualTimers: start must be from -{CENTURIES:,} to {CENTURIES:,} seconds, not {shown(start)}",
                 call="ManualTimers",
             )
         self._errors: list[BaseException] = []
