@@ -142,7 +142,7 @@ def callout_reset(c: Callout, ticks: int, func: Callable[[T], object], arg: T, /
 
     Raises:
         ArgumentTypeError: *func* is a coroutine function or not callable, or *ticks* is not an int.
-        ArgumentValueError: *ticks* does not fit into an int of C.
+        ArgumentValueError: *ticks* is more than an int of C holds.
         NotInitializedError: ``callout_init()`` was never called.
 
     See callout(9), ``callout_reset()``; kern_timeout.c, callout_reset_sbt_on().

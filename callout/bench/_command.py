@@ -54,6 +54,9 @@ class UsageError(Exception):
 
 def run(args: argparse.Namespace) -> int:
     """Carry out what was asked for; return the exit status."""
+    if args.list:
+        _list()
+        return 0
     try:
         import psutil  # noqa: F401 - for the processes that are started
         from rich.console import Console
@@ -64,9 +67,6 @@ def run(args: argparse.Namespace) -> int:
         raise MissingExtraError(
             f"callout bench needs {package}: pip install 'callout[bench]'", call="callout bench"
         ) from None
-    if args.list:
-        _list()
-        return 0
     try:
         plan = _plan(args)
         in_json = _writable("--json", args.json)
