@@ -123,7 +123,8 @@ class Callout(Record):
         a lock, hold that.
 
         Returns True if this call has closed it: then *fn* is called exactly once, on the callout's CPU, with no
-        lock held, and not inside this call. False if it was closed before: *fn* will not be called.
+        lock held, and not inside this call; a caller on another CPU or thread may still hold the callout's lock
+        then. False if it was closed before: *fn* will not be called.
 
         Raises:
             LockNotHeldError, ArgumentTypeError: as ``stop()`` and ``reset()``.

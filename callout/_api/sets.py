@@ -47,8 +47,9 @@ def close_all_soon(callouts: Iterable[Callout], fn: Callable[..., object], /, *a
     blocks. Hold the locks of all.
 
     From anywhere, their own callbacks included. Returns True if any of them was open: then *fn* is called exactly
-    once, on the CPU of one of them, with no lock held. False if all were closed before, or there are none: it will
-    not be called. What it raises is reported for no callout.
+    once, on the CPU of one of them, with no lock held; a caller on another CPU or thread may still hold theirs then.
+    False if all were closed before, or there are none: it will not be called. What it raises is reported for no
+    callout.
 
     Raises:
         LockNotHeldError: one has a lock, other than Giant, and the caller does not hold it. Then nothing was
